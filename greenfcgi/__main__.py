@@ -1,0 +1,5 @@
+"""`python -m greenfcgi`."""
+
+from .cli import main
+
+raise SystemExit(main())

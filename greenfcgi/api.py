@@ -1,0 +1,150 @@
+"""What a script can reach of the server: the functions behind `con`, and the Lua sources that wrap them.
+
+`Host` is one state's window to the outside. Its functions are called from Lua, so they take and return scalars
+only (a Lua table or function that crosses over from a coroutine can crash the process), never raise (an exception
+would reach the script as a Python object), and ask for room in the state before they return text (a push into a
+state at its memory limit ends the process).
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from typing import Protocol
+
+import gevent
+
+from .log import ErrorLog, decode
+from .scripts import Version
+
+#: What a function returns to Lua: nil, text, or (value, problem).
+Answer = bytes | None | tuple[bytes | None, bytes | None]
+
+_PARTS = ("boot", "guard", "files", "con", "luafcgid")
+
+
+class Exchange(Protocol):
+    """The request that a script answers, as far as its `con` reaches it."""
+
+    @property
+    def title(self) -> str:
+        """The request in a few words, for the log."""
+
+    @property
+    def params(self) -> bytes:
+        """The PARAMS stream."""
+
+    @property
+    def head_only(self) -> bool:
+        """The reply has no body."""
+
+    def send(self, status: int, head: bytes, data: bytes) -> bool:
+        """Send a part of the reply, waiting for a slow client; False when the client has gone."""
+
+    def read(self, most: int) -> bytes:
+        """The next bytes of the body, or all that are left with -1. Raises `OSError`."""
+
+    def body_problem(self) -> str:
+        """How the body differs from CONTENT_LENGTH; empty when it does not."""
+
+    def sleep(self, seconds: float) -> bool:
+        """Wait; False, and at once, when the client has gone."""
+
+
+class Host:
+    """The functions that one state calls."""
+
+    __slots__ = ("_log", "_name", "_room", "_version", "exchange")
+
+    def __init__(self, name: str, version: Version, log: ErrorLog, room: Callable[[int], None]) -> None:
+        self._name = name
+        self._version = version
+        self._log = log
+        self._room = room
+        #: The request under way; None while the script loads, and in hooks.
+        self.exchange: Exchange | None = None
+
+    def functions(self) -> tuple[Callable[..., Answer], ...]:
+        """log, send, read, sleep and source, as `boot.lua` takes them."""
+        return self.log, self.send, self.read, self.sleep, self.source
+
+    def log(self, level: bytes, text: bytes) -> None:
+        """Write to the error log, with the script and the request it happened in."""
+        where = f"{self._name}: {self.exchange.title}" if self.exchange else self._name
+        self._log.log(level.decode(), f"{where}: {decode(text)}")
+
+    def send(self, status: int, head: bytes, data: bytes) -> Answer:
+        """Send a part of the reply. Returns nil, or what went wrong."""
+        if self.exchange is not None and not self.exchange.send(status, head, data):
+            return self._text(b"the client has gone")
+        return None
+
+    def read(self, most: int) -> Answer:
+        """Read from the request's body. Returns the bytes, and how the body differs from CONTENT_LENGTH."""
+        if self.exchange is None:
+            return None
+        try:
+            data = self.exchange.read(most)
+        except OSError as problem:
+            return None, self._text(f"cannot read the request's body: {problem.strerror}".encode())
+        problem_text = self.exchange.body_problem().encode()
+        self._room(len(data) + len(problem_text))
+        return data, problem_text or None
+
+    def sleep(self, seconds: float) -> Answer:
+        """Wait while other requests run. Returns nil, or what went wrong."""
+        if self.exchange is None:
+            gevent.sleep(seconds)
+        elif not self.exchange.sleep(seconds):
+            return self._text(b"the client has gone")
+        return None
+
+    def source(self, path: bytes, fresh: bool) -> Answer:
+        """The text of a Lua file, which counts for the script from then on. Returns nil and why it has none."""
+        name = path.decode("utf-8", "surrogateescape")
+        try:
+            text = self._version.read(name, fresh)
+        except (OSError, ValueError) as problem:
+            reason = problem.strerror if isinstance(problem, OSError) and problem.strerror else str(problem)
+            return None, self._text(reason.encode())
+        return self._text(text)
+
+    def _text(self, text: bytes) -> bytes:
+        self._room(len(text))
+        return text
+
+
+def lua_parts() -> dict[str, bytes]:
+    """The Lua sources of the package by name: boot, guard, files, con, luafcgid."""
+    # Not importlib.resources: it costs memory, and the package is never run from a zip file.
+    folder = os.path.join(os.path.dirname(__file__), "lua")
+    parts = {}
+    for name in _PARTS:
+        with open(os.path.join(folder, name + ".lua"), "rb") as file:
+            parts[name] = file.read()
+    return parts
+
+
+def lua_literal(value: object) -> bytes:
+    """A value of TOML as Lua source: tables, arrays, text, numbers, booleans; dates and times as ISO 8601 text."""
+    if isinstance(value, bool):
+        return b"true" if value else b"false"
+    if isinstance(value, int):
+        return b"%d" % value
+    if isinstance(value, float):
+        return _lua_float(value)
+    if isinstance(value, Mapping):
+        items = (b"[" + lua_literal(str(key)) + b"]=" + lua_literal(item) for key, item in value.items())
+        return b"{" + b",".join(items) + b"}"
+    if isinstance(value, (list, tuple)):
+        return b"{" + b",".join(lua_literal(item) for item in value) + b"}"
+    text = value if isinstance(value, str) else value.isoformat()  # type: ignore[attr-defined]
+    return b'"' + b"".join(b"\\%03d" % byte if byte < 32 or byte in b'"\\\x7f' else b"%c" % byte for byte in text.encode()) + b'"'
+
+
+def _lua_float(value: float) -> bytes:
+    if value != value:
+        return b"(0/0)"
+    if value in (float("inf"), float("-inf")):
+        return b"(1/0)" if value > 0 else b"(-1/0)"
+    return repr(value).encode()

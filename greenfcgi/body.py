@@ -1,0 +1,67 @@
+"""A request's body: in memory while it is small, in a temporary file when it is large. Knows no protocol."""
+
+from __future__ import annotations
+
+from typing import IO
+
+#: Bytes of one body that are kept in memory; what is longer goes to a file in the temporary directory.
+MOST_IN_MEMORY = 64 * 1024
+
+
+class Body:
+    """Written as it comes in, then read from its beginning.
+
+    `write` and `read` raise `OSError` when the temporary file cannot be made, written or read (a full disk).
+    """
+
+    __slots__ = ("_at", "_file", "_parts", "length")
+
+    def __init__(self) -> None:
+        #: Bytes written so far.
+        self.length = 0
+        self._parts: list[bytes] = []
+        self._file: IO[bytes] | None = None
+        self._at = 0
+
+    def write(self, data: bytes) -> None:
+        """Add `data` at the end."""
+        self.length += len(data)
+        if self._file is None:
+            self._parts.append(data)
+            if self.length <= MOST_IN_MEMORY:
+                return
+            # Imported here: most servers never see a large body, and it costs 0.5 MB of memory.
+            from tempfile import TemporaryFile
+
+            self._file = TemporaryFile(prefix="greenfcgi-", buffering=0)
+            data = b"".join(self._parts)
+            self._parts.clear()
+        view = memoryview(data)
+        while view:
+            view = view[self._file.write(view) :]
+
+    def read(self, most: int = -1) -> bytes:
+        """The next bytes: all that are left, or at most `most`. Empty at the end."""
+        left = self.length - self._at
+        size = left if most < 0 else min(most, left)
+        if self._file is not None:
+            self._file.seek(self._at)
+            data = b""
+            while len(data) < size:
+                part = self._file.read(size - len(data))
+                if not part:
+                    break
+                data += part
+        else:
+            if len(self._parts) > 1:
+                self._parts = [b"".join(self._parts)]
+            data = self._parts[0][self._at : self._at + size] if self._parts else b""
+        self._at += len(data)
+        return data
+
+    def close(self) -> None:
+        """Give the memory and the file back."""
+        self._parts.clear()
+        if self._file is not None:
+            self._file.close()
+            self._file = None

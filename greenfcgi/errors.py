@@ -1,0 +1,58 @@
+"""The exceptions of greenfcgi, and whose fault each one is.
+
+::
+
+    GreenfcgiError
+    ├── ConfigError        the operator's: config.toml or the command line; one line, exit status 2
+    ├── BindError          the operator's: an address cannot be listened on; one line, exit status 1
+    ├── ProtocolError      the web server's: bytes that are not FastCGI; its connection is closed
+    └── ScriptError        the script author's: answered with `status`, told in the error log
+        ├── ScriptMissing      404
+        ├── ScriptForbidden    403
+        └── ScriptBroken       500: it does not load, or has no handler
+
+Nothing else is raised on purpose, and none of these carries a traceback to a user.
+"""
+
+
+class GreenfcgiError(Exception):
+    """Anything that greenfcgi raises on purpose."""
+
+
+class ConfigError(GreenfcgiError):
+    """A setting is wrong. The text names the file, the key, what was found and what is expected."""
+
+
+class BindError(GreenfcgiError):
+    """An address cannot be listened on. The text names the address and the reason."""
+
+
+class ProtocolError(GreenfcgiError):
+    """The peer broke FastCGI 1.0 in a way that leaves no next record to be found."""
+
+
+class ScriptError(GreenfcgiError):
+    """A script cannot be run. The text is one line for the error log, with the path in it."""
+
+    #: HTTP status that answers the request.
+    status = 500
+
+
+class ScriptMissing(ScriptError):
+    """No regular file is there."""
+
+    status = 404
+
+
+class ScriptForbidden(ScriptError):
+    """The file is outside `scripts.root`, has another extension, or may not be read."""
+
+    status = 403
+
+
+class ScriptBroken(ScriptError):
+    """The script does not load, or does not define the handler. `traceback` is Lua's, where there is one."""
+
+    def __init__(self, message: str, traceback: str = "") -> None:
+        super().__init__(message)
+        self.traceback = traceback

@@ -1,0 +1,132 @@
+"""One request under way, from its parameters to the last byte of its reply: what a script's `con` reaches."""
+
+from __future__ import annotations
+
+import time
+from typing import Protocol
+
+from gevent.event import Event
+
+from .body import Body
+from .log import decode
+from .messages import Request
+from .protocol import Connection
+from .replies import Reply
+
+
+class Wire(Protocol):
+    """The connection that an exchange lives on."""
+
+    connection: Connection
+
+    def write(self, buffers: list[bytes]) -> None:
+        """Send, or queue what the web server does not take yet. Never waits, never raises."""
+
+    def drain(self, exchange: Exchange) -> None:
+        """Wait until nothing is queued, or the exchange is aborted."""
+
+    def ended(self, exchange: Exchange) -> None:
+        """The reply is complete."""
+
+
+class Exchange:
+    """A request, its body as far as it has come, and its reply as far as it has gone."""
+
+    __slots__ = ("_gone", "_wire", "aborted", "body", "head_sent", "request", "sent", "started", "status")
+
+    def __init__(self, wire: Wire, request: Request) -> None:
+        self._wire = wire
+        self.request = request
+        self.body: Body | None = None
+        #: The web server has taken the request back, or is not there any more.
+        self.aborted = False
+        self._gone: Event | None = None
+        #: When the request began, in seconds of the monotonic clock.
+        self.started = time.monotonic()
+        #: What has gone out: the status (0: nothing yet), the header block, bytes of the body.
+        self.status = 0
+        self.head_sent = b""
+        self.sent = 0
+
+    @property
+    def params(self) -> bytes:
+        """The PARAMS stream."""
+        return self.request.params
+
+    @property
+    def head_only(self) -> bool:
+        """The reply has no body."""
+        return self.request.method == b"HEAD"
+
+    @property
+    def title(self) -> str:
+        """The request in a few words, for the error log: "GET /page?x=1". Not escaped yet."""
+        variables = self.request.variables()
+        method = variables.get(b"REQUEST_METHOD", b"?")
+        target = variables.get(b"REQUEST_URI") or variables.get(b"SCRIPT_NAME") or b"?"
+        return decode(method + b" " + target)
+
+    def write_body(self, data: bytes) -> int:
+        """Take the next part of the body; returns its length so far. Raises `OSError` (a full disk)."""
+        if self.body is None:
+            self.body = Body()
+        self.body.write(data)
+        return self.body.length
+
+    def read(self, most: int) -> bytes:
+        """The next bytes of the body, or all that are left with -1. Raises `OSError`."""
+        return self.body.read(most) if self.body is not None else b""
+
+    def body_problem(self) -> str:
+        """How the body differs from CONTENT_LENGTH; empty when it does not."""
+        length = self.body.length if self.body is not None else 0
+        expected = self.request.content_length
+        if expected is None or expected == length:
+            return ""
+        return f"the body has {length} bytes, but CONTENT_LENGTH says {expected}"
+
+    def sleep(self, seconds: float) -> bool:
+        """Wait; False, and at once, when the request is aborted."""
+        if not self.aborted:
+            self._gone = Event()
+            self._gone.wait(seconds)
+            self._gone = None
+        return not self.aborted
+
+    def abort(self) -> None:
+        """Nobody waits for the reply any more. A script that waits is woken, and told."""
+        self.aborted = True
+        if self._gone is not None:
+            self._gone.set()
+
+    def send(self, status: int, head: bytes, data: bytes) -> bool:
+        """Send a part of the reply, and wait while the web server is slow to take it. False when aborted."""
+        self._note(status, head, data)
+        self._wire.write(self._wire.connection.stdout(self.request, head, data))
+        self._wire.drain(self)
+        return not self.aborted
+
+    def reply(self, reply: Reply) -> None:
+        """Send the reply, or what is left of it, and end the request. Does not wait."""
+        self._note(reply.status, reply.head, reply.body)
+        self._wire.write(self._wire.connection.reply(self.request, reply.head, reply.body))
+        self.finish()
+
+    def cut_off(self) -> None:
+        """End the request although its reply, of which a part has gone out, is not complete."""
+        self._wire.write([self._wire.connection.finish(self.request, app_status=1)])
+        self.finish()
+
+    def finish(self) -> None:
+        """The request is over: give its body back, and tell the connection."""
+        if self.body is not None:
+            self.body.close()
+            self.body = None
+        self._wire.ended(self)
+
+    def _note(self, status: int, head: bytes, data: bytes) -> None:
+        if head:
+            self.status = status
+            self.head_sent = head
+        self.sent += len(data)
+

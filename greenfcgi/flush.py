@@ -1,0 +1,85 @@
+"""From changed files to fresh states: drains the flush queue, tries a changed script, and lets its old states go.
+
+A changed script is loaded into a fresh state first. When it does not load, the last good version goes on being
+served, the error is logged, and the next change is another try. Requests under way finish on the code they began
+with; their states go when they come back.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+
+import gevent
+
+from .errors import ScriptBroken, ScriptError
+from .log import ErrorLog
+from .pool import Pool
+from .scripts import Catalogue, Script, Version
+from .signature import changed
+from .state import State
+from .watcher import Changes, FlushQueue
+
+#: Makes a state that holds a given version of a script.
+Load = Callable[[Script, Version], State]
+
+
+class Flusher:
+    """Flushes the scripts whose files have changed."""
+
+    def __init__(
+        self, queue: FlushQueue, catalogue: Catalogue, pool: Pool[Script, State], load: Load, log: ErrorLog
+    ) -> None:
+        self._queue = queue
+        self._catalogue = catalogue
+        self._pool = pool
+        self._load = load
+        self._log = log
+
+    def flush(self) -> None:
+        """Drain the queue. May wait, where a script's `init` or `shutdown` does."""
+        if not self._queue:
+            return
+        changes = self._queue.drain()
+        if changes.everything:
+            for script in self._catalogue.follow_root():
+                self._forget(script, "not below scripts.root any more")
+            changes = Changes(frozenset(changed(self._catalogue.signatures())) | changes.paths, False)
+        # A symbolic link may be among them.
+        self._catalogue.forget_spellings()
+        for script in self._catalogue.touched(changes.paths):
+            self._renew(script)
+            # Hundreds of scripts change at once in a deployment: requests get a turn between two of them.
+            gevent.sleep(0)
+
+    def _renew(self, script: Script) -> None:
+        if not os.path.isfile(script.path):
+            self._forget(script, "its file is gone")
+        elif script.stale():
+            if self._pool.count(script):
+                self._replace(script)
+            else:
+                # Nobody holds it: the next request reads it anew.
+                self._catalogue.forget(script)
+
+    def _replace(self, script: Script) -> None:
+        version = script.new_version()
+        try:
+            state = self._load(script, version)
+        except ScriptError as problem:
+            script.tried = version
+            script.broken = str(problem)
+            traceback = problem.traceback if isinstance(problem, ScriptBroken) else ""
+            self._log.error(f"{script.path}: changed, but does not load; the last good version goes on: {problem}", traceback)
+            return
+        script.version, script.tried, script.broken = version, None, None
+        closed = self._pool.flush(script)
+        self._pool.add(state, script)
+        self._log.info(f"{script.path}: changed, loaded anew; idle states closed: {closed}")
+
+    def _forget(self, script: Script, reason: str) -> None:
+        self._catalogue.forget(script)
+        # No state is of this version any more, so the idle ones go now and the others when they come back.
+        script.version = script.new_version()
+        self._pool.flush(script)
+        self._log.info(f"{script.path}: flushed: {reason}")

@@ -1,0 +1,113 @@
+"""Listening sockets from addresses, before gevent sees them: unix, TCP and inherited ones. Accepts nothing."""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+import stat
+
+from .errors import BindError
+from .settings import Address
+
+
+def listen(address: Address, backlog: int, mode: int) -> socket.socket:
+    """A socket that listens on `address`, not blocking. `mode` is the access mode of a unix socket's file.
+
+    Raises `BindError`, whose text names the address and the reason.
+    """
+    try:
+        if address.kind == "unix":
+            listening = _unix(address.path, mode)
+        elif address.kind == "fd":
+            listening = _inherited(address)
+        else:
+            listening = _tcp(address)
+        listening.listen(backlog)
+    except (OSError, ValueError) as problem:
+        reason = problem.strerror if isinstance(problem, OSError) and problem.strerror else str(problem)
+        raise BindError(f"bind: cannot listen on {address}: {reason}") from None
+    listening.setblocking(False)
+    return listening
+
+
+def name(listening: socket.socket) -> str:
+    """Where a socket listens, as `bind` would say it; port 0 has become a real one."""
+    at = listening.getsockname()
+    if listening.family == socket.AF_UNIX:
+        return f"unix:{at}"
+    return f"[{at[0]}]:{at[1]}" if listening.family == socket.AF_INET6 else f"{at[0]}:{at[1]}"
+
+
+def remove(path: str, inode: int) -> None:
+    """Remove the file of a unix socket, unless another process has put its own in the place."""
+    try:
+        if os.stat(path).st_ino == inode:
+            os.unlink(path)
+    except OSError:
+        pass
+
+
+def _unix(path: str, mode: int) -> socket.socket:
+    _remove_stale(path)
+    listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        # The file is made with the mask of the process: nobody may connect before it has its mode.
+        mask = os.umask(0o777)
+        try:
+            listening.bind(path)
+        finally:
+            os.umask(mask)
+        os.chmod(path, mode)
+    except BaseException:
+        listening.close()
+        raise
+    return listening
+
+
+def _remove_stale(path: str) -> None:
+    """Make way for a new socket file. One that a server still answers on is left, and so is any other file."""
+    try:
+        mode = os.lstat(path).st_mode
+    except FileNotFoundError:
+        return
+    if not stat.S_ISSOCK(mode):
+        raise OSError(errno.EADDRINUSE, "a file that is not a socket is there")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        probe.setblocking(False)
+        try:
+            probe.connect(path)
+        except ConnectionRefusedError:
+            os.unlink(path)
+        except FileNotFoundError:
+            pass
+        except BlockingIOError:
+            raise OSError(errno.EADDRINUSE, "another server listens there") from None
+        else:
+            raise OSError(errno.EADDRINUSE, "another server listens there")
+
+
+def _tcp(address: Address) -> socket.socket:
+    found = socket.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    family, kind, protocol, _, at = found[0]
+    listening = socket.socket(family, kind, protocol)
+    try:
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if family == socket.AF_INET6:
+            # 0.0.0.0 and [::] on one port are two addresses, as in `bind`.
+            listening.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        # Inherited by accepted connections on Linux: a small reply is not held back for a full segment.
+        listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        listening.bind(at)
+    except BaseException:
+        listening.close()
+        raise
+    return listening
+
+
+def _inherited(address: Address) -> socket.socket:
+    listening = socket.socket(fileno=os.dup(address.number))
+    if listening.type != socket.SOCK_STREAM:
+        listening.close()
+        raise ValueError("the descriptor is not a stream socket")
+    return listening

@@ -1,0 +1,308 @@
+-- The connection object that a handler gets: what it writes is collected here, and made into a response.
+--
+-- One request at a time runs in a state, so the response under way is held in upvalues. `con` itself is made anew
+-- for each request: one that a script has kept is refused later instead of writing into a stranger's page.
+--
+-- arguments: host: log(level, text), send(status, head, data), read(n), sleep(seconds)
+--            settings: http_status, content_type, headers (array), buffering, config (table)
+
+local host, settings = ...
+
+local error, setmetatable, tonumber, tostring, type = error, setmetatable, tonumber, tostring, type
+local find, format, gsub, lower, match, sub =
+    string.find, string.format, string.gsub, string.lower, string.match, string.sub
+local concat = table.concat
+
+-- Past this, buffered output leaves in parts, so that a long page is not bounded by the memory of the state.
+local MOST_BUFFERED = 1048576
+
+local REASONS = {
+    [200] = "OK", [201] = "Created", [202] = "Accepted", [204] = "No Content", [206] = "Partial Content",
+    [301] = "Moved Permanently", [302] = "Found", [303] = "See Other", [304] = "Not Modified",
+    [307] = "Temporary Redirect", [308] = "Permanent Redirect",
+    [400] = "Bad Request", [401] = "Unauthorized", [403] = "Forbidden", [404] = "Not Found",
+    [405] = "Method Not Allowed", [406] = "Not Acceptable", [409] = "Conflict", [410] = "Gone",
+    [411] = "Length Required", [412] = "Precondition Failed", [413] = "Content Too Large",
+    [415] = "Unsupported Media Type", [416] = "Range Not Satisfiable", [422] = "Unprocessable Content",
+    [429] = "Too Many Requests", [500] = "Internal Server Error", [501] = "Not Implemented",
+    [502] = "Bad Gateway", [503] = "Service Unavailable", [504] = "Gateway Timeout",
+}
+local LEVELS = { debug = true, info = true, warning = true, error = true, critical = true }
+-- Headers that a response has once: setting one again replaces it. Any other name can come several times.
+local ONCE = { ["content-type"] = true, ["content-length"] = true, location = true, ["last-modified"] = true,
+    etag = true, ["x-accel-redirect"] = true, ["x-sendfile"] = true }
+
+local default_code = tonumber(sub(settings.http_status, 1, 3))
+local buffering = settings.buffering
+
+local current                          -- the con of the request under way
+local out, count, size                 -- the output that waits, its pieces, its bytes
+local code, status                     -- 404, "404 Not Found"; nil: not set by the script
+local lines, places                    -- the header lines, and where those of ONCE are; nil: the defaults
+local head_sent, bodiless, declared, sent
+
+local function check(self, name)
+    if self == current then return end
+    if type(self) ~= "table" then
+        error("con." .. name .. " called with a dot: write con:" .. name .. "(...)", 3)
+    end
+    error("con:" .. name .. ": this con belongs to a request that has ended", 3)
+end
+
+local function wrong(name, position, expected, value)
+    error(format("bad argument #%d to '%s' (%s expected, got %s)", position, name, expected, type(value)), 3)
+end
+
+-- Headers
+
+local default_lines, default_places = { "" , "Content-Type: " .. settings.content_type .. "\r\n" }, { ["content-type"] = 2 }
+local default_head
+
+local function add(name, value)
+    local key = lower(name)
+    local place = ONCE[key] and places[key] or #lines + 1
+    if ONCE[key] then places[key] = place end
+    lines[place] = name .. ": " .. value .. "\r\n"
+end
+
+local function set_status(number, reason)
+    code = number
+    status = format("%d %s", number, reason or REASONS[number] or "Status")
+end
+
+local function visible(s)
+    return (gsub(s, "[%c\127]", function(c) return format("\\x%02X", string.byte(c)) end))
+end
+
+-- Lua 5.1 ends a pattern at a zero byte, so that one is looked for by itself.
+local function breaks(s)
+    return find(s, "[\r\n]") or find(s, "\0", 1, true)
+end
+
+local function checked_header(name, value)
+    if not find(name, "^[%w!#$%%&'*+.^_`|~-]+$") then
+        error(format("header '%s': its name has a character that no header name can have", visible(name)), 3)
+    end
+    if breaks(value) then
+        error(format("header '%s': its value has a line break or a zero byte, which would end the header early", name), 3)
+    end
+end
+
+local function copy_defaults()
+    lines, places = {}, {}
+    for i = 1, #default_lines do lines[i] = default_lines[i] end
+    for key, place in pairs(default_places) do places[key] = place end
+end
+
+local function set_header(name, value)
+    local key = lower(name)
+    if key == "status" then
+        local number, reason = match(value, "^([2-9]%d%d)%s*(.*)$")
+        if not number then
+            error(format("header 'Status': found '%s', expected a number from 200 to 999 and a reason", visible(value)), 3)
+        end
+        set_status(tonumber(number), reason ~= "" and reason or nil)
+    elseif key == "transfer-encoding" then
+        host.log("warning", "header Transfer-Encoding dropped: the web server chooses it")
+    else
+        if not lines then copy_defaults() end
+        if key == "content-length" then declared = tonumber(value) end
+        add(name, value)
+    end
+end
+
+local function build_head()
+    if not lines and not code then return default_code, default_head end
+    if not lines then copy_defaults() end
+    if not code and places.location then set_status(302) end
+    lines[1] = "Status: " .. (status or settings.http_status) .. "\r\n"
+    return code or default_code, concat(lines) .. "\r\n"
+end
+
+lines, places = default_lines, default_places
+for _, line in ipairs(settings.headers) do
+    local name, value = match(line, "^([^:]+):%s*(.*)$")
+    add(name, value)
+end
+default_lines[1] = "Status: " .. settings.http_status .. "\r\n"
+default_head = concat(default_lines) .. "\r\n"
+
+-- Output
+
+local function take()
+    local text
+    if bodiless or count == 0 then
+        text = ""
+    elseif count == 1 then
+        text = out[1]
+    else
+        text = concat(out, "", 1, count)
+    end
+    out, count, size = {}, 0, 0
+    if declared and not bodiless then
+        if sent + #text > declared then
+            host.log("warning", format("Content-Length says %d, but the script wrote more: cut off", declared))
+            text = sub(text, 1, declared - sent)
+        end
+        sent = sent + #text
+    end
+    return text
+end
+
+local function open_head()
+    head_sent = true
+    local number, head = build_head()
+    if number == 204 or number == 304 then bodiless = true end
+    return number, head
+end
+
+local function send()
+    local number, head = 0, ""
+    if not head_sent then number, head = open_head() end
+    local text = take()
+    if head == "" and text == "" then return end
+    local problem = host.send(number, head, text)
+    if problem then error(problem, 0) end
+end
+
+local methods = {}
+
+function methods.puts(self, text)
+    if self ~= current then check(self, "puts") end
+    if type(text) ~= "string" then
+        if type(text) ~= "number" then wrong("puts", 1, "string", text) end
+        text = tostring(text)
+    end
+    count = count + 1
+    out[count] = text
+    size = size + #text
+    if size > MOST_BUFFERED or not buffering then send() end
+end
+
+function methods.flush(self)
+    check(self, "flush")
+    send()
+end
+
+function methods.reset(self)
+    check(self, "reset")
+    out, count, size = {}, 0, 0
+end
+
+function methods.header(self, name, value)
+    check(self, "header")
+    if type(name) ~= "string" then wrong("header", 1, "string", name) end
+    if value == nil then
+        local line = name
+        name, value = match(line, "^([^:]*):[ \t]*(.*)$")
+        if not name then error(format("header '%s': expected 'Name: value', found no colon", visible(line)), 2) end
+    elseif type(value) == "number" then
+        value = tostring(value)
+    elseif type(value) ~= "string" then
+        wrong("header", 2, "string", value)
+    end
+    checked_header(name, value)
+    if head_sent then
+        host.log("warning", format("header '%s' ignored: the headers have been sent already", name))
+    else
+        set_header(name, value)
+    end
+end
+
+function methods.status(self, number, reason)
+    check(self, "status")
+    if type(number) ~= "number" then wrong("status", 1, "number", number) end
+    if number % 1 ~= 0 or number < 200 or number > 999 then
+        error(format("status %s: expected a whole number from 200 to 999", tostring(number)), 2)
+    end
+    if reason ~= nil then
+        if type(reason) ~= "string" then wrong("status", 2, "string", reason) end
+        if breaks(reason) then error("status: its reason has a line break or a zero byte", 2) end
+    end
+    if head_sent then
+        host.log("warning", format("status %d ignored: the headers have been sent already", number))
+    else
+        set_status(number, reason)
+    end
+end
+
+function methods.gets(self, n)
+    check(self, "gets")
+    if n ~= nil and (type(n) ~= "number" or n % 1 ~= 0 or n < 1) then
+        error(format("bad argument #1 to 'gets' (found %s, expected a whole number of bytes from 1 up)", tostring(n)), 2)
+    end
+    local data, problem = host.read(n or -1)
+    if problem and not data then error(problem, 0) end
+    if n and data == "" then return nil, problem end
+    if problem then return data, problem end
+    return data
+end
+
+-- What hooks can use too
+
+local function config(_, name)
+    local value = settings.config
+    for key in string.gmatch(tostring(name), "[^.]+") do
+        if type(value) ~= "table" then return nil end
+        local item = value[key]
+        if item == nil then item = value[tonumber(key)] end
+        value = item
+    end
+    return value
+end
+
+local function log(_, level, text)
+    if text == nil then level, text = "info", level end
+    if not LEVELS[level] then
+        error(format("log level '%s': expected debug, info, warning, error or critical", visible(tostring(level))), 2)
+    end
+    host.log(level, tostring(text))
+end
+
+local function sleep(_, seconds)
+    if type(seconds) ~= "number" or not (seconds >= 0 and seconds < 1e9) then
+        error(format("bad argument #1 to 'sleep' (found %s, expected seconds from 0 up)", tostring(seconds)), 2)
+    end
+    local problem = host.sleep(seconds)
+    if problem then error(problem, 0) end
+end
+
+methods.config, methods.log, methods.sleep = config, log, sleep
+
+function print(...)
+    local n = select("#", ...)
+    local parts = { ... }
+    for i = 1, n do parts[i] = tostring(parts[i]) end
+    host.log("info", concat(parts, "\t", 1, n))
+end
+
+-- The life of a response
+
+local meta = { __index = methods }
+
+local function begin(head_only)
+    current = setmetatable({}, meta)
+    out, count, size = {}, 0, 0
+    code, status, lines, places = nil, nil, nil, nil
+    head_sent, bodiless, declared, sent = false, head_only, nil, 0
+    return current
+end
+
+-- The response is over: status, header block and what is left of the body. Status 0: the headers have gone before.
+local function finish()
+    current = nil
+    if head_sent then return 0, "", take() end
+    local total = size
+    if declared and not bodiless and declared > total then
+        host.log("warning", format("Content-Length says %d, but the script wrote %d bytes: header dropped", declared, total))
+        lines[places["content-length"]], declared = "", nil
+    end
+    local number, head = open_head()
+    return number, head, take()
+end
+
+local function abandon()
+    current, out = nil, nil
+end
+
+return begin, finish, abandon, { config = config, log = log, sleep = sleep }

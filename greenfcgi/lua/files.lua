@@ -1,0 +1,95 @@
+-- require, dofile, loadfile, io and os as a script sees them: relative names are found beside the script, although
+-- the process never changes its directory, and the server learns which Lua files a script is made of.
+--
+-- arguments: host.source(path, fresh): the text of a Lua file, or nil and the reason
+--            directory: where the script lies; path, cpath: what require searches (templates joined by ";")
+
+local host, directory, path, cpath = ...
+
+local error, ipairs, tostring, type = error, ipairs, tostring, type
+local find, gmatch, gsub, sub, concat = string.find, string.gmatch, string.gsub, string.sub, table.concat
+local load = load
+
+local function absolute(name)
+    if sub(name, 1, 1) == "/" then return name end
+    while sub(name, 1, 2) == "./" do name = sub(name, 3) end
+    return directory .. "/" .. name
+end
+
+-- Compile the text of a file. A first line that begins with "#" (for a shell) and a byte order mark are passed over.
+local function compile(source, name)
+    if sub(source, 1, 3) == "\239\187\191" then source = sub(source, 4) end
+    if sub(source, 1, 1) == "#" then source = gsub(source, "^[^\n]*", "", 1) end
+    return load(source, "@" .. name)
+end
+
+-- A function of the standard library whose first argument is a file name.
+local function beside(native)
+    return function(name, ...)
+        if type(name) == "string" then name = absolute(name) end
+        return native(name, ...)
+    end
+end
+
+io.open, io.lines = beside(io.open), beside(io.lines)
+io.input, io.output = beside(io.input), beside(io.output)
+os.remove = beside(os.remove)
+local native_rename = os.rename
+function os.rename(from, to)
+    return native_rename(absolute(tostring(from)), absolute(tostring(to)))
+end
+
+function loadfile(name, mode, ...)
+    if type(name) ~= "string" then error("bad argument #1 to 'loadfile' (string expected, got " .. type(name) .. ")", 2) end
+    name = absolute(name)
+    local source, reason = host.source(name, true)
+    if not source then return nil, "cannot open " .. name .. ": " .. reason end
+    if ... ~= nil then return load(source, "@" .. name, mode, ...) end
+    return compile(source, name)
+end
+
+function dofile(name)
+    if type(name) ~= "string" then error("bad argument #1 to 'dofile' (string expected, got " .. type(name) .. ")", 2) end
+    local chunk, reason = loadfile(name)
+    if not chunk then error(reason, 0) end
+    return chunk()
+end
+
+local function search(name)
+    local file = gsub(name, "%.", "/")
+    local tried = {}
+    for template in gmatch(package.path, "[^;]+") do
+        local candidate = absolute((gsub(template, "%?", function() return file end)))
+        local source, reason = host.source(candidate, false)
+        if source then
+            local chunk, problem = compile(source, candidate)
+            if chunk then return chunk, candidate end
+            error("error loading module '" .. name .. "' from file '" .. candidate .. "':\n\t" .. problem, 0)
+        end
+        tried[#tried + 1] = "\n\t" .. candidate .. ": " .. reason
+    end
+    return concat(tried)
+end
+
+package.path, package.cpath = path, cpath
+
+local searchers = package.searchers or package.loaders
+local native = {}
+for i, searcher in ipairs(searchers) do native[i] = searcher end
+
+-- Native modules come from the operator's lua.cpath alone, whatever a script writes into package.cpath.
+local function confined(searcher)
+    return function(name)
+        package.cpath = cpath
+        return searcher(name)
+    end
+end
+
+searchers[2] = search
+if cpath ~= "" then
+    searchers[3], searchers[4] = confined(native[3]), confined(native[4])
+else
+    searchers[3], searchers[4] = nil, nil
+end
+
+return compile

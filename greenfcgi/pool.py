@@ -1,0 +1,204 @@
+"""Who has which state. Knows no Lua: a state is anything that can be closed and says whether it is still fit.
+
+A request takes an idle state that holds its script; else a new one is made, when the script has fewer than
+`clones` states and the pool fewer than `most`; else, when the pool is full, the least popular idle state goes and
+makes room; else the request waits, first come first served. Popularity counts requests and decays with age
+(half of it is gone after `HALF_LIFE` seconds), so that yesterday's favourite does not stay for ever.
+
+A state is with exactly one user between `checkout` and `give_back`; that is what keeps answers right, since lupa's
+lock does not keep two greenlets apart.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Hashable, Iterator
+from typing import Generic, Protocol, TypeVar
+
+from gevent.event import AsyncResult
+
+#: Seconds after which a request counts half for its script's popularity.
+HALF_LIFE = 60.0
+
+
+class Member(Protocol):
+    """What the pool asks of a state."""
+
+    @property
+    def fit(self) -> bool:
+        """It may be used again."""
+
+    def close(self) -> None:
+        """It is not needed any more. Does not raise."""
+
+
+Script = TypeVar("Script", bound=Hashable)
+State = TypeVar("State", bound=Member)
+
+
+class _Holding(Generic[Script, State]):
+    """The states that hold one script."""
+
+    __slots__ = ("count", "idle", "popularity", "script")
+
+    def __init__(self, script: Script) -> None:
+        self.script = script
+        #: States that nobody uses. The one used last is on top: its memory is warm.
+        self.idle: list[State] = []
+        #: All of its states: idle, in use, or being made.
+        self.count = 0
+        self.popularity = 0.0
+
+
+class Pool(Generic[Script, State]):
+    """At most `most` states, at most `clones` for each script; `make` loads a script into a new state."""
+
+    def __init__(self, make: Callable[[Script], State], most: int, clones: int) -> None:
+        self._make = make
+        self._most = most
+        self._clones = clones
+        self._total = 0
+        self._holdings: dict[Script, _Holding[Script, State]] = {}
+        self._waiting: deque[tuple[_Holding[Script, State], AsyncResult[State | None]]] = deque()
+
+    def __len__(self) -> int:
+        """How many states there are."""
+        return self._total
+
+    def count(self, script: Script) -> int:
+        """How many states hold `script`."""
+        holding = self._holdings.get(script)
+        return holding.count if holding else 0
+
+    @property
+    def waiting(self) -> int:
+        """How many requests wait for a state."""
+        return len(self._waiting)
+
+    def idle(self) -> Iterator[State]:
+        """The states that nobody uses now."""
+        for holding in list(self._holdings.values()):
+            yield from list(holding.idle)
+
+    def checkout(self, script: Script) -> State:
+        """A state that holds `script`, for the caller alone until it is given back. May wait.
+
+        Raises what `make` raises.
+        """
+        holding = self._holdings.get(script)
+        if holding is None:
+            holding = self._holdings[script] = _Holding(script)
+        holding.popularity += 1
+        if holding.idle:
+            return holding.idle.pop()
+        if self._reserve(holding):
+            return self._fill(holding)
+        turn: AsyncResult[State | None] = AsyncResult()
+        self._waiting.append((holding, turn))
+        state = turn.get()
+        return state if state is not None else self._fill(holding)
+
+    def take(self, state: State, script: Script) -> bool:
+        """Check out this very state, which holds `script`, if it is idle; without making the script popular."""
+        holding = self._holdings.get(script)
+        if holding is None or state not in holding.idle:
+            return False
+        holding.idle.remove(state)
+        return True
+
+    def give_back(self, state: State, script: Script) -> None:
+        """The user of `state` is done with it. A state that is not fit any more is closed."""
+        holding = self._holdings[script]
+        if state.fit:
+            holding.idle.append(state)
+        else:
+            state.close()
+            self._release(holding)
+        if self._waiting:
+            self._serve_waiting()
+
+    def add(self, state: State, script: Script) -> None:
+        """Take in a state made elsewhere, as an idle one, if there is room for it; else it is closed."""
+        holding = self._holdings.setdefault(script, _Holding(script))
+        if self._reserve(holding):
+            holding.idle.append(state)
+            self._serve_waiting()
+        else:
+            state.close()
+
+    def flush(self, script: Script) -> int:
+        """Close the idle states of `script` that are not fit any more; those in use go when they come back.
+
+        Returns how many were closed.
+        """
+        holding = self._holdings.get(script)
+        if holding is None:
+            return 0
+        stale = [state for state in holding.idle if not state.fit]
+        holding.idle = [state for state in holding.idle if state.fit]
+        for state in stale:
+            state.close()
+            self._release(holding)
+        self._serve_waiting()
+        return len(stale)
+
+    def age(self, seconds: float) -> None:
+        """Let popularity decay by so much time, and forget scripts that hold nothing."""
+        factor = 0.5 ** (seconds / HALF_LIFE)
+        waited_for = {id(holding) for holding, _ in self._waiting}
+        for script, holding in list(self._holdings.items()):
+            holding.popularity *= factor
+            if holding.count == 0 and id(holding) not in waited_for:
+                del self._holdings[script]
+
+    def close(self) -> None:
+        """Close all idle states."""
+        for holding in self._holdings.values():
+            while holding.idle:
+                holding.idle.pop().close()
+                self._release(holding)
+
+    def _reserve(self, holding: _Holding[Script, State]) -> bool:
+        """Make room for one more state of this script, and count it."""
+        if holding.count >= self._clones:
+            return False
+        if self._total >= self._most:
+            idle = [other for other in self._holdings.values() if other.idle]
+            if not idle:
+                return False
+            least = min(idle, key=lambda other: other.popularity)
+            # The bottom one has been idle longest. It is counted out first: closing may wait.
+            state = least.idle.pop(0)
+            self._release(least)
+            holding.count += 1
+            self._total += 1
+            state.close()
+            return True
+        holding.count += 1
+        self._total += 1
+        return True
+
+    def _release(self, holding: _Holding[Script, State]) -> None:
+        holding.count -= 1
+        self._total -= 1
+
+    def _fill(self, holding: _Holding[Script, State]) -> State:
+        try:
+            return self._make(holding.script)
+        except BaseException:
+            self._release(holding)
+            self._serve_waiting()
+            raise
+
+    def _serve_waiting(self) -> None:
+        """Give what has become free to those who wait, in their order, as far as it is of use to them."""
+        for entry in list(self._waiting):
+            holding, turn = entry
+            if holding.idle:
+                self._waiting.remove(entry)
+                turn.set(holding.idle.pop())
+            elif self._reserve(holding):
+                self._waiting.remove(entry)
+                turn.set(None)
+            elif self._total >= self._most and not any(other.idle for other in self._holdings.values()):
+                return

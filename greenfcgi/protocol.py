@@ -1,0 +1,213 @@
+"""A FastCGI connection as a responder sees it: a state machine without I/O.
+
+Bytes that came from the web server go into `Connection.receive`, which yields what they mean. What a reply looks
+like on the wire comes from `reply`, `stdout`, `stderr` and `finish`. Records that the protocol owes without
+anybody's help (answers to management records, the end of a refused or an aborted request) collect in the
+connection; `take_output` hands them over. Sockets, deadlines and scripts are other modules' business.
+
+What holds, and why (section numbers are those of the specification):
+
+- Records may be cut anywhere and may follow each other without a pause; any cut of a stream into reads gives the
+  same events. A second request may stand behind the first in one read.
+- PARAMS and STDIN are streams, ended by an empty record. A name-value pair may straddle two records, so they are
+  decoded only once PARAMS has ended. The end of STDIN is believed, whatever CONTENT_LENGTH says.
+- Requests are multiplexed by id. Records of an id that is not active are ignored (3.3), which also swallows what
+  is left of a body whose request has been answered early.
+- END_REQUEST belongs to the connection: an aborted request is ended here and now, whatever its script does.
+- Nothing is sent with id 0 that was not asked for: nginx answers 502 to it, and Apache 503.
+- Only a broken header, BEGIN_REQUEST or name-value pair raises, always `ProtocolError`; the events that stand
+  before it have been yielded by then. The connection is of no use afterwards.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator
+from typing import Final
+
+from . import records
+from .errors import ProtocolError
+from .messages import Request
+
+#: The most bytes of parameters in one request. nginx and lighttpd never send more than 64 KiB.
+MAX_PARAMS = 128 * 1024
+#: The most requests under way on one connection. HAProxy, the only web server that multiplexes, stays below it.
+MAX_REQUESTS = 1024
+
+# What `Connection.receive` yields: (event, request, data).
+#: The parameters are whole. `data` is empty.
+BEGUN: Final = 1
+#: `data` is the next part of the body.
+STDIN: Final = 2
+#: Parameters and body are whole: the request can run.
+READY: Final = 3
+#: The web server has taken the request back; END_REQUEST waits in the output.
+ABORTED: Final = 4
+#: The parameters are longer than `MAX_PARAMS`; an answer is owed, and nothing more of the request comes.
+TOO_LARGE: Final = 5
+
+Event = tuple[int, Request, bytes]
+
+#: The empty STDOUT record that ends the stream, and END_REQUEST, in one.
+_FINISH = struct.Struct("!BBHHBx" "BBHHBxIB3x")
+
+_KNOWN_VALUES = {
+    b"FCGI_MAX_CONNS": b"10000",
+    b"FCGI_MAX_REQS": b"10000",
+    b"FCGI_MPXS_CONNS": b"1",
+}
+
+
+class Connection:
+    """The responder's side of one connection."""
+
+    __slots__ = ("_closing", "_missing", "_output", "_partial", "requests")
+
+    def __init__(self) -> None:
+        #: The active requests by id: begun, and not yet ended.
+        self.requests: dict[int, Request] = {}
+        self._partial = bytearray()
+        self._missing = 0
+        self._output: list[bytes] = []
+        self._closing = False
+
+    @property
+    def done(self) -> bool:
+        """A request without KEEP_CONN has come, and none is active: the connection is to be closed."""
+        return self._closing and not self.requests
+
+    @property
+    def clean(self) -> bool:
+        """Nothing is half received: closing now cannot turn unread input into a reset that eats the reply."""
+        return not self._partial
+
+    def receive(self, data: bytes) -> Iterator[Event]:
+        """Yield the events in `data`, the next bytes from the web server.
+
+        Raises `ProtocolError` behind the last event that could be understood.
+        """
+        if self._partial:
+            # An unfinished record grows here, and is looked at again only when it is whole.
+            self._partial += data
+            if len(self._partial) < self._missing:
+                return
+            data = bytes(self._partial)
+            self._partial.clear()
+        at, end = 0, len(data)
+        while end - at >= records.HEADER_SIZE:
+            version, kind, request_id, length, padding = records.HEADER.unpack_from(data, at)
+            if version != records.VERSION:
+                raise ProtocolError(f"a record of FastCGI version {version}, expected {records.VERSION}")
+            start = at + records.HEADER_SIZE
+            if start + length + padding > end:
+                self._missing = records.HEADER_SIZE + length + padding
+                self._partial += data[at:]
+                return
+            at = start + length + padding
+            content = data[start : start + length]
+            request = self.requests.get(request_id)
+            if kind == records.PARAMS:
+                if request is not None and not request.params_ended:
+                    yield from self._params(request, content)
+            elif kind == records.STDIN:
+                if request is not None and not request.stdin_ended:
+                    yield from self._stdin(request, content)
+            elif kind == records.BEGIN_REQUEST:
+                self._begin(request_id, content)
+            elif kind == records.ABORT_REQUEST:
+                if request is not None:
+                    self._output.append(self.finish(request))
+                    yield ABORTED, request, b""
+            elif request_id == records.MANAGEMENT_ID:
+                self._manage(kind, content)
+        if at < end:
+            self._missing = records.HEADER_SIZE
+            self._partial += data[at:]
+
+    def _begin(self, request_id: int, content: bytes) -> None:
+        if len(content) != records.BEGIN_BODY.size:
+            raise ProtocolError(f"BEGIN_REQUEST with {len(content)} bytes, expected {records.BEGIN_BODY.size}")
+        if request_id == records.MANAGEMENT_ID:
+            raise ProtocolError("BEGIN_REQUEST with id 0, which is kept for management records")
+        if request_id in self.requests:
+            raise ProtocolError(f"BEGIN_REQUEST with id {request_id}, which is active already")
+        role, flags = records.BEGIN_BODY.unpack(content)
+        keep_conn = bool(flags & records.KEEP_CONN)
+        if not keep_conn:
+            self._closing = True
+        if role != records.RESPONDER:
+            self._output.append(records.end_request(request_id, 0, records.UNKNOWN_ROLE))
+        elif len(self.requests) >= MAX_REQUESTS:
+            self._output.append(records.end_request(request_id, 0, records.OVERLOADED))
+        else:
+            self.requests[request_id] = Request(request_id, keep_conn)
+
+    def _params(self, request: Request, content: bytes) -> Iterator[Event]:
+        if not content:
+            request.end_params()
+            yield BEGUN, request, b""
+            if request.stdin_ended:
+                yield READY, request, b""
+        elif not request.add_params(content, MAX_PARAMS):
+            request.params_ended = request.stdin_ended = True
+            yield TOO_LARGE, request, b""
+
+    def _stdin(self, request: Request, content: bytes) -> Iterator[Event]:
+        if content:
+            yield STDIN, request, content
+            return
+        request.stdin_ended = True
+        if request.params_ended:
+            yield READY, request, b""
+
+    def _manage(self, kind: int, content: bytes) -> None:
+        if kind == records.GET_VALUES:
+            self._output.append(records.get_values_result(content, _KNOWN_VALUES))
+        elif not records.BEGIN_REQUEST <= kind <= records.UNKNOWN_TYPE:
+            self._output.append(records.unknown_type(kind))
+
+    def take_output(self) -> list[bytes]:
+        """The records that the protocol owes since the last call, in order."""
+        output, self._output = self._output, []
+        return output
+
+    def reply(self, request: Request, head: bytes, body: bytes) -> list[bytes]:
+        """A whole reply: STDOUT, its end, and END_REQUEST, as buffers to be sent one behind the other.
+
+        Empty when the request is not active any more.
+        """
+        buffers = self.stdout(request, head, body)
+        buffers.append(self.finish(request))
+        return buffers
+
+    def stdout(self, request: Request, head: bytes, data: bytes) -> list[bytes]:
+        """A part of a reply; the first part brings the header block. Empty when the request is not active.
+
+        The header block and as much of the body as fits go into one record: HAProxy 2.6.12 crashes on a header
+        block that is split over two.
+        """
+        length = len(head) + len(data)
+        if length == 0 or self.requests.get(request.id) is not request:
+            return []
+        if length <= records.MAX_CONTENT:
+            return [records.HEADER.pack(records.VERSION, records.STDOUT, request.id, length, 0), head, data]
+        fits = max(records.MAX_CONTENT - len(head), 0)
+        first = records.stream(records.STDOUT, request.id, head + data[:fits])
+        return first + records.stream(records.STDOUT, request.id, data[fits:])
+
+    def stderr(self, request: Request, line: bytes) -> list[bytes]:
+        """One line for the web server's error log. Empty when the request is not active."""
+        if self.requests.get(request.id) is not request:
+            return []
+        return records.stream(records.STDERR, request.id, line[: records.MAX_CONTENT])
+
+    def finish(self, request: Request, app_status: int = 0) -> bytes:
+        """The end of STDOUT and END_REQUEST; the id is free again. Empty when the request is not active."""
+        request_id = request.id
+        if self.requests.get(request_id) is not request:
+            return b""
+        del self.requests[request_id]
+        return _FINISH.pack(
+            records.VERSION, records.STDOUT, request_id, 0, 0,
+            records.VERSION, records.END_REQUEST, request_id, 8, 0, app_status, records.REQUEST_COMPLETE,
+        )  # fmt: skip

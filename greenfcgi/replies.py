@@ -1,0 +1,40 @@
+"""The replies that the server gives itself: a status, a small page, nothing of its inside."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+_REASONS = {
+    403: "Forbidden",
+    404: "Not Found",
+    413: "Content Too Large",
+    431: "Request Header Fields Too Large",
+    500: "Internal Server Error",
+    503: "Service Unavailable",
+}
+
+
+class Reply(NamedTuple):
+    """A response as far as it has not been sent yet. Status 0: the header block has gone before."""
+
+    status: int
+    head: bytes
+    body: bytes
+
+
+def refusal(status: int, detail: str = "", head_only: bool = False) -> Reply:
+    """A response that says only its status; `detail` is shown below it (`scripts.show_errors`).
+
+    Always a full response: a bare END_REQUEST is a 502 in nginx and Caddy and an empty 200 in Apache.
+    """
+    title = f"{status} {_REASONS[status]}"
+    page = f"<!DOCTYPE html>\n<html><head><title>{title}</title></head>\n<body><h1>{title}</h1>\n"
+    if detail:
+        page += f"<pre>{_text(detail)}</pre>\n"
+    body = (page + "</body></html>\n").encode("utf-8", "replace")
+    head = f"Status: {title}\r\nContent-Type: text/html; charset=utf-8\r\n\r\n".encode()
+    return Reply(status, head, b"" if head_only else body)
+
+
+def _text(detail: str) -> str:
+    return detail.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")

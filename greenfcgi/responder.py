@@ -1,0 +1,88 @@
+"""One request, straight through: find its script, check out a state, run it, reply, give the state back."""
+
+from __future__ import annotations
+
+from .config import Config
+from .errors import ScriptBroken, ScriptError
+from .exchange import Exchange
+from .log import ErrorLog
+from .pool import Pool
+from .replies import Reply, refusal
+from .scripts import Catalogue, Script
+from .state import LuaFailure, State
+
+#: Above this, nginx and others answer 502 unless their buffer for headers has been made larger: the default
+#: fastcgi_buffer_size is one page of memory.
+_LARGE_HEAD = 4096
+
+
+class Responder:
+    """Answers requests with scripts. `respond` runs in a worker greenlet, many of them at a time."""
+
+    def __init__(self, config: Config, catalogue: Catalogue, pool: Pool[Script, State], log: ErrorLog) -> None:
+        self._catalogue = catalogue
+        self._pool = pool
+        self._log = log
+        self._show_errors = config.scripts.show_errors
+
+    def respond(self, exchange: Exchange) -> None:
+        """Answer one request. Never raises."""
+        try:
+            self._run(exchange)
+        except Exception as problem:
+            # The border of a request: whatever went wrong inside the server ends this request only.
+            self._log.error(f"{exchange.title}: the server failed: {problem!r}", _traceback(problem))
+            self._fail(exchange, 500, "")
+
+    def _run(self, exchange: Exchange) -> None:
+        if exchange.aborted:
+            exchange.finish()
+            return
+        try:
+            script = self._catalogue.find(exchange.request.filename)
+            state = self._pool.checkout(script)
+        except ScriptError as problem:
+            self._refuse(exchange, problem)
+            return
+        try:
+            result = None if exchange.aborted else state.run(exchange)
+        finally:
+            # Given back before the reply is sent: a slow client holds no state.
+            self._pool.give_back(state, script)
+        if isinstance(result, Reply):
+            if len(result.head) > _LARGE_HEAD and not script.head_warned:
+                self._warn_of_head(script, len(result.head))
+            exchange.reply(result)
+        elif result is not None and not exchange.aborted:
+            self._report(exchange, script, result)
+        else:
+            exchange.finish()
+
+    def _refuse(self, exchange: Exchange, problem: ScriptError) -> None:
+        traceback = problem.traceback if isinstance(problem, ScriptBroken) else ""
+        self._log.error(f"{exchange.title}: {problem}", traceback)
+        self._fail(exchange, problem.status, f"{problem}\n{traceback}" if problem.status == 500 else "")
+
+    def _report(self, exchange: Exchange, script: Script, failure: LuaFailure) -> None:
+        self._log.error(f"{script.path}: {exchange.title}: {failure.message}", failure.traceback)
+        self._fail(exchange, 500, f"{failure.message}\n{failure.traceback}")
+
+    def _fail(self, exchange: Exchange, status: int, detail: str) -> None:
+        if exchange.status:
+            exchange.cut_off()
+        else:
+            exchange.reply(refusal(status, detail if self._show_errors else "", exchange.head_only))
+
+    def _warn_of_head(self, script: Script, length: int) -> None:
+        script.head_warned = True
+        self._log.warning(
+            f"{script.path}: a header block of {length} bytes: web servers answer 502 to more than their buffer "
+            "holds, which is 4 or 8 KiB unless set (nginx: fastcgi_buffer_size)"
+        )
+
+
+def _traceback(problem: BaseException) -> str:
+    import traceback
+
+    return "".join(traceback.format_exception(problem))
+

@@ -1,0 +1,208 @@
+"""The scripts of a server: which files may run, what they and their modules consisted of when they were read.
+
+A `Catalogue` turns SCRIPT_FILENAME into a `Script`. A `Version` of a script is the text of all its files as they
+were read, so that every state of one version runs the same code, also while the files are being edited. Nothing
+here runs Lua, watches files, or knows who uses a script.
+
+Only regular files below `scripts.root`, after all symbolic links have been followed, with a listed extension, are
+scripts. The path is taken as it is: there is no walking up a path that does not exist to find one that does
+(php-fpm's cgi.fix_pathinfo made that way into remote execution twice, CVE-2019-11043 the last time).
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Callable, Iterable, Iterator, Sequence
+
+from .errors import ScriptForbidden, ScriptMissing
+from .signature import Signature, signature
+
+#: The most SCRIPT_FILENAMEs that are remembered; one script can be reached by many spellings of its path.
+_MOST_SPELLINGS = 10_000
+
+
+class Version:
+    """The files of one script as they were when this version was first read."""
+
+    __slots__ = ("_noticed", "_texts", "signatures")
+
+    def __init__(self, noticed: Callable[[str], None] = lambda folder: None) -> None:
+        self._noticed = noticed
+        self._texts: dict[str, bytes] = {}
+        #: What was read or looked for, with the signature it had then.
+        self.signatures: dict[str, Signature] = {}
+
+    def read(self, path: str, fresh: bool = False) -> bytes:
+        """The text of the file at `path`: as this version has read it before, or, with `fresh`, as it is now.
+
+        Raises `OSError`.
+        """
+        text = self._texts.get(path)
+        if text is None or fresh:
+            # The signature is taken first: a change between the two is then seen as one, not missed.
+            found = signature(path)
+            with open(path, "rb") as file:
+                text = file.read()
+            if path not in self._texts:
+                self._noticed(os.path.dirname(path))
+            self._texts[path] = text
+            self.signatures[path] = found
+        return text
+
+
+    def stale(self) -> bool:
+        """A file is not what it was when this version read it.
+
+        The text is compared too: two changes within one tick of the file system's clock have the same time.
+        """
+        return any(signature(path) != noted or self._differs(path) for path, noted in self.signatures.items())
+
+    def _differs(self, path: str) -> bool:
+        try:
+            with open(path, "rb") as file:
+                return file.read() != self._texts[path]
+        except OSError:
+            return True
+
+
+class Script:
+    """One script: where it lies, the version that is served, and what became of the last change."""
+
+    __slots__ = ("_noticed", "broken", "directory", "head_warned", "path", "spellings", "tried", "version")
+
+    def __init__(self, path: str, noticed: Callable[[str], None]) -> None:
+        self._noticed = noticed
+        #: The real path.
+        self.path = path
+        self.directory = os.path.dirname(path)
+        #: The other paths by which it was asked for (symbolic links), with what they led to.
+        self.spellings: dict[str, Signature] = {}
+        #: The last version that loaded; before the first has, the one that is tried next.
+        self.version = self.new_version()
+        #: The version that was tried last and did not load, and its error; None while the files are sound.
+        self.tried: Version | None = None
+        self.broken: str | None = None
+        #: A warning about its large header block has been given.
+        self.head_warned = False
+
+    def new_version(self) -> Version:
+        """A version that has read nothing yet."""
+        return Version(self._noticed)
+
+    def stale(self) -> bool:
+        """The files are not what they were when the script was last loaded, or tried."""
+        return (self.tried or self.version).stale()
+
+    def signatures(self) -> dict[str, Signature]:
+        """Every file that counts for this script, with the signature that was last taken notice of."""
+        known = self.version.signatures | self.spellings
+        if self.tried is not None:
+            known |= self.tried.signatures
+        return known
+
+
+class Catalogue:
+    """All scripts that have been asked for.
+
+    `root` is a directory, `extensions` the endings that a script may have (".lua"), compared byte for byte.
+    """
+
+    def __init__(self, root: str, extensions: Sequence[str]) -> None:
+        self._given_root = root
+        self.root = os.path.realpath(root)
+        self._extensions = tuple(extensions)
+        self._by_spelling: dict[bytes, Script] = {}
+        self._by_path: dict[str, Script] = {}
+        #: Called with the folder of each file that a script is made of, when the file is first read.
+        self.noticed: Callable[[str], None] = lambda folder: None
+
+    def __iter__(self) -> Iterator[Script]:
+        return iter(list(self._by_path.values()))
+
+    def find(self, filename: bytes | None) -> Script:
+        """The script that SCRIPT_FILENAME means.
+
+        Raises `ScriptMissing` or `ScriptForbidden`, whose text is for the error log.
+        """
+        script = self._by_spelling.get(filename)  # type: ignore[arg-type]  # None is never a key
+        return script if script is not None else self._resolve(filename)
+
+    def _resolve(self, filename: bytes | None) -> Script:
+        if not filename:
+            raise ScriptMissing("the web server sent no SCRIPT_FILENAME: is a fastcgi_param for it missing?")
+        spelling = _without_proxy(os.fsdecode(filename))
+        if "\0" in spelling:
+            raise ScriptForbidden(f"SCRIPT_FILENAME {spelling!r} has a zero byte in it")
+        path = os.path.realpath(spelling)
+        if not path.startswith(self.root.rstrip("/") + "/"):
+            raise ScriptForbidden(f"SCRIPT_FILENAME {spelling!r} is not below scripts.root, which is {self.root!r}")
+        if not path.endswith(self._extensions):
+            expected = ", ".join(self._extensions)
+            raise ScriptForbidden(f"SCRIPT_FILENAME {spelling!r} does not end in one of scripts.extensions: {expected}")
+        try:
+            mode = os.stat(path).st_mode
+        except OSError as problem:
+            raise ScriptMissing(f"SCRIPT_FILENAME {spelling!r}: {problem.strerror}") from None
+        if not stat.S_ISREG(mode):
+            raise ScriptMissing(f"SCRIPT_FILENAME {spelling!r} is not a regular file")
+        script = self._by_path.setdefault(path, Script(path, self._notice))
+        if len(self._by_spelling) >= _MOST_SPELLINGS:
+            self.forget_spellings()
+        self._by_spelling[filename] = script
+        if spelling != path:
+            script.spellings[spelling] = signature(spelling)
+        return script
+
+    def _notice(self, folder: str) -> None:
+        self.noticed(folder)
+
+    def forget(self, script: Script) -> None:
+        """Take a script out: its file is gone, or is not below the root any more."""
+        self._by_path.pop(script.path, None)
+        self.forget_spellings()
+
+    def forget_spellings(self) -> None:
+        """Resolve each SCRIPT_FILENAME anew: a symbolic link may lead elsewhere now."""
+        self._by_spelling.clear()
+        for script in self._by_path.values():
+            script.spellings.clear()
+
+    def follow_root(self) -> list[Script]:
+        """Resolve `scripts.root` anew; the scripts that are not below it any more are taken out and returned."""
+        self.root = os.path.realpath(self._given_root)
+        gone = [script for script in self if not script.path.startswith(self.root.rstrip("/") + "/")]
+        for script in gone:
+            self.forget(script)
+        return gone
+
+    def signatures(self) -> dict[str, Signature]:
+        """Every file that counts for any script, with the signature that was last taken notice of."""
+        known: dict[str, Signature] = {}
+        for script in self:
+            known |= script.signatures()
+        return known
+
+    def touched(self, paths: frozenset[str]) -> list[Script]:
+        """The scripts that one of `paths` is a file of, or a directory above one."""
+        return [script for script in self if _touches(paths, script.signatures())]
+
+
+def _touches(paths: frozenset[str], files: Iterable[str]) -> bool:
+    for file in files:
+        if file in paths or os.path.realpath(file) in paths:
+            return True
+        parent = os.path.dirname(file)
+        while parent != "/" and parent:
+            if parent in paths:
+                return True
+            parent = os.path.dirname(parent)
+    return False
+
+
+def _without_proxy(filename: str) -> str:
+    """The path in what Apache's mod_proxy_fcgi sends: "proxy:fcgi://host:port/path", "proxy:unix:/s|fcgi://h/path"."""
+    if not filename.startswith("proxy:"):
+        return filename
+    _, _, rest = filename.partition("fcgi://")
+    return "/" + rest.partition("/")[2] if rest else filename

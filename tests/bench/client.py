@@ -1,0 +1,118 @@
+"""One FastCGI request at a time over a unix socket, without a web server: enough to ask for a script.
+
+The few bytes are written here by hand, so that the measuring side shares no code with what it measures. It
+sends no request body, and takes one request per connection at a time.
+"""
+
+import socket
+import struct
+from pathlib import Path
+from types import TracebackType
+from typing import NamedTuple, Self
+
+from .errors import BenchError
+
+_HEADER = struct.Struct("!BBHHBx")
+_BEGIN_REQUEST, _END_REQUEST, _PARAMS, _STDIN, _STDOUT, _STDERR = 1, 3, 4, 5, 6, 7
+_KEEP_CONN = 1
+_REQUEST_ID = 1
+_TIMEOUT = 10.0
+
+
+class Reply(NamedTuple):
+    """What the script answered; `stderr` is what it sent for the log."""
+
+    status: int
+    body: bytes
+    stderr: bytes
+
+
+class FastCGIClient:
+    """A connection to a server's unix socket, kept for as many requests as are asked. A context manager."""
+
+    def __init__(self, path: Path) -> None:
+        """Raises `OSError` when nothing listens there."""
+        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self._socket.settimeout(_TIMEOUT)
+        try:
+            self._socket.connect(str(path))
+        except OSError:
+            self._socket.close()
+            raise
+        self._received = b""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        self._socket.close()
+
+    def get(self, script: Path) -> Reply:
+        """Ask for the script of this absolute path, with KEEP_CONN.
+
+        Raises `BenchError` when the server closes or is silent for ten seconds.
+        """
+        params = {
+            b"GATEWAY_INTERFACE": b"CGI/1.1",
+            b"SERVER_PROTOCOL": b"HTTP/1.1",
+            b"REQUEST_METHOD": b"GET",
+            b"QUERY_STRING": b"",
+            b"REQUEST_URI": b"/" + script.name.encode(),
+            b"SCRIPT_NAME": b"/" + script.name.encode(),
+            b"SCRIPT_FILENAME": str(script).encode(),
+            b"DOCUMENT_ROOT": str(script.parent).encode(),
+        }
+        begin = struct.pack("!HB5x", 1, _KEEP_CONN)
+        pairs = b"".join(_pair(name, value) for name, value in params.items())
+        try:
+            self._socket.sendall(
+                _record(_BEGIN_REQUEST, begin) + _record(_PARAMS, pairs) + _record(_PARAMS) + _record(_STDIN)
+            )
+            return self._reply()
+        except OSError as error:
+            raise BenchError(f"no FastCGI reply for {script.name}: {error}") from error
+
+    def _reply(self) -> Reply:
+        streams = {_STDOUT: bytearray(), _STDERR: bytearray()}
+        while True:
+            _, kind, _, length, padding = _HEADER.unpack(self._take(_HEADER.size))
+            content = self._take(length + padding)[:length]
+            if kind == _END_REQUEST:
+                break
+            streams[kind] += content
+        head, _, body = bytes(streams[_STDOUT]).partition(b"\r\n\r\n")
+        return Reply(_status(head), body, bytes(streams[_STDERR]))
+
+    def _take(self, size: int) -> bytes:
+        while len(self._received) < size:
+            received = self._socket.recv(65536)
+            if not received:
+                raise BenchError("the server closed the connection in the middle of a reply")
+            self._received += received
+        taken, self._received = self._received[:size], self._received[size:]
+        return taken
+
+
+def _record(kind: int, content: bytes = b"") -> bytes:
+    return _HEADER.pack(1, kind, _REQUEST_ID, len(content), 0) + content
+
+
+def _pair(name: bytes, value: bytes) -> bytes:
+    return _length(name) + _length(value) + name + value
+
+
+def _length(text: bytes) -> bytes:
+    return bytes([len(text)]) if len(text) < 128 else struct.pack("!I", len(text) | 1 << 31)
+
+
+def _status(head: bytes) -> int:
+    for line in head.split(b"\r\n"):
+        name, _, value = line.partition(b":")
+        if name.lower() == b"status":
+            return int(value.split()[0])
+    return 200
