@@ -20,7 +20,7 @@ from .scripts import Version
 #: What a function returns to Lua: nil, text, or (value, problem).
 Answer = bytes | None | tuple[bytes | None, bytes | None]
 
-_PARTS = ("boot", "guard", "files", "con", "luafcgid")
+_PARTS = ("boot", "guard", "files", "con", "luafcgid", "route")
 
 
 class Exchange(Protocol):
@@ -33,10 +33,6 @@ class Exchange(Protocol):
     @property
     def params(self) -> bytes:
         """The PARAMS stream."""
-
-    @property
-    def head_only(self) -> bool:
-        """The reply has no body."""
 
     def send(self, status: int, head: bytes, data: bytes) -> bool:
         """Send a part of the reply, waiting for a slow client; False when the client has gone."""
@@ -115,7 +111,7 @@ class Host:
 
 
 def lua_parts() -> dict[str, bytes]:
-    """The Lua sources of the package by name: boot, guard, files, con, luafcgid."""
+    """The Lua sources of the package by name."""
     # Not importlib.resources: it costs memory, and the package is never run from a zip file.
     folder = os.path.join(os.path.dirname(__file__), "lua")
     parts = {}

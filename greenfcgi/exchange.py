@@ -56,7 +56,7 @@ class Exchange:
     @property
     def head_only(self) -> bool:
         """The reply has no body."""
-        return self.request.method == b"HEAD"
+        return self.request.variables().get(b"REQUEST_METHOD") == b"HEAD"
 
     @property
     def title(self) -> str:
@@ -108,8 +108,10 @@ class Exchange:
 
     def reply(self, reply: Reply) -> None:
         """Send the reply, or what is left of it, and end the request. Does not wait."""
-        self._note(reply.status, reply.head, reply.body)
-        self._wire.write(self._wire.connection.reply(self.request, reply.head, reply.body))
+        status, head, body = reply
+        self._note(status, head, body)
+        wire = self._wire
+        wire.write(wire.connection.reply(self.request, head, body))
         self.finish()
 
     def cut_off(self) -> None:

@@ -9,13 +9,13 @@ class Request:
     """One FastCGI request as it came in.
 
     `params` is the whole PARAMS stream as bytes; it is handed to Lua as it is, and only what routes a request is
-    taken out of it here (`filename`, `method`, `content_length`). `variables()` decodes the rest for whoever
+    taken out of it (`filename`, `content_length`). `variables()` decodes the rest for whoever
     needs it, which on the usual way is nobody.
     """
 
     __slots__ = (
-        "_parts", "_parts_length", "content_length", "filename", "id", "keep_conn", "method", "params",
-        "params_ended", "stdin_ended",
+        "_parts", "_parts_length", "content_length", "filename", "id", "keep_conn", "params", "params_ended",
+        "stdin_ended",
     )  # fmt: skip
 
     def __init__(self, request_id: int, keep_conn: bool) -> None:
@@ -30,8 +30,6 @@ class Request:
         self.stdin_ended = False
         #: SCRIPT_FILENAME, or None when the web server did not send one.
         self.filename: bytes | None = None
-        #: REQUEST_METHOD, or b"".
-        self.method = b""
         #: What CONTENT_LENGTH says; None where it is absent, empty, or not a number (Caddy sends -1).
         self.content_length: int | None = None
 
@@ -43,14 +41,15 @@ class Request:
             self._parts.clear()
         return self._parts_length <= most
 
-    def end_params(self) -> None:
+    def end_params(self, routing: records.Routing) -> None:
         """Take the end of the PARAMS stream. Raises `ProtocolError` when a pair is cut off."""
         self.params_ended = True
         self.params = self._parts[0] if len(self._parts) == 1 else b"".join(self._parts)
         self._parts.clear()
-        self.filename, self.method, length = records.routing(self.params)
+        self.filename, length = routing(self.params)
         # Twenty digits hold every real length; int() refuses thousands of them.
-        self.content_length = int(length) if length.isdigit() and len(length) < 20 else None
+        if length and length.isdigit() and len(length) < 20:
+            self.content_length = int(length)
 
     def variables(self) -> dict[bytes, bytes]:
         """The CGI variables, decoded anew at each call."""

@@ -42,7 +42,7 @@ class Process:
         self._catalogue = Catalogue(config.scripts.root, config.scripts.extensions)
         self.pool: Pool[Script, State] = Pool(self._flavour.make, config.states.max, config.states.clones)
         responder = Responder(config, self._catalogue, self.pool, self.log)
-        self.server = Server(config, responder.respond, self.log, self.access)
+        self.server = Server(config, responder.respond, self.log, self.access, self._flavour.routing())
         self._watcher: Watcher | None = None
         self._heartbeat = Heartbeat(config.heartbeat, self._tasks(), self.log)
         self._sockets: list[tuple[socket.socket, str, int]] = []

@@ -23,6 +23,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterator
+from functools import lru_cache
 from typing import Final
 
 from . import records
@@ -48,8 +49,12 @@ TOO_LARGE: Final = 5
 
 Event = tuple[int, Request, bytes]
 
-#: The empty STDOUT record that ends the stream, and END_REQUEST, in one.
-_FINISH = struct.Struct("!BBHHBx" "BBHHBxIB3x")
+#: BEGIN_REQUEST and the header of the first PARAMS record; what all but ids and lengths are in a usual request.
+_WHOLE = struct.Struct("!BBHHBx" "HB5x" "BBHHBx")
+_USUAL = (records.VERSION, records.BEGIN_REQUEST, 8, 0, records.RESPONDER, records.VERSION, records.PARAMS)
+#: The body of a reply up to this size is copied behind its header: one send of one buffer is the quickest. A larger
+#: one stays where it is.
+_COPY_BELOW = 32 * 1024
 
 _KNOWN_VALUES = {
     b"FCGI_MAX_CONNS": b"10000",
@@ -58,12 +63,28 @@ _KNOWN_VALUES = {
 }
 
 
+@lru_cache(maxsize=MAX_REQUESTS)
+def _ends_of_input(request_id: int) -> bytes:
+    """The empty records that end PARAMS and STDIN of a request without a body."""
+    return records.record(records.PARAMS, request_id) + records.record(records.STDIN, request_id)
+
+
+@lru_cache(maxsize=MAX_REQUESTS)
+def _ends_of_output(request_id: int, app_status: int) -> bytes:
+    """The empty STDOUT record that ends the stream, and END_REQUEST."""
+    return records.record(records.STDOUT, request_id) + records.end_request(request_id, app_status)
+
+
 class Connection:
-    """The responder's side of one connection."""
+    """The responder's side of one connection.
 
-    __slots__ = ("_closing", "_missing", "_output", "_partial", "requests")
+    `routing` finds what routes a request in its parameters, as `records.routing` does.
+    """
 
-    def __init__(self) -> None:
+    __slots__ = ("_closing", "_missing", "_output", "_partial", "_routing", "requests")
+
+    def __init__(self, routing: records.Routing = records.routing) -> None:
+        self._routing = routing
         #: The active requests by id: begun, and not yet ended.
         self.requests: dict[int, Request] = {}
         self._partial = bytearray()
@@ -86,13 +107,21 @@ class Connection:
 
         Raises `ProtocolError` behind the last event that could be understood.
         """
-        if self._partial:
+        if not self._partial:
+            request = self._whole_request(data)
+            if request is not None:
+                yield BEGUN, request, b""
+                if self.requests.get(request.id) is request:
+                    yield READY, request, b""
+                return
+        else:
             # An unfinished record grows here, and is looked at again only when it is whole.
             self._partial += data
             if len(self._partial) < self._missing:
                 return
             data = bytes(self._partial)
             self._partial.clear()
+        requests = self.requests
         at, end = 0, len(data)
         while end - at >= records.HEADER_SIZE:
             version, kind, request_id, length, padding = records.HEADER.unpack_from(data, at)
@@ -105,13 +134,27 @@ class Connection:
                 return
             at = start + length + padding
             content = data[start : start + length]
-            request = self.requests.get(request_id)
+            request = requests.get(request_id)
             if kind == records.PARAMS:
-                if request is not None and not request.params_ended:
-                    yield from self._params(request, content)
+                if request is None or request.params_ended:
+                    continue
+                if not content:
+                    request.end_params(self._routing)
+                    yield BEGUN, request, b""
+                    if request.stdin_ended:
+                        yield READY, request, b""
+                elif not request.add_params(content, MAX_PARAMS):
+                    request.params_ended = request.stdin_ended = True
+                    yield TOO_LARGE, request, b""
             elif kind == records.STDIN:
-                if request is not None and not request.stdin_ended:
-                    yield from self._stdin(request, content)
+                if request is None or request.stdin_ended:
+                    continue
+                if content:
+                    yield STDIN, request, content
+                else:
+                    request.stdin_ended = True
+                    if request.params_ended:
+                        yield READY, request, b""
             elif kind == records.BEGIN_REQUEST:
                 self._begin(request_id, content)
             elif kind == records.ABORT_REQUEST:
@@ -123,6 +166,36 @@ class Connection:
         if at < end:
             self._missing = records.HEADER_SIZE
             self._partial += data[at:]
+
+    def _whole_request(self, data: bytes) -> Request | None:
+        """The request in `data`, if that is one request without a body from its first to its last byte.
+
+        This is how nearly all of them come, and takes a third of the time of going through their records.
+        """
+        if len(data) < _WHOLE.size:
+            return None
+        (
+            begin_version, begin, request_id, begin_length, begin_padding, role, flags,
+            version, kind, params_id, length, padding,
+        ) = _WHOLE.unpack_from(data)  # fmt: skip
+        at = _WHOLE.size + length
+        if (
+            (begin_version, begin, begin_length, begin_padding, role, version, kind) != _USUAL
+            or not 0 < length <= MAX_PARAMS
+            or params_id != request_id
+            or data[at + padding :] != _ends_of_input(request_id)
+            or request_id in self.requests
+            or request_id == records.MANAGEMENT_ID
+            or len(self.requests) >= MAX_REQUESTS
+        ):
+            return None
+        request = self.requests[request_id] = Request(request_id, bool(flags & records.KEEP_CONN))
+        if not request.keep_conn:
+            self._closing = True
+        request.add_params(data[_WHOLE.size : at], MAX_PARAMS)
+        request.end_params(self._routing)
+        request.stdin_ended = True
+        return request
 
     def _begin(self, request_id: int, content: bytes) -> None:
         if len(content) != records.BEGIN_BODY.size:
@@ -142,24 +215,6 @@ class Connection:
         else:
             self.requests[request_id] = Request(request_id, keep_conn)
 
-    def _params(self, request: Request, content: bytes) -> Iterator[Event]:
-        if not content:
-            request.end_params()
-            yield BEGUN, request, b""
-            if request.stdin_ended:
-                yield READY, request, b""
-        elif not request.add_params(content, MAX_PARAMS):
-            request.params_ended = request.stdin_ended = True
-            yield TOO_LARGE, request, b""
-
-    def _stdin(self, request: Request, content: bytes) -> Iterator[Event]:
-        if content:
-            yield STDIN, request, content
-            return
-        request.stdin_ended = True
-        if request.params_ended:
-            yield READY, request, b""
-
     def _manage(self, kind: int, content: bytes) -> None:
         if kind == records.GET_VALUES:
             self._output.append(records.get_values_result(content, _KNOWN_VALUES))
@@ -174,11 +229,15 @@ class Connection:
     def reply(self, request: Request, head: bytes, body: bytes) -> list[bytes]:
         """A whole reply: STDOUT, its end, and END_REQUEST, as buffers to be sent one behind the other.
 
-        Empty when the request is not active any more.
+        A small reply is one buffer. Empty when the request is not active any more.
         """
-        buffers = self.stdout(request, head, body)
-        buffers.append(self.finish(request))
-        return buffers
+        request_id = request.id
+        length = len(head) + len(body)
+        if length > _COPY_BELOW or length == 0 or self.requests.get(request_id) is not request:
+            return [*self.stdout(request, head, body), self.finish(request)]
+        del self.requests[request_id]
+        header = records.HEADER.pack(records.VERSION, records.STDOUT, request_id, length, 0)
+        return [b"".join((header, head, body, _ends_of_output(request_id, 0)))]
 
     def stdout(self, request: Request, head: bytes, data: bytes) -> list[bytes]:
         """A part of a reply; the first part brings the header block. Empty when the request is not active.
@@ -191,7 +250,7 @@ class Connection:
             return []
         if length <= records.MAX_CONTENT:
             return [records.HEADER.pack(records.VERSION, records.STDOUT, request.id, length, 0), head, data]
-        fits = max(records.MAX_CONTENT - len(head), 0)
+        fits = -len(head) % records.MAX_CONTENT
         first = records.stream(records.STDOUT, request.id, head + data[:fits])
         return first + records.stream(records.STDOUT, request.id, data[fits:])
 
@@ -207,7 +266,4 @@ class Connection:
         if self.requests.get(request_id) is not request:
             return b""
         del self.requests[request_id]
-        return _FINISH.pack(
-            records.VERSION, records.STDOUT, request_id, 0, 0,
-            records.VERSION, records.END_REQUEST, request_id, 8, 0, app_status, records.REQUEST_COMPLETE,
-        )  # fmt: skip
+        return _ends_of_output(request_id, app_status)

@@ -28,35 +28,28 @@ class Responder:
     def respond(self, exchange: Exchange) -> None:
         """Answer one request. Never raises."""
         try:
-            self._run(exchange)
+            script = self._catalogue.find(exchange.request.filename)
+            state = self._pool.checkout(script)
+            try:
+                # The request may have been taken back while it waited for a worker or a state.
+                result = None if exchange.aborted else state.run(exchange)
+            finally:
+                # Given back before the reply is sent: a slow client holds no state.
+                self._pool.give_back(state, script)
+            if isinstance(result, Reply):
+                if len(result.head) > _LARGE_HEAD and not script.head_warned:
+                    self._warn_of_head(script, len(result.head))
+                exchange.reply(result)
+            elif result is not None and not exchange.aborted:
+                self._report(exchange, script, result)
+            else:
+                exchange.finish()
+        except ScriptError as problem:
+            self._refuse(exchange, problem)
         except Exception as problem:
             # The border of a request: whatever went wrong inside the server ends this request only.
             self._log.error(f"{exchange.title}: the server failed: {problem!r}", _traceback(problem))
             self._fail(exchange, 500, "")
-
-    def _run(self, exchange: Exchange) -> None:
-        if exchange.aborted:
-            exchange.finish()
-            return
-        try:
-            script = self._catalogue.find(exchange.request.filename)
-            state = self._pool.checkout(script)
-        except ScriptError as problem:
-            self._refuse(exchange, problem)
-            return
-        try:
-            result = None if exchange.aborted else state.run(exchange)
-        finally:
-            # Given back before the reply is sent: a slow client holds no state.
-            self._pool.give_back(state, script)
-        if isinstance(result, Reply):
-            if len(result.head) > _LARGE_HEAD and not script.head_warned:
-                self._warn_of_head(script, len(result.head))
-            exchange.reply(result)
-        elif result is not None and not exchange.aborted:
-            self._report(exchange, script, result)
-        else:
-            exchange.finish()
 
     def _refuse(self, exchange: Exchange, problem: ScriptError) -> None:
         traceback = problem.traceback if isinstance(problem, ScriptBroken) else ""

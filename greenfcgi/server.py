@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from gevent.server import StreamServer
 
+from . import records
 from .config import Config
 from .exchange import Exchange
 from .log import ErrorLog
@@ -36,8 +37,14 @@ class Server:
     """What all connections of one process share."""
 
     def __init__(
-        self, config: Config, respond: Callable[[Exchange], None], log: ErrorLog, access: AccessLog | None = None
+        self,
+        config: Config,
+        respond: Callable[[Exchange], None],
+        log: ErrorLog,
+        access: AccessLog | None = None,
+        routing: records.Routing = records.routing,
     ) -> None:
+        self.routing = routing
         self.log = log
         self.access = access
         self.max_post = config.scripts.max_post
@@ -66,20 +73,14 @@ class Server:
         """A TCP client at this address may connect."""
         return _is_allowed(host, self._allowed)
 
-    def finished(self, exchange: Exchange) -> None:
-        """A request has ended: write it to the access log."""
+    def log_access(self, exchange: Exchange) -> None:
+        """Write a request that has ended to the access log."""
         if self.access is not None and exchange.request.params_ended:
             from .accesslog import Entry
 
-            self.access.write(
-                Entry(
-                    exchange.request.variables(),
-                    exchange.status,
-                    exchange.sent,
-                    time.monotonic() - exchange.started,
-                    exchange.head_sent,
-                )
-            )
+            seconds = time.monotonic() - exchange.started
+            variables = exchange.request.variables()
+            self.access.write(Entry(variables, exchange.status, exchange.sent, seconds, exchange.head_sent))
 
     def sweep(self) -> None:
         """One beat of housekeeping: close the connections that have been idle for longer than `keepalive`."""

@@ -10,16 +10,15 @@ from __future__ import annotations
 
 import socket
 from _socket import socket as BareSocket
-from collections import deque
 from typing import TYPE_CHECKING, Any
 
 from gevent import get_hub
-from gevent.event import Event
 
 from . import protocol
 from .errors import ProtocolError
 from .exchange import Exchange
 from .messages import Request
+from .outbox import MOST_BUFFERS, Outbox
 from .replies import refusal
 
 if TYPE_CHECKING:
@@ -27,47 +26,42 @@ if TYPE_CHECKING:
 
 #: Bytes asked of the kernel at once. Small enough to stay off mmap: 64 KiB is measurably slower.
 _READ_SIZE = 8192
-#: Replies up to this size are copied together and leave by send; larger ones by sendmsg, without a copy.
-_COPY_BELOW = 32 * 1024
-#: The most buffers that one sendmsg takes (IOV_MAX is 1,024).
-_MOST_BUFFERS = 256
 
-_READABLE, _WRITABLE = 1, 2
+_READABLE = 1
 
 
 class Session:
     """A connection from its acceptance to its close."""
 
     __slots__ = (
-        "_closing", "_drained", "_lingering", "_queue", "_reader", "_server", "_socket", "_unread", "_writer",
-        "closed", "connection", "exchanges", "peer", "quiet_since",
+        "_closing", "_outbox", "_reader", "_server", "_socket", "_unread", "closed", "connection", "exchanges",
+        "lingering", "peer", "quiet_since",
     )  # fmt: skip
 
     def __init__(self, server: Server, bare: BareSocket, peer: str) -> None:
         self._server = server
         self._socket = bare
         self.peer = peer
-        self.connection = protocol.Connection()
+        self.connection = protocol.Connection(server.routing)
         #: The requests under way, by id.
         self.exchanges: dict[int, Exchange] = {}
         self.closed = False
         #: The server's beat at which the last request ended.
         self.quiet_since = server.beat
         self._reader: Any = None
-        self._writer: Any = None
-        self._queue: deque[memoryview] = deque()
-        self._drained: Event | None = None
+        #: What the web server has not taken yet, where it has fallen behind.
+        self._outbox: Outbox | None = None
         #: Close as soon as the replies under way have left.
         self._closing = False
         #: A request was answered before its body had come: more input may be on its way.
         self._unread = False
         #: All is said; what still comes in is thrown away until the peer closes.
-        self._lingering = False
+        self.lingering = False
 
     @property
     def idle(self) -> bool:
         """No request is under way, not even in part, and every reply has left."""
-        return not (self.exchanges or self.connection.requests or self._queue)
+        return not (self.exchanges or self.connection.requests or self._outbox)
 
     def start(self) -> None:
         """Read what has come with the connection, and go on reading."""
@@ -89,7 +83,7 @@ class Session:
         if not data:
             # For every web server but HAProxy, this is how a request is taken back.
             self._hang_up()
-        elif not self._lingering:
+        elif not self.lingering:
             self._take(data)
 
     def _take(self, data: bytes) -> None:
@@ -99,7 +93,8 @@ class Session:
                 if event == protocol.READY:
                     self._server.workers.submit(self._exchange(request))
                 elif event == protocol.BEGUN:
-                    self._begun(request)
+                    if request.content_length:
+                        self._expect(request, request.content_length)
                 elif event == protocol.STDIN:
                     self._stdin(request, content)
                 elif event == protocol.ABORTED:
@@ -124,11 +119,10 @@ class Session:
             exchange = self.exchanges[request.id] = Exchange(self, request)
         return exchange
 
-    def _begun(self, request: Request) -> None:
-        length, most = request.content_length, self._server.max_post
-        exchange = self._exchange(request)
-        if length is not None and length > most:
-            self._refuse(exchange, 413, f"a body of {length} bytes, scripts.max_post is {most}")
+    def _expect(self, request: Request, length: int) -> None:
+        most = self._server.max_post
+        if length > most:
+            self._refuse(self._exchange(request), 413, f"a body of {length} bytes, scripts.max_post is {most}")
 
     def _stdin(self, request: Request, content: bytes) -> None:
         exchange = self._exchange(request)
@@ -154,8 +148,8 @@ class Session:
 
     def _abandon(self, exchange: Exchange) -> None:
         exchange.abort()
-        if self._drained is not None:
-            self._drained.set()
+        if self._outbox is not None:
+            self._outbox.wake()
         if not (exchange.request.params_ended and exchange.request.stdin_ended):
             # It never reached a worker that would end it.
             exchange.finish()
@@ -166,67 +160,44 @@ class Session:
         """Send, or queue what the web server does not take yet. Never waits, never raises."""
         if self.closed:
             return
-        if self._queue:
-            self._queue.extend(map(memoryview, filter(None, buffers)))
+        if self._outbox is not None:
+            self._outbox.add(buffers)
             return
-        total = sum(map(len, buffers))
         try:
-            if total < _COPY_BELOW:
-                buffers = [b"".join(buffers)]
+            if len(buffers) == 1:
+                total = len(buffers[0])
                 sent = self._socket.send(buffers[0], socket.MSG_DONTWAIT) if total else 0
             else:
-                sent = self._socket.sendmsg(buffers[:_MOST_BUFFERS], (), socket.MSG_DONTWAIT)
+                total = sum(map(len, buffers))
+                sent = self._socket.sendmsg(buffers[:MOST_BUFFERS], (), socket.MSG_DONTWAIT)
         except BlockingIOError:
             sent = 0
         except OSError:
             self._hang_up()
             return
         if sent < total:
-            self._queue.extend(map(memoryview, filter(None, buffers)))
-            self._drop_sent(sent)
-            self._writer = get_hub().loop.io(self._socket.fileno(), _WRITABLE)
-            self._writer.start(self._write_more)
+            self._outbox = Outbox(self._socket, buffers, self._caught_up, self._hang_up)
+            self._outbox.drop_sent(sent)
 
-    def _write_more(self) -> None:
-        try:
-            while self._queue:
-                first = [self._queue[at] for at in range(min(len(self._queue), _MOST_BUFFERS))]
-                self._drop_sent(self._socket.sendmsg(first, (), socket.MSG_DONTWAIT))
-        except BlockingIOError:
-            return
-        except OSError:
-            self._hang_up()
-            return
-        self._writer.stop()
-        self._writer.close()
-        self._writer = None
-        if self._drained is not None:
-            self._drained.set()
+    def _caught_up(self) -> None:
+        """The web server has taken everything."""
+        self._outbox = None
         if self._closing:
             self._close_after_replies()
 
-    def _drop_sent(self, sent: int) -> None:
-        while sent:
-            first = self._queue.popleft()
-            if sent < len(first):
-                self._queue.appendleft(first[sent:])
-                return
-            sent -= len(first)
-
     def drain(self, exchange: Exchange) -> None:
         """Wait until nothing is queued, or the exchange is aborted."""
-        while self._queue and not exchange.aborted:
-            if self._drained is None or self._drained.is_set():
-                self._drained = Event()
-            self._drained.wait()
+        while self._outbox and not exchange.aborted:
+            self._outbox.wait()
 
     # The end
 
     def ended(self, exchange: Exchange) -> None:
         """The reply of one request is complete."""
-        self._server.finished(exchange)
-        self.quiet_since = self._server.beat
-        request = exchange.request
+        server, request = self._server, exchange.request
+        if server.access is not None:
+            server.log_access(exchange)
+        self.quiet_since = server.beat
         if self.exchanges.get(request.id) is exchange:
             del self.exchanges[request.id]
         if not request.keep_conn or self._closing:
@@ -244,8 +215,8 @@ class Session:
             return
         if self._unread or not self.connection.clean:
             # Closing on unread input would make it a reset, and that can eat the reply.
-            if not self._lingering:
-                self._lingering = True
+            if not self.lingering:
+                self.lingering = True
                 self.quiet_since = self._server.beat
                 try:
                     self._socket.shutdown(socket.SHUT_WR)
@@ -254,22 +225,18 @@ class Session:
         else:
             self._hang_up()
 
-    @property
-    def lingering(self) -> bool:
-        """All is said, and the peer has not closed yet."""
-        return self._lingering
-
     def _hang_up(self) -> None:
         """Close now, whatever is under way."""
         if self.closed:
             return
         self.closed = True
-        for watcher in (self._reader, self._writer):
-            if watcher is not None:
-                watcher.stop()
-                watcher.close()
+        if self._reader is not None:
+            self._reader.stop()
+            self._reader.close()
+        if self._outbox is not None:
+            self._outbox.close()
+            self._outbox = None
         self._socket.close()
-        self._queue.clear()
         self._server.sessions.discard(self)
         for exchange in list(self.exchanges.values()):
             self._abandon(exchange)

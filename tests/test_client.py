@@ -61,7 +61,7 @@ def replies(client: Client) -> dict[int, tuple[bytes, bytes, bool, tuple[int, in
 
 @pytest.mark.parametrize("size", [0, 1, 65_535, 65_536, 200_000])
 def test_a_request_arrives_as_it_was_asked_for(size: int) -> None:
-    """Parameters, body, id and KEEP_CONN reach the responder, however large the body and the parameters are."""
+    """Parameters, body, id and KEEP_CONN reach the responder, however large both streams are."""
     asked = {**PARAMS, "HTTP_X": "x" * (size // 2), "QUERY_STRING": "n=\udcff\u00e4"}
     body = b"\0\1\2" * (size // 3)
     sent = Client.request(asked, body, request_id=9, keep_conn=True)
@@ -197,7 +197,7 @@ sent_by_responders = (
 def test_garbage_raises_nothing_but_protocol_error_in_any_cut(
     pieces: list[bytes], lengths: list[int]
 ) -> None:
-    """Whatever a responder sends, and however it is cut, a client makes the same of it, its error included."""
+    """Whatever a responder sends, and however it is cut, a client makes the same of it, errors included."""
     outcomes = []
     data = b"".join(pieces)
     for reads in ([data], cut(data, [1]), cut(data, lengths)):

@@ -258,10 +258,22 @@ def test_an_unknown_key_gets_a_hint(folder: Path, toml: str, line: str) -> None:
 
 @pytest.mark.parametrize(
     "text",
-    (
-        " | x | 127.0.0.1 | 127.0.0.1: | 1.2.3:9 | 256.0.0.1:9 | ::1:9000 | [::1] | [::g]:9 | []:9 | a b:9 | "
-        "unix: | tcp://h:1 | unix:a\\u0000b | fd:// | fd://x | fd://-1 | fd://1234567890123 | [::1%\\n]:9"
-    ).split(" | "),
+    [
+        *(
+            "",
+            "x",
+            "127.0.0.1",
+            "127.0.0.1:",
+            "1.2.3:9",
+            "256.0.0.1:9",
+            "::1:9000",
+            "[::1]",
+            "[::g]:9",
+            "[]:9",
+        ),
+        *("a b:9", "tcp://h:1", "[::1%\\n]:9", "unix:", "unix:a\\u0000b"),
+        *("fd://", "fd://x", "fd://-1", "fd://1234567890123"),
+    ],
 )
 def test_what_is_no_address(folder: Path, text: str) -> None:
     """Text that is no address is refused, with the forms that there are."""
@@ -291,7 +303,7 @@ def test_an_open_bind_needs_allowed_clients(folder: Path, text: str) -> None:
     """An address that other machines reach is refused with the reason until allowed_clients names someone."""
     line = refused(folder, f'bind = ["127.0.0.1:9000", "{text}"]')
     assert "whoever can connect from another machine can run any script" in line
-    assert "allowed_clients" in line and "127.0.0.1" in line
+    assert "allowed_clients, or a bind to 127.0.0.1" in line
     assert len(loaded(folder, f'bind = "{text}"\nallowed_clients = ["192.0.2.7"]').bind) == 1
 
 
@@ -437,10 +449,12 @@ LINES = st.tuples(st.sampled_from(describe()), JSON).map(
 def test_any_file_loads_or_gets_one_line(folder: Path, data: bytes) -> None:
     """Nothing that a file holds, and no value of any setting, raises anything but ConfigError."""
     (folder / "config.toml").write_bytes(data)
+    line = ""
     try:
         load(str(folder / "config.toml"))
     except ConfigError as error:
-        assert str(error).isprintable()
+        line = str(error)
+    assert line.isprintable()
 
 
 # The way back to TOML
@@ -524,7 +538,8 @@ def test_dump_is_readable(folder: Path) -> None:
     text = dump(loaded(folder, 'bind = "unix:s"\n[scripts]\nmax_post = 1048577\n[app]\na.b = "\\u001b\\"é"'))
     assert text.startswith(f'bind = "unix:{folder}/s"\nbacklog = 2048\n')
     assert 'socket_mode = "0660"\n' in text
-    assert 'memory = "32M"\n' in text and "max_post = 1048577\n" in text
+    assert 'memory = "32M"\n' in text
+    assert "max_post = 1048577\n" in text
     assert "max_post = 0\n" in dump(loaded(folder, "[scripts]\nmax_post = 0"))
     assert text.endswith('\n\n[app]\n\n[app.a]\nb = "\\u001b\\"é"\n')
 
@@ -583,6 +598,6 @@ def test_the_server_does_not_pay_for_what_it_does_not_use() -> None:
     )
     output = subprocess.check_output([sys.executable, "-c", code], cwd=SHIPPED.parent, text=True)
     imported, used = ast.literal_eval(output)
-    heavy = "dataclasses inspect logging pathlib asyncio threading subprocess ipaddress difflib".split()
-    assert not set(heavy) & set(used)
+    heavy = {"dataclasses", "inspect", "logging", "pathlib", "asyncio", "threading", "subprocess"}
+    assert not (heavy | {"ipaddress", "difflib"}) & set(used)
     assert "tomllib" not in imported

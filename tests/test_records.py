@@ -260,7 +260,7 @@ def test_get_values_is_answered_with_known_names_each_once() -> None:
 @quick
 @given(st.binary(max_size=60) | params_streams.map(lambda drawn: drawn[1][:-1]))
 def test_garbage_raises_nothing_but_protocol_error(data: bytes) -> None:
-    """Whatever the bytes, a decoder returns or says that they are not FastCGI, and all decoders of pairs agree."""
+    """Whatever the bytes, a decoder returns or raises `ProtocolError`, and all decoders of pairs agree."""
     answer = partial(records.get_values_result, known={b"": b"1"})
     verdicts = []
     for decoder in (records.decode_pairs, records.params, records.routing, answer):

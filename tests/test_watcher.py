@@ -337,6 +337,21 @@ def test_a_renamed_folder_is_watched_under_its_new_name(inotify: Watching, tmp_p
     assert inotify.seen == {str(new / "sub" / "m.lua")}
 
 
+def test_links_to_folders_are_not_followed(watching: Callable[..., Watching], tmp_path: Path) -> None:
+    """A link that leads round in a circle, or out of the tree, is a thing in its folder like others."""
+    root, outside = tmp_path / "root", tmp_path / "outside"
+    root.mkdir()
+    (outside / "sub").mkdir(parents=True)
+    (root / "circle").symlink_to(".")
+    (root / "out").symlink_to(outside)
+    made = watching("inotify", root)
+    made.start()
+    assert watches() == 1
+    (root / "later").symlink_to(outside)
+    until(lambda: made.has(root / "later"))
+    assert watches() == 1
+
+
 def test_folders_that_change_places_keep_their_names_right(inotify: Watching, tmp_path: Path) -> None:
     """After renames in a ring, made faster than they are read, each file is told with the path it has now."""
     for name in ("a", "b"):
@@ -476,6 +491,9 @@ def test_lost_events_lead_to_a_full_look_and_a_new_start(inotify: Watching, tmp_
     (lost / "m.lua").write_text("return 1")
     until(lambda: inotify.has(lost / "m.lua"))
     assert not inotify.log.warnings
+    inotify.forget()
+    inotify.watcher.check()
+    assert not inotify.queue
 
 
 def test_what_vanishes_while_it_is_looked_at_does_no_harm(inotify: Watching, tmp_path: Path) -> None:

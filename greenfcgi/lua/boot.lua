@@ -4,14 +4,16 @@
 --            functions of the server: log, send, read, sleep, source
 --            settings: directory, path, cpath, handler, http_status, content_type, headers (lines joined by "\n"),
 --            buffering, jit, config (Lua source of a table)
--- returns: load(path, source, is_startup), run(params, head_only), hook(name)
+-- returns: load(path, source, is_startup), run(params), hook(name)
 
 local guard, files, con, luafcgid,
     log, send, read, sleep, source,
     directory, path, cpath, handler, http_status, content_type, headers, buffering, jit_on, config = ...
 
-local byte, find, gmatch, gsub, sub = string.byte, string.find, string.gmatch, string.gsub, string.sub
-local pcall, rawget, setmetatable, tostring, type, xpcall = pcall, rawget, setmetatable, tostring, type, xpcall
+local byte, find, gmatch, gsub, match, sub =
+    string.byte, string.find, string.gmatch, string.gsub, string.match, string.sub
+local assert, pcall, rawget, setmetatable, tostring, type, xpcall =
+    assert, pcall, rawget, setmetatable, tostring, type, xpcall
 local globals = _G
 local loadstring = loadstring or load
 local traceback = debug.traceback
@@ -41,23 +43,34 @@ local hook_con = setmetatable({}, { __index = hook_methods })
 -- have been checked. Cookies of several headers are joined; HTTP_PROXY is dropped, since it is set by the client
 -- and taken for a setting by HTTP libraries (CVE-2016-5385).
 local function environment(data)
-    local env = { LUAFCGID_VERSION = 1 }
+    -- The names make room for a usual request at once; a table that grows is copied each time it doubles.
+    local env = {
+        LUAFCGID_VERSION = 1, CONTENT_LENGTH = nil, CONTENT_TYPE = nil, DOCUMENT_ROOT = nil, DOCUMENT_URI = nil,
+        GATEWAY_INTERFACE = nil, HTTP_ACCEPT = nil, HTTP_ACCEPT_ENCODING = nil, HTTP_ACCEPT_LANGUAGE = nil,
+        HTTP_CONNECTION = nil, HTTP_COOKIE = nil, HTTP_HOST = nil, HTTP_REFERER = nil, HTTP_USER_AGENT = nil,
+        PATH_INFO = nil, QUERY_STRING = nil, REDIRECT_STATUS = nil, REMOTE_ADDR = nil, REMOTE_PORT = nil,
+        REQUEST_METHOD = nil, REQUEST_SCHEME = nil, REQUEST_URI = nil, SCRIPT_FILENAME = nil, SCRIPT_NAME = nil,
+        SERVER_ADDR = nil, SERVER_NAME = nil, SERVER_PORT = nil, SERVER_PROTOCOL = nil, SERVER_SOFTWARE = nil,
+    }
     local at, last = 1, #data
     while at <= last do
         local name_length, value_length = byte(data, at, at + 1)
-        local a, b, c
-        if name_length > 127 then
-            a, b, c, value_length = byte(data, at + 1, at + 4)
-            name_length = (((name_length - 128) * 256 + a) * 256 + b) * 256 + c
-            at = at + 3
+        at = at + 2
+        if name_length > 127 or value_length > 127 then
+            local a, b, c
+            if name_length > 127 then
+                a, b, c, value_length = byte(data, at - 1, at + 2)
+                name_length = (((name_length - 128) * 256 + a) * 256 + b) * 256 + c
+                at = at + 3
+            end
+            if value_length > 127 then
+                a, b, c = byte(data, at, at + 2)
+                value_length = (((value_length - 128) * 256 + a) * 256 + b) * 256 + c
+                at = at + 3
+            end
         end
-        if value_length > 127 then
-            a, b, c = byte(data, at + 2, at + 4)
-            value_length = (((value_length - 128) * 256 + a) * 256 + b) * 256 + c
-            at = at + 3
-        end
-        local middle = at + 2 + name_length
-        local name, value = sub(data, at + 2, middle - 1), sub(data, middle, middle + value_length - 1)
+        local middle = at + name_length
+        local name, value = sub(data, at, middle - 1), sub(data, middle, middle + value_length - 1)
         if name == "HTTP_COOKIE" and env.HTTP_COOKIE then value = env.HTTP_COOKIE .. "; " .. value end
         env[name] = value
         at = middle + value_length
@@ -82,6 +95,9 @@ local function explain(problem)
         local before = trace
         trace = gsub(gsub(trace, "\n%s*%[C%]: [^\n]*$", ""), "\n%s*%([^\n]*tail call[^\n]*$", "")
     until trace == before
+    -- An error at a place in the server's own chunks is told of the line that led there.
+    local own = match(message, "^greenfcgi:%d+: (.*)$") or match(message, "^%?:[-%d?]+: (.*)$")
+    if own then message = (match(trace, "\n%s*([^\n]-:%d+): in ") or "?") .. ": " .. own end
     return message
 end
 
@@ -111,10 +127,11 @@ local function load_script(name, text, is_startup)
 end
 
 -- Run one request. Returns status, header block and body; or nil, the message and the traceback of an error.
-local function run(params, head_only)
+local function run(params)
     local main = rawget(globals, handler)
-    local con = begin(head_only)
-    local message, way = protected(main, environment(params), con)
+    local env = environment(params)
+    local con = begin(env.REQUEST_METHOD == "HEAD")
+    local message, way = protected(main, env, con)
     if message then
         abandon()
         return nil, message, way

@@ -8,13 +8,16 @@
 
 local host, settings = ...
 
-local error, setmetatable, tonumber, tostring, type = error, setmetatable, tonumber, tostring, type
-local find, format, gsub, lower, match, sub =
-    string.find, string.format, string.gsub, string.lower, string.match, string.sub
-local concat = table.concat
+local error, pairs, select, setmetatable, tonumber, tostring, type =
+    error, pairs, select, setmetatable, tonumber, tostring, type
+local byte, find, format, gmatch, gsub, lower, match, sub =
+    string.byte, string.find, string.format, string.gmatch, string.gsub, string.lower, string.match, string.sub
+local concat, floor = table.concat, math.floor
 
 -- Past this, buffered output leaves in parts, so that a long page is not bounded by the memory of the state.
 local MOST_BUFFERED = 1048576
+-- So many pieces are joined into one: a page of single characters would need 16 times its size in places for them.
+local MOST_PIECES = 16384
 
 local REASONS = {
     [200] = "OK", [201] = "Created", [202] = "Accepted", [204] = "No Content", [206] = "Partial Content",
@@ -35,11 +38,13 @@ local ONCE = { ["content-type"] = true, ["content-length"] = true, location = tr
 local default_code = tonumber(sub(settings.http_status, 1, 3))
 local buffering = settings.buffering
 
-local current                          -- the con of the request under way
+local NOBODY = {}
+local current = NOBODY                 -- the con of the request under way
 local out, count, size                 -- the output that waits, its pieces, its bytes
 local code, status                     -- 404, "404 Not Found"; nil: not set by the script
 local lines, places                    -- the header lines, and where those of ONCE are; nil: the defaults
-local head_sent, bodiless, declared, sent
+local head_sent, bodiless              -- the header block has left; the response has no body
+local declared, sent, cut              -- Content-Length, bytes of the body that have left, whether some were cut off
 
 local function check(self, name)
     if self == current then return end
@@ -71,7 +76,7 @@ local function set_status(number, reason)
 end
 
 local function visible(s)
-    return (gsub(s, "[%c\127]", function(c) return format("\\x%02X", string.byte(c)) end))
+    return (gsub(s, "[%c\127]", function(c) return format("\\x%02X", byte(c)) end))
 end
 
 -- Lua 5.1 ends a pattern at a zero byte, so that one is looked for by itself.
@@ -97,7 +102,7 @@ end
 local function set_header(name, value)
     local key = lower(name)
     if key == "status" then
-        local number, reason = match(value, "^([2-9]%d%d)%s*(.*)$")
+        local number, reason = match(value .. " ", "^([2-9]%d%d)%s+(.-)%s*$")
         if not number then
             error(format("header 'Status': found '%s', expected a number from 200 to 999 and a reason", visible(value)), 3)
         end
@@ -105,8 +110,13 @@ local function set_header(name, value)
     elseif key == "transfer-encoding" then
         host.log("warning", "header Transfer-Encoding dropped: the web server chooses it")
     else
+        if key == "content-length" then
+            if not find(value, "^%d+$") or #value > 15 then
+                error(format("header 'Content-Length': found '%s', expected a number of bytes", visible(value)), 3)
+            end
+            declared = tonumber(value)
+        end
         if not lines then copy_defaults() end
-        if key == "content-length" then declared = tonumber(value) end
         add(name, value)
     end
 end
@@ -141,7 +151,10 @@ local function take()
     out, count, size = {}, 0, 0
     if declared and not bodiless then
         if sent + #text > declared then
-            host.log("warning", format("Content-Length says %d, but the script wrote more: cut off", declared))
+            if not cut then
+                cut = true
+                host.log("warning", format("Content-Length says %d, but the script wrote more: cut off", declared))
+            end
             text = sub(text, 1, declared - sent)
         end
         sent = sent + #text
@@ -176,6 +189,7 @@ function methods.puts(self, text)
     count = count + 1
     out[count] = text
     size = size + #text
+    if count == MOST_PIECES then out, count = { concat(out, "", 1, count) }, 1 end
     if size > MOST_BUFFERED or not buffering then send() end
 end
 
@@ -197,7 +211,7 @@ function methods.header(self, name, value)
         name, value = match(line, "^([^:]*):[ \t]*(.*)$")
         if not name then error(format("header '%s': expected 'Name: value', found no colon", visible(line)), 2) end
     elseif type(value) == "number" then
-        value = tostring(value)
+        value = value % 1 == 0 and value < 2 ^ 53 and format("%d", value) or tostring(value)
     elseif type(value) ~= "string" then
         wrong("header", 2, "string", value)
     end
@@ -222,7 +236,7 @@ function methods.status(self, number, reason)
     if head_sent then
         host.log("warning", format("status %d ignored: the headers have been sent already", number))
     else
-        set_status(number, reason)
+        set_status(floor(number), reason)
     end
 end
 
@@ -231,7 +245,7 @@ function methods.gets(self, n)
     if n ~= nil and (type(n) ~= "number" or n % 1 ~= 0 or n < 1) then
         error(format("bad argument #1 to 'gets' (found %s, expected a whole number of bytes from 1 up)", tostring(n)), 2)
     end
-    local data, problem = host.read(n or -1)
+    local data, problem = host.read(n and floor(n) or -1)
     if problem and not data then error(problem, 0) end
     if n and data == "" then return nil, problem end
     if problem then return data, problem end
@@ -242,7 +256,7 @@ end
 
 local function config(_, name)
     local value = settings.config
-    for key in string.gmatch(tostring(name), "[^.]+") do
+    for key in gmatch(tostring(name), "[^.]+") do
         if type(value) ~= "table" then return nil end
         local item = value[key]
         if item == nil then item = value[tonumber(key)] end
@@ -251,7 +265,8 @@ local function config(_, name)
     return value
 end
 
-local function log(_, level, text)
+local function log(self, level, text)
+    if type(self) ~= "table" then error("con.log called with a dot: write con:log(...)", 2) end
     if text == nil then level, text = "info", level end
     if not LEVELS[level] then
         error(format("log level '%s': expected debug, info, warning, error or critical", visible(tostring(level))), 2)
@@ -284,17 +299,24 @@ local function begin(head_only)
     current = setmetatable({}, meta)
     out, count, size = {}, 0, 0
     code, status, lines, places = nil, nil, nil, nil
-    head_sent, bodiless, declared, sent = false, head_only, nil, 0
+    head_sent, bodiless = false, head_only
+    declared, sent, cut = nil, 0, false
     return current
 end
 
 -- The response is over: status, header block and what is left of the body. Status 0: the headers have gone before.
 local function finish()
-    current = nil
-    if head_sent then return 0, "", take() end
-    local total = size
-    if declared and not bodiless and declared > total then
-        host.log("warning", format("Content-Length says %d, but the script wrote %d bytes: header dropped", declared, total))
+    current = NOBODY
+    if head_sent then
+        local text = take()
+        if declared and not bodiless and sent < declared then
+            host.log("warning", format("Content-Length says %d, but the script wrote %d bytes", declared, sent))
+        end
+        return 0, "", text
+    end
+    if code == 204 or code == 304 then bodiless = true end
+    if declared and not bodiless and declared > size then
+        host.log("warning", format("Content-Length says %d, but the script wrote %d bytes: header dropped", declared, size))
         lines[places["content-length"]], declared = "", nil
     end
     local number, head = open_head()
@@ -302,7 +324,7 @@ local function finish()
 end
 
 local function abandon()
-    current, out = nil, nil
+    current, out = NOBODY, nil
 end
 
 return begin, finish, abandon, { config = config, log = log, sleep = sleep }

@@ -16,11 +16,11 @@ local function absolute(name)
     return directory .. "/" .. name
 end
 
--- Compile the text of a file. A first line that begins with "#" (for a shell) and a byte order mark are passed over.
-local function compile(source, name)
+-- Compile the text of a file, with the mode and the environment that load takes. A first line that begins with "#" (for a shell) and a byte order mark are passed over.
+local function compile(source, name, ...)
     if sub(source, 1, 3) == "\239\187\191" then source = sub(source, 4) end
     if sub(source, 1, 1) == "#" then source = gsub(source, "^[^\n]*", "", 1) end
-    return load(source, "@" .. name)
+    return load(source, "@" .. name, ...)
 end
 
 -- A function of the standard library whose first argument is a file name.
@@ -44,9 +44,9 @@ function loadfile(name, mode, ...)
     name = absolute(name)
     local source, reason = host.source(name, true)
     if not source then return nil, "cannot open " .. name .. ": " .. reason end
-    if ... ~= nil then return load(source, "@" .. name, mode, ...) end
-    return compile(source, name)
+    return compile(source, name, mode, ...)
 end
+local loadfile = loadfile
 
 function dofile(name)
     if type(name) ~= "string" then error("bad argument #1 to 'dofile' (string expected, got " .. type(name) .. ")", 2) end
@@ -54,6 +54,9 @@ function dofile(name)
     if not chunk then error(reason, 0) end
     return chunk()
 end
+
+-- What stands before each place that a module was looked for: require itself puts it there from 5.4 on.
+local lead = _VERSION >= "Lua 5.4" and "" or "\n\t"
 
 local function search(name)
     local file = gsub(name, "%.", "/")
@@ -66,9 +69,9 @@ local function search(name)
             if chunk then return chunk, candidate end
             error("error loading module '" .. name .. "' from file '" .. candidate .. "':\n\t" .. problem, 0)
         end
-        tried[#tried + 1] = "\n\t" .. candidate .. ": " .. reason
+        tried[#tried + 1] = candidate .. ": " .. reason
     end
-    return concat(tried)
+    return lead .. concat(tried, "\n\t")
 end
 
 package.path, package.cpath = path, cpath

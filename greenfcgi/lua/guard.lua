@@ -9,9 +9,10 @@
 
 local jit_on = ...
 
-local error, getmetatable, select, tostring, type = error, getmetatable, select, tostring, type
+local error, getmetatable, pcall, rawget, rawset, select, setmetatable, tostring, type =
+    error, getmetatable, pcall, rawget, rawset, select, setmetatable, tostring, type
 local byte, find, gsub, concat = string.byte, string.find, string.gsub, table.concat
-local native_load, native_loadstring = load, loadstring
+local native_load, native_loadstring, loaded = load, loadstring, package.loaded
 
 local function denied(what, instead)
     return function()
@@ -32,7 +33,7 @@ python = nil
 package.loaded.python = nil
 
 -- Bytecode that was made to do harm crashes every Lua: source text only.
-local takes_strings = not native_loadstring or (jit ~= nil)
+local takes_strings = pcall(native_load, "")
 
 local function collect(reader)
     local parts, n = {}, 0
@@ -56,16 +57,54 @@ local function load_text(chunk, name, mode, ...)
     if mode ~= nil and not find(mode, "t", 1, true) then
         return nil, "attempt to load a text chunk (mode is '" .. tostring(mode) .. "')"
     end
-    if takes_strings then
-        if select("#", ...) > 0 then return native_load(chunk, name or chunk, "t", (...)) end
-        return native_load(chunk, name or chunk, "t")
+    local f, problem
+    if not takes_strings then
+        f, problem = native_loadstring(chunk, name or chunk)
+    elseif select("#", ...) > 0 then
+        f, problem = native_load(chunk, name or chunk, "t", (...))
+    else
+        f, problem = native_load(chunk, name or chunk, "t")
     end
-    return native_loadstring(chunk, name or chunk)
+    -- LuaJIT's parser puts its ffi there when it meets a number such as 1LL.
+    loaded.ffi = nil
+    return f, problem
 end
 
 load = load_text
 if native_loadstring then
     loadstring = function(chunk, name) return load_text(chunk, name) end
+end
+
+-- An error in a finalizer would end the process on Lua 5.1 to 5.3 and LuaJIT 2.0: they let it out of whatever has
+-- allocated memory, also where that is the server, outside any protected call.
+local function calm(finalizer)
+    return function(object) pcall(finalizer, object) end
+end
+
+if _VERSION == "Lua 5.2" or _VERSION == "Lua 5.3" then
+    local native_setmetatable = setmetatable
+    local calmed = setmetatable({}, { __mode = "k" })
+    _G.setmetatable = function(object, meta)
+        local finalizer = type(meta) == "table" and rawget(meta, "__gc")
+        if type(finalizer) == "function" and not calmed[finalizer] then
+            finalizer = calm(finalizer)
+            calmed[finalizer] = true
+            rawset(meta, "__gc", finalizer)
+        end
+        return native_setmetatable(object, meta)
+    end
+elseif newproxy then
+    -- Where tables have no finalizers, only what newproxy makes can get one, and only by assignment.
+    local native_newproxy = newproxy
+    local assignment = { __newindex = function(meta, key, value)
+        if key == "__gc" and type(value) == "function" then value = calm(value) end
+        rawset(meta, key, value)
+    end }
+    newproxy = function(model)
+        local proxy = native_newproxy(model)
+        if model == true then setmetatable(getmetatable(proxy), assignment) end
+        return proxy
+    end
 end
 
 os.exit = denied("os.exit", "return from the handler instead")
@@ -85,7 +124,9 @@ local function getinfo(first, second, third)
     local what = gsub(type(first) == "thread" and third or second or "nSlu", "[fL>]", "")
     if type(first) == "thread" then return native_getinfo(first, second, what) end
     if type(first) == "number" then first = first + 1 end
-    return native_getinfo(first, what)
+    -- Not a tail call: on LuaJIT that would take this frame, which is counted, away.
+    local info = native_getinfo(first, what)
+    return info
 end
 
 debug = { getinfo = getinfo, traceback = native_traceback }
@@ -102,8 +143,8 @@ if jit then
     package.loaded.jit = jit
     package.loaded["jit.opt"], package.loaded["jit.util"], package.loaded["jit.profile"] = nil, nil, nil
     package.preload["jit.opt"], package.preload["jit.util"], package.preload["jit.profile"] = nil, nil, nil
-    package.preload.ffi = nil
-    package.loaded.ffi = nil
+    -- string.buffer hands out pointers into memory.
+    package.preload.ffi, package.preload["string.buffer"] = nil, nil
 end
 
 return as_function

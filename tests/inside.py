@@ -1,0 +1,149 @@
+"""A Lua state in the process of the tests: a script, a request made up for it, and what it answered. No server."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+from greenfcgi import records
+from greenfcgi.config import load
+from greenfcgi.log import ErrorLog
+from greenfcgi.scripts import Catalogue
+from greenfcgi.state import Flavour, LuaFailure, State
+
+#: Every Lua that lupa ships. They live side by side in one process as long as no native module is allowed.
+FLAVOURS = ("luajit21", "luajit20", "lua51", "lua52", "lua53", "lua54", "lua55")
+
+
+class Request:
+    """A request that no web server sent. It keeps what is sent back, part by part."""
+
+    def __init__(self, params: Mapping[str, str] | bytes = b"", body: bytes = b"", *, head_only: bool = False) -> None:
+        self.title = "GET /page.lua"
+        self.params = params if isinstance(params, bytes) else encoded(*params.items())
+        self.head_only = head_only
+        #: (status, header block, part of the body) of each `send`.
+        self.parts: list[tuple[int, bytes, bytes]] = []
+        #: What `body_problem` tells; what `read` fails with; whether the client has gone.
+        self.problem = ""
+        self.failure: OSError | None = None
+        self.gone = False
+        #: Seconds of each `sleep`.
+        self.slept: list[float] = []
+        self._body = body
+
+    def send(self, status: int, head: bytes, data: bytes) -> bool:
+        """Keep a part of the reply."""
+        self.parts.append((status, head, data))
+        return not self.gone
+
+    def read(self, most: int) -> bytes:
+        """The next bytes of the body."""
+        if self.failure is not None:
+            raise self.failure
+        size = len(self._body) if most < 0 else min(most, len(self._body))
+        data, self._body = self._body[:size], self._body[size:]
+        return data
+
+    def body_problem(self) -> str:
+        """How the body differs from CONTENT_LENGTH."""
+        return self.problem
+
+    def sleep(self, seconds: float) -> bool:
+        """Note it, and do not wait."""
+        self.slept.append(seconds)
+        return not self.gone
+
+
+class Answer(NamedTuple):
+    """The whole reply to a `Request`; `failure` when the script ended in an error."""
+
+    status: int
+    head: bytes
+    body: bytes
+    failure: LuaFailure | None
+
+    @property
+    def lines(self) -> list[str]:
+        """The header lines."""
+        assert self.head.endswith(b"\r\n\r\n"), self.failure or self.head
+        return self.head.decode()[:-4].split("\r\n")
+
+    @property
+    def text(self) -> str:
+        """The body of a script that did not fail."""
+        assert self.failure is None, self.failure
+        return self.body.decode()
+
+    @property
+    def error(self) -> str:
+        """The message of a script that failed."""
+        assert self.failure is not None, self.body[:1000]
+        return self.failure.message
+
+
+def encoded(*pairs: tuple[str | bytes, str | bytes]) -> bytes:
+    """A PARAMS stream."""
+    return records.encode_pairs(
+        tuple(text.encode("utf-8", "surrogateescape") if isinstance(text, str) else text for text in pair)  # type: ignore[misc]
+        for pair in pairs
+    )
+
+
+class Inside:
+    """Scripts in a folder and one flavour of Lua; `settings` is TOML as in config.toml."""
+
+    def __init__(self, folder: Path, version: str = "luajit21", settings: str = "") -> None:
+        self.root = folder / "lua_scripts"
+        self.root.mkdir(parents=True, exist_ok=True)
+        settings = textwrap.dedent(settings)
+        if "[lua]\n" not in settings:
+            settings += "\n[lua]\n"
+        settings = settings.replace("[lua]\n", f'[lua]\nversion = "{version}"\n')
+        path = folder / "config.toml"
+        path.write_text('errorlog = "error.log"\nloglevel = "debug"\n' + settings)
+        self._log_path = folder / "error.log"
+        config = load(str(path))
+        self._log = ErrorLog(config.errorlog, config.loglevel)
+        self.flavour = Flavour(config, self._log)
+        self._catalogue = Catalogue(config.scripts.root, config.scripts.extensions)
+
+    def close(self) -> None:
+        """Let the log go."""
+        self._log.close()
+
+    def log(self) -> str:
+        """The error log so far."""
+        return self._log_path.read_text()
+
+    def write(self, name: str, text: str | bytes) -> Path:
+        """Write a file below the root."""
+        path = self.root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(textwrap.dedent(text).encode() if isinstance(text, str) else text)
+        return path
+
+    def load(self, text: str | bytes | None = None, name: str = "page.lua") -> State:
+        """A state that holds the script `name`, which is written first unless `text` is None."""
+        if text is not None:
+            self.write(name, text)
+        return self.flavour.make(self._catalogue.find(str(self.root / name).encode()))
+
+    def main(self, statements: str, request: Request | None = None) -> Answer:
+        """What a script answers whose handler, with `env` and `con`, is made of these statements."""
+        return self.run(self.load(f"function main(env, con)\n{textwrap.dedent(statements)}\nend\n"), request)
+
+    @staticmethod
+    def run(state: State, request: Request | None = None) -> Answer:
+        """Answer one request in a state."""
+        request = request or Request()
+        result = state.run(request)
+        parts = request.parts
+        failure = result if isinstance(result, LuaFailure) else None
+        if not isinstance(result, LuaFailure):
+            parts = [*parts, (result.status, result.head, result.body)]
+        assert all(not status and not head for status, head, _ in parts[1:]), "the header block was sent twice"
+        status, head = parts[0][:2] if parts else (0, b"")
+        return Answer(status, head, b"".join(data for _, _, data in parts), failure)
