@@ -105,6 +105,7 @@ class Inside:
         path = folder / "config.toml"
         path.write_text('errorlog = "error.log"\nloglevel = "debug"\n' + settings)
         self._log_path = folder / "error.log"
+        self._log_start = 0
         config = load(str(path))
         self._log = ErrorLog(config.errorlog, config.loglevel)
         self.flavour = Flavour(config, self._log)
@@ -115,8 +116,12 @@ class Inside:
         self._log.close()
 
     def log(self) -> str:
-        """The error log so far."""
-        return self._log_path.read_text()
+        """The error log so far, from where it was forgotten."""
+        return self._log_path.read_text()[self._log_start :]
+
+    def forget_log(self) -> None:
+        """Begin a new log."""
+        self._log_start += len(self.log())
 
     def write(self, name: str, text: str | bytes) -> Path:
         """Write a file below the root."""
@@ -129,7 +134,8 @@ class Inside:
         """A state that holds the script `name`, which is written first unless `text` is None."""
         if text is not None:
             self.write(name, text)
-        return self.flavour.make(self._catalogue.find(str(self.root / name).encode()))
+        script = self._catalogue.find(str(self.root / name).encode())
+        return self.flavour.make(script, script.new_version())
 
     def main(self, statements: str, request: Request | None = None) -> Answer:
         """What a script answers whose handler, with `env` and `con`, is made of these statements."""

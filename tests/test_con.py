@@ -10,7 +10,6 @@ import pytest
 
 from greenfcgi import records
 from greenfcgi.client import Client
-from greenfcgi.state import State
 
 from .inside import FLAVOURS, Inside, Request, encoded
 from .running import Server, until
@@ -19,12 +18,19 @@ STATUS = "Status: 200 OK"
 TYPE = "Content-Type: text/html"
 
 
-@pytest.fixture(params=FLAVOURS)
-def lua(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Inside]:
+@pytest.fixture(scope="module", params=FLAVOURS)
+def flavour(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Inside]:
     """One flavour after the other, with default settings."""
-    inside = Inside(tmp_path, request.param)
+    inside = Inside(tmp_path_factory.mktemp(request.param), request.param)
     yield inside
     inside.close()
+
+
+@pytest.fixture
+def lua(flavour: Inside) -> Inside:
+    """The same, with an empty log."""
+    flavour.forget_log()
+    return flavour
 
 
 @pytest.fixture
@@ -50,6 +56,11 @@ def warnings(lua: Inside) -> list[str]:
 def page(lua: Inside) -> str:
     """The name that messages have for the script."""
     return str(lua.root / "page.lua")
+
+
+def placed(error: str, line: int) -> bool:
+    """An error's message begins with this line of the script. Lua shortens a long path at its beginning."""
+    return re.match(rf"\S*/page\.lua:{line}: ", error) is not None
 
 
 class TestHeaders:
@@ -104,7 +115,6 @@ class TestHeaders:
             ("'X A', 'b'", "header 'X A': its name has a character"),
             ("'X:A', 'b'", "header 'X:A': its name has a character"),
             ("'', 'b'", "header '': its name has a character"),
-            (": b'", "unfinished string"),
             ("' X-A: b'", "header ' X-A': its name has a character"),
             ("'X-A : b'", "header 'X-A ': its name has a character"),
             ("'X\\r\\nY', 'b'", "header 'X\\x0D\\x0AY': its name has a character"),
@@ -127,14 +137,9 @@ class TestHeaders:
         ],
     )
     def test_bad_ones_are_refused(self, lua: Inside, arguments: str, message: str) -> None:
-        """A header that could break the reply is an error that names it and the script's line; nothing of it is sent."""
-        if message == "unfinished string":
-            arguments = "'X-A" + arguments
-            message = "header 'X-A'"
-            assert lua.main(f"con:header({arguments})").text == ""
-            return
+        """A header that could break the reply is an error that names it and the line; nothing of it is sent."""
         error = lua.main(f"local a = 1\ncon:header({arguments})").error
-        assert error.startswith(f"{page(lua)}:3: ")
+        assert placed(error, 3)
         assert message in error
         answer = lua.main(f"pcall(con.header, con, {arguments or 'nil'})")
         assert answer.lines == [STATUS, TYPE]
@@ -149,10 +154,10 @@ class TestHeaders:
         """Headers and a status that come too late are left out, with a warning each."""
         answer = lua.main("con:puts('a') con:flush() con:header('X-Late', 'b') con:status(404) con:puts('c')")
         assert (answer.lines, answer.text) == ([STATUS, TYPE], "ac")
-        assert [line.split(": ")[-2:] for line in warnings(lua)] == [
-            ["GET /page.lua", "header 'X-Late' ignored: the headers have been sent already".split(": ")[0]]
-            + ["the headers have been sent already"],
-        ] or len(warnings(lua)) == 2
+        assert warnings(lua) == [
+            f"{page(lua)}: GET /page.lua: {what} ignored: the headers have been sent already"
+            for what in ("header 'X-Late'", "status 404")
+        ]
 
     def test_one_request_leaves_none_for_the_next(self, lua: Inside) -> None:
         """Status and headers of one request are gone in the next one, also after an error."""
@@ -238,7 +243,7 @@ class TestStatus:
     def test_refused(self, lua: Inside, arguments: str, message: str) -> None:
         """What no response can have is an error at the line of the call."""
         error = lua.main(f"con:status({arguments})").error
-        assert error.startswith(f"{page(lua)}:2: ")
+        assert placed(error, 2)
         assert message in error
 
 
@@ -292,7 +297,7 @@ class TestOutput:
     def test_wrong_calls(self, lua: Inside, statements: str, message: str) -> None:
         """A wrong call is an error at the script's own line, that says what was found."""
         error = lua.main(f"local a = 1\n{statements}").error
-        assert error.startswith(f"{page(lua)}:3: ")
+        assert placed(error, 3)
         assert message in error
 
     def test_con_of_a_request_that_has_ended(self, lua: Inside) -> None:
@@ -346,10 +351,10 @@ class TestOutput:
     @pytest.mark.parametrize("call", ["con:puts(('x'):rep(2e6))", "con:flush()", "con:sleep(1)"])
     def test_client_that_has_gone(self, lua: Inside, call: str) -> None:
         """What waits for a client that has gone ends with an error that a script can catch, as text."""
-        request = Request()
-        request.gone = True
-        assert lua.main(call, request).error == "the client has gone"
-        answer = lua.main(f"local ok, problem = pcall(function() {call} end) con:log(type(problem) .. problem)", request)
+        first, second = Request(), Request()
+        first.gone = second.gone = True
+        assert lua.main(call, first).error == "the client has gone"
+        answer = lua.main(f"local ok, problem = pcall(function() {call} end) con:log(type(problem) .. problem)", second)
         assert answer.failure is None
         assert "stringthe client has gone" in lua.log()
 
@@ -393,17 +398,16 @@ class TestContentLength:
     @pytest.mark.parametrize("flush", ["", "con:flush()"])
     def test_too_small(self, lua: Inside, flush: str) -> None:
         """Output beyond the length is cut off, with one warning."""
-        request = Request()
-        answer = lua.main(
-            f"con:header('Content-Length', '3') con:puts('ab') {flush} con:puts('cd') {flush} con:puts('ef') {flush}", request
-        )
+        puts = " ".join(f"con:puts('{text}') {flush}" for text in ("ab", "cd", "ef"))
+        answer = lua.main(f"con:header('Content-Length', '3') {puts}")
         assert (answer.text, answer.lines[-1]) == ("abc", "Content-Length: 3")
         assert len(warnings(lua)) == 1
         assert "Content-Length says 3, but the script wrote more: cut off" in warnings(lua)[0]
 
     def test_too_large(self, lua: Inside) -> None:
         """A length that the body does not reach is taken out of the headers, with a warning."""
-        answer = lua.main("con:header('X-A', 'b') con:header('Content-Length', 5) con:header('X-C', 'd') con:puts('abc')")
+        headers = "con:header('X-A', 'b') con:header('Content-Length', 5) con:header('X-C', 'd')"
+        answer = lua.main(f"{headers} con:puts('abc')")
         assert (answer.text, answer.lines) == ("abc", [STATUS, TYPE, "X-A: b", "X-C: d"])
         assert len(warnings(lua)) == 1
         assert "Content-Length says 5, but the script wrote 3 bytes: header dropped" in warnings(lua)[0]
@@ -422,9 +426,8 @@ class TestBody:
         [
             (b"abc", "con:puts(con:gets())", "abc"),
             (b"a\0b\r\n\xff", "con:puts(#con:gets())", "6"),
-            (b"", "con:puts(con:gets() == '')", None),
             (b"", "con:puts(type(con:gets()) .. type(con:gets(1)))", "stringnil"),
-            (b"abcdefg", "for part in function() return con:gets(3) end do con:puts('[' .. part .. ']') end", "[abc][def][g]"),
+            (b"abcdefg", "for part in function() return con:gets(3) end do con:puts(part .. '.') end", "abc.def.g."),
             (b"abc", "con:puts(con:gets(2)) con:puts(con:gets()) con:puts(type(con:gets(1)))", "abcnil"),
             (b"abc", "con:gets() con:puts('[' .. con:gets() .. ']')", "[]"),
             (b"abc", "con:puts(con:gets(2.0))", "ab"),
@@ -432,23 +435,22 @@ class TestBody:
             (b"abc", "con:puts(select('#', con:gets()))", "1"),
         ],
     )
-    def test_gets(self, lua: Inside, body: bytes, statements: str, expected: str | None) -> None:
+    def test_gets(self, lua: Inside, body: bytes, statements: str, expected: str) -> None:
         """The whole rest, or parts; at the end "" for the rest, and nil for a part."""
-        answer = lua.main(statements, Request(body=body))
-        if expected is None:
-            assert "got boolean" in answer.error
-        else:
-            assert answer.text == expected
+        assert lua.main(statements, Request(body=body)).text == expected
 
-    @pytest.mark.parametrize("call", ["con:gets()", "con:gets(100)", "con:gets(3) and con:gets(1)"])
+    @pytest.mark.parametrize("call", ["con:gets()", "con:gets(100)", "f()"])
     def test_difference_is_the_second_value(self, lua: Inside, call: str) -> None:
         """A body that differs from CONTENT_LENGTH is handed over, with a text that says how."""
         request = Request(body=b"abc")
         request.problem = "the body has 3 bytes, but CONTENT_LENGTH says 5"
-        body = "nil" if "and" in call else "abc"
-        assert lua.main(f"local body, problem = {call} con:puts(tostring(body) .. ': ' .. problem)", request).text == (
-            f"{body}: the body has 3 bytes, but CONTENT_LENGTH says 5"
-        )
+        statements = f"""
+            function f() con:gets(3) return con:gets(1) end
+            local body, problem = {call}
+            con:puts(tostring(body) .. ": " .. problem)
+        """
+        body = "nil" if call == "f()" else "abc"
+        assert lua.main(statements, request).text == f"{body}: the body has 3 bytes, but CONTENT_LENGTH says 5"
 
     def test_body_that_cannot_be_read(self, lua: Inside) -> None:
         """A disk that fails is an error that a script can catch."""
@@ -467,7 +469,8 @@ class TestBody:
     )  # fmt: skip
     def test_through_the_server(self, serve: Callable[..., Server], length: str, expected: str) -> None:
         """The end of the stream ends the body, and CONTENT_LENGTH is compared where it is a length."""
-        server = serve({"a.lua": "function main(env, con) local a, b = con:gets() con:puts(a .. ' ' .. tostring(b)) end"})
+        main = "function main(env, con) local a, b = con:gets() con:puts(a .. ' ' .. tostring(b)) end"
+        server = serve({"a.lua": main})
         assert server.get("a.lua", b"abc", CONTENT_LENGTH=length).body.decode() == expected
 
 
@@ -501,9 +504,7 @@ class TestConfig:
         """A setting of [app] by its name, with dots into tables and lists; nil where there is none."""
         for version in FLAVOURS:
             lua = Inside(tmp_path, version, CONFIG)
-            text = lua.main(
-                f"local v = con:config('{name}') con:puts(type(v) == 'table' and 'table' or tostring(v))"
-            ).text  # fmt: skip
+            text = lua.main(f"con:puts((tostring(con:config('{name}')):gsub('^(table): .*', '%1')))").text
             lua.close()
             assert text == expected, version
 
@@ -643,5 +644,6 @@ class TestEnvironment:
 
     def test_every_request_has_its_own(self, lua: Inside) -> None:
         """What a script puts there is gone in the next request; its globals are not."""
-        state: State = lua.load("function main(env, con) con:puts(tostring(env.X) .. (g or 0)) env.X = 1 g = (g or 0) + 1 end")
+        statements = "con:puts(tostring(env.X) .. (g or 0)) env.X = 1 g = (g or 0) + 1"
+        state = lua.load(f"function main(env, con) {statements} end")
         assert [lua.run(state).text for _ in range(3)] == ["nil0", "nil1", "nil2"]

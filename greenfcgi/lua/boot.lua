@@ -90,7 +90,8 @@ local function explain(problem)
             or "(error object is a " .. type(problem) .. " value)"
     end
     -- The server's own chunks are called "greenfcgi", or "?" where a Lua forgets that with the line numbers.
-    trace = gsub(gsub(traceback("", 2), "\n%s*greenfcgi:[^\n]*", ""), "\n%s*%?:[^\n]*", "")
+    trace = gsub(traceback("", 2), "\n%s*greenfcgi:", "\n?:")
+    trace = gsub(gsub(trace, "\n%s*%[C%]:[^\n]*(\n%s*%?:)", "%1"), "\n%s*%?:[^\n]*", "")
     repeat
         local before = trace
         trace = gsub(gsub(trace, "\n%s*%[C%]: [^\n]*$", ""), "\n%s*%([^\n]*tail call[^\n]*$", "")

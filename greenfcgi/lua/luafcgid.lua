@@ -3,11 +3,12 @@
 local error, pairs, tonumber, tostring, type = error, pairs, tonumber, tostring, type
 local byte, char, find, format, gmatch, gsub, sub =
     string.byte, string.char, string.find, string.format, string.gmatch, string.gsub, string.sub
-local concat, huge = table.concat, math.huge
+local concat, huge, subtype = table.concat, math.huge, math.type or type
 
 local M = {}
 
 local function number(v)
+    if subtype(v) == "integer" then return format("%d", v) end
     if v ~= v then return "0/0" end
     if v == huge then return "1/0" end
     if v == -huge then return "-1/0" end
