@@ -50,7 +50,7 @@ class Exchange(Protocol):
 class Host:
     """The functions that one state calls."""
 
-    __slots__ = ("_log", "_name", "_room", "_version", "exchange")
+    __slots__ = ("_log", "_name", "_room", "_version", "exchange", "loading")
 
     def __init__(self, name: str, version: Version, log: ErrorLog, room: Callable[[int], None]) -> None:
         self._name = name
@@ -59,10 +59,12 @@ class Host:
         self._room = room
         #: The request under way; None while the script loads, and in hooks.
         self.exchange: Exchange | None = None
+        #: The script is being loaded: all files are those of its version, so that it is in one piece.
+        self.loading = True
 
     def functions(self) -> tuple[Callable[..., Answer], ...]:
-        """log, send, read, sleep and source, as `boot.lua` takes them."""
-        return self.log, self.send, self.read, self.sleep, self.source
+        """log, send, read, sleep, source and written, as `boot.lua` takes them."""
+        return self.log, self.send, self.read, self.sleep, self.source, self.written
 
     def log(self, level: bytes, text: bytes) -> None:
         """Write to the error log, with the script and the request it happened in."""
@@ -96,14 +98,22 @@ class Host:
         return None
 
     def source(self, path: bytes, fresh: bool) -> Answer:
-        """The text of a Lua file, which counts for the script from then on. Returns nil and why it has none."""
-        name = path.decode("utf-8", "surrogateescape")
+        """The text of a Lua file, which counts for the script from then on. Returns nil and why it has none.
+
+        `fresh`: as it is now, if the script has been loaded.
+        """
+        name = os.fsdecode(path)
         try:
-            text = self._version.read(name, fresh)
+            text = self._version.read(name, fresh and not self.loading)
         except (OSError, ValueError) as problem:
             reason = problem.strerror if isinstance(problem, OSError) and problem.strerror else str(problem)
             return None, self._text(reason.encode())
         return self._text(text)
+
+    def written(self, path: bytes) -> None:
+        """The script is about to write a file."""
+        if os.fsdecode(path) != self._name:
+            self._version.written(os.fsdecode(path))
 
     def _text(self, text: bytes) -> bytes:
         self._room(len(text))

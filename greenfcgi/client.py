@@ -63,7 +63,9 @@ class Client:
     ) -> bytes:
         """All records of one responder request."""
         pairs = params.items() if isinstance(params, Mapping) else params
-        content = records.encode_pairs((name.encode(), value.encode("utf-8", "surrogateescape")) for name, value in pairs)
+        content = records.encode_pairs(
+            (name.encode(), value.encode("utf-8", "surrogateescape")) for name, value in pairs
+        )
         return b"".join(
             [
                 records.begin_request(request_id, records.RESPONDER, keep_conn),

@@ -23,7 +23,7 @@ class Wire(Protocol):
         """Send, or queue what the web server does not take yet. Never waits, never raises."""
 
     def drain(self, exchange: Exchange) -> None:
-        """Wait until nothing is queued, or the exchange is aborted."""
+        """Wait until what is queued has left, or the exchange is aborted."""
 
     def ended(self, exchange: Exchange) -> None:
         """The reply is complete."""

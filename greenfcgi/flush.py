@@ -41,9 +41,9 @@ class Flusher:
         if not self._queue:
             return
         changes = self._queue.drain()
+        for script in self._catalogue.follow_root():
+            self._forget(script, "not below scripts.root any more")
         if changes.everything:
-            for script in self._catalogue.follow_root():
-                self._forget(script, "not below scripts.root any more")
             changes = Changes(frozenset(changed(self._catalogue.signatures())) | changes.paths, False)
         # A symbolic link may be among them.
         self._catalogue.forget_spellings()
@@ -56,11 +56,7 @@ class Flusher:
         if not os.path.isfile(script.path):
             self._forget(script, "its file is gone")
         elif script.stale():
-            if self._pool.count(script):
-                self._replace(script)
-            else:
-                # Nobody holds it: the next request reads it anew.
-                self._catalogue.forget(script)
+            self._replace(script)
 
     def _replace(self, script: Script) -> None:
         version = script.new_version()
@@ -74,7 +70,11 @@ class Flusher:
             return
         script.version, script.tried, script.broken = version, None, None
         closed = self._pool.flush(script)
-        self._pool.add(state, script)
+        if self._pool.count(script) or closed:
+            self._pool.add(state, script)
+        else:
+            # It had been let go to make room for others, and they keep it.
+            state.close()
         self._log.info(f"{script.path}: changed, loaded anew; idle states closed: {closed}")
 
     def _forget(self, script: Script, reason: str) -> None:

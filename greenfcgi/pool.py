@@ -91,7 +91,9 @@ class Pool(Generic[Script, State]):
         holding.popularity += 1
         if holding.idle:
             return holding.idle.pop()
-        if self._reserve(holding):
+        evicted: list[State] = []
+        if self._reserve(holding, evicted):
+            _close(evicted)
             return self._fill(holding)
         turn: AsyncResult[State | None] = AsyncResult()
         self._waiting.append((holding, turn))
@@ -109,22 +111,25 @@ class Pool(Generic[Script, State]):
     def give_back(self, state: State, script: Script) -> None:
         """The user of `state` is done with it. A state that is not fit any more is closed."""
         holding = self._holdings[script]
-        if state.fit:
+        fit = state.fit
+        if fit:
             holding.idle.append(state)
         else:
-            state.close()
             self._release(holding)
         if self._waiting:
             self._serve_waiting()
+        if not fit:
+            state.close()
 
     def add(self, state: State, script: Script) -> None:
         """Take in a state made elsewhere, as an idle one, if there is room for it; else it is closed."""
         holding = self._holdings.setdefault(script, _Holding(script))
-        if self._reserve(holding):
+        unwanted: list[State] = []
+        if self._reserve(holding, unwanted):
             holding.idle.append(state)
-            self._serve_waiting()
         else:
-            state.close()
+            unwanted.append(state)
+        _close(unwanted)
 
     def flush(self, script: Script) -> int:
         """Close the idle states of `script` that are not fit any more; those in use go when they come back.
@@ -136,10 +141,9 @@ class Pool(Generic[Script, State]):
             return 0
         stale = [state for state in holding.idle if not state.fit]
         holding.idle = [state for state in holding.idle if state.fit]
-        for state in stale:
-            state.close()
+        for _ in stale:
             self._release(holding)
-        self._serve_waiting()
+        _close(stale)
         return len(stale)
 
     def age(self, seconds: float) -> None:
@@ -153,13 +157,17 @@ class Pool(Generic[Script, State]):
 
     def close(self) -> None:
         """Close all idle states."""
-        for holding in self._holdings.values():
+        for holding in list(self._holdings.values()):
             while holding.idle:
-                holding.idle.pop().close()
                 self._release(holding)
+                holding.idle.pop().close()
 
-    def _reserve(self, holding: _Holding[Script, State]) -> bool:
-        """Make room for one more state of this script, and count it."""
+    def _reserve(self, holding: _Holding[Script, State], evicted: list[State]) -> bool:
+        """Make room for one more state of this script, and count it.
+
+        A state that has to go for it is put into `evicted`, to be closed when everything is counted right: that may
+        wait, and others use the pool in the meantime.
+        """
         if holding.count >= self._clones:
             return False
         if self._total >= self._most:
@@ -167,13 +175,9 @@ class Pool(Generic[Script, State]):
             if not idle:
                 return False
             least = min(idle, key=lambda other: other.popularity)
-            # The bottom one has been idle longest. It is counted out first: closing may wait.
-            state = least.idle.pop(0)
+            # The bottom one has been idle longest.
+            evicted.append(least.idle.pop(0))
             self._release(least)
-            holding.count += 1
-            self._total += 1
-            state.close()
-            return True
         holding.count += 1
         self._total += 1
         return True
@@ -192,13 +196,20 @@ class Pool(Generic[Script, State]):
 
     def _serve_waiting(self) -> None:
         """Give what has become free to those who wait, in their order, as far as it is of use to them."""
+        evicted: list[State] = []
         for entry in list(self._waiting):
             holding, turn = entry
             if holding.idle:
                 self._waiting.remove(entry)
                 turn.set(holding.idle.pop())
-            elif self._reserve(holding):
+            elif self._reserve(holding, evicted):
                 self._waiting.remove(entry)
                 turn.set(None)
             elif self._total >= self._most and not any(other.idle for other in self._holdings.values()):
-                return
+                break
+        _close(evicted)
+
+
+def _close(states: list[State]) -> None:
+    for state in states:
+        state.close()

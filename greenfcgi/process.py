@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import socket
@@ -105,6 +106,9 @@ class Process:
             self.server.listen(listening_socket)
         where = ", ".join(listening.name(listening_socket) for listening_socket, _, _ in self._sockets)
         self.log.info(f"greenfcgi {__version__} ({self._flavour.name}) serves {self._catalogue.root} on {where}")
+        # What is here now stays: the garbage collector need not look at it again and again.
+        gc.collect()
+        gc.freeze()
         self._stop.wait()
         return self.stop()
 

@@ -81,7 +81,7 @@ class Connection:
     `routing` finds what routes a request in its parameters, as `records.routing` does.
     """
 
-    __slots__ = ("_closing", "_missing", "_output", "_partial", "_routing", "requests")
+    __slots__ = ("_closing", "_missing", "_output", "_partial", "_refused", "_routing", "requests")
 
     def __init__(self, routing: records.Routing = records.routing) -> None:
         self._routing = routing
@@ -91,6 +91,13 @@ class Connection:
         self._missing = 0
         self._output: list[bytes] = []
         self._closing = False
+        #: A request was refused at its BEGIN_REQUEST: the rest of it may be on its way.
+        self._refused = False
+
+    @property
+    def owes(self) -> bool:
+        """Something waits in `take_output`."""
+        return bool(self._output)
 
     @property
     def done(self) -> bool:
@@ -100,7 +107,7 @@ class Connection:
     @property
     def clean(self) -> bool:
         """Nothing is half received: closing now cannot turn unread input into a reset that eats the reply."""
-        return not self._partial
+        return not (self._partial or self._refused)
 
     def receive(self, data: bytes) -> Iterator[Event]:
         """Yield the events in `data`, the next bytes from the web server.
@@ -141,7 +148,7 @@ class Connection:
                 if not content:
                     request.end_params(self._routing)
                     yield BEGUN, request, b""
-                    if request.stdin_ended:
+                    if request.stdin_ended and requests.get(request_id) is request:
                         yield READY, request, b""
                 elif not request.add_params(content, MAX_PARAMS):
                     request.params_ended = request.stdin_ended = True
@@ -208,12 +215,12 @@ class Connection:
         keep_conn = bool(flags & records.KEEP_CONN)
         if not keep_conn:
             self._closing = True
-        if role != records.RESPONDER:
-            self._output.append(records.end_request(request_id, 0, records.UNKNOWN_ROLE))
-        elif len(self.requests) >= MAX_REQUESTS:
-            self._output.append(records.end_request(request_id, 0, records.OVERLOADED))
-        else:
+        if role == records.RESPONDER and len(self.requests) < MAX_REQUESTS:
             self.requests[request_id] = Request(request_id, keep_conn)
+            return
+        self._refused = True
+        status = records.OVERLOADED if role == records.RESPONDER else records.UNKNOWN_ROLE
+        self._output.append(records.end_request(request_id, 0, status))
 
     def _manage(self, kind: int, content: bytes) -> None:
         if kind == records.GET_VALUES:

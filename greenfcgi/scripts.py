@@ -20,36 +20,51 @@ from .signature import Signature, signature
 
 #: The most SCRIPT_FILENAMEs that are remembered; one script can be reached by many spellings of its path.
 _MOST_SPELLINGS = 10_000
+#: The most files that a script writes which are remembered. Forgetting one costs a flush of the script.
+_MOST_WRITTEN = 1_000
 
 
 class Version:
-    """The files of one script as they were when this version was first read."""
+    """The files of one script as they were when this version was first read.
 
-    __slots__ = ("_noticed", "_texts", "signatures")
+    Files that the script itself writes are its data, and no part of it.
+    """
+
+    __slots__ = ("_noticed", "_texts", "_written", "signatures")
 
     def __init__(self, noticed: Callable[[str], None] = lambda folder: None) -> None:
         self._noticed = noticed
         self._texts: dict[str, bytes] = {}
-        #: What was read or looked for, with the signature it had then.
+        self._written: set[str] = set()
+        #: What was read or looked for, with the signature it had when that was first done.
         self.signatures: dict[str, Signature] = {}
 
     def read(self, path: str, fresh: bool = False) -> bytes:
         """The text of the file at `path`: as this version has read it before, or, with `fresh`, as it is now.
 
-        Raises `OSError`.
+        That one state has looked afresh does not hide the change from the others. Raises `OSError`.
         """
         text = self._texts.get(path)
-        if text is None or fresh:
-            # The signature is taken first: a change between the two is then seen as one, not missed.
-            found = signature(path)
-            with open(path, "rb") as file:
-                text = file.read()
-            if path not in self._texts:
-                self._noticed(os.path.dirname(path))
+        if text is not None and not fresh:
+            return text
+        # The signature is taken first: a change between the two is then seen as one, not missed.
+        found = signature(path)
+        if path not in self._written:
+            self.signatures.setdefault(path, found)
+        with open(path, "rb") as file:
+            text = file.read()
+        if path not in self._written and path not in self._texts:
             self._texts[path] = text
-            self.signatures[path] = found
+            self._noticed(os.path.dirname(path))
         return text
 
+    def written(self, path: str) -> None:
+        """The script writes this file: it is data from now on."""
+        if len(self._written) >= _MOST_WRITTEN:
+            self._written.clear()
+        self._written.add(path)
+        self._texts.pop(path, None)
+        self.signatures.pop(path, None)
 
     def stale(self) -> bool:
         """A file is not what it was when this version read it.
@@ -59,6 +74,8 @@ class Version:
         return any(signature(path) != noted or self._differs(path) for path, noted in self.signatures.items())
 
     def _differs(self, path: str) -> bool:
+        if path not in self._texts:
+            return False
         try:
             with open(path, "rb") as file:
                 return file.read() != self._texts[path]
@@ -69,7 +86,7 @@ class Version:
 class Script:
     """One script: where it lies, the version that is served, and what became of the last change."""
 
-    __slots__ = ("_noticed", "broken", "directory", "head_warned", "path", "spellings", "tried", "version")
+    __slots__ = ("_noticed", "broken", "directory", "head_warned", "loaded", "path", "spellings", "tried", "version")
 
     def __init__(self, path: str, noticed: Callable[[str], None]) -> None:
         self._noticed = noticed
@@ -80,6 +97,8 @@ class Script:
         self.spellings: dict[str, Signature] = {}
         #: The last version that loaded; before the first has, the one that is tried next.
         self.version = self.new_version()
+        #: A version has loaded.
+        self.loaded = False
         #: The version that was tried last and did not load, and its error; None while the files are sound.
         self.tried: Version | None = None
         self.broken: str | None = None
@@ -135,7 +154,10 @@ class Catalogue:
         if "\0" in spelling:
             raise ScriptForbidden(f"SCRIPT_FILENAME {spelling!r} has a zero byte in it")
         path = os.path.realpath(spelling)
-        if not path.startswith(self.root.rstrip("/") + "/"):
+        if not self._is_inside(path):
+            # The root may be a link that leads to another release by now.
+            self.root = os.path.realpath(self._given_root)
+        if not self._is_inside(path):
             raise ScriptForbidden(f"SCRIPT_FILENAME {spelling!r} is not below scripts.root, which is {self.root!r}")
         if not path.endswith(self._extensions):
             expected = ", ".join(self._extensions)
@@ -154,6 +176,9 @@ class Catalogue:
             script.spellings[spelling] = signature(spelling)
         return script
 
+    def _is_inside(self, path: str) -> bool:
+        return path.startswith(self.root.rstrip("/") + "/")
+
     def _notice(self, folder: str) -> None:
         self.noticed(folder)
 
@@ -171,7 +196,7 @@ class Catalogue:
     def follow_root(self) -> list[Script]:
         """Resolve `scripts.root` anew; the scripts that are not below it any more are taken out and returned."""
         self.root = os.path.realpath(self._given_root)
-        gone = [script for script in self if not script.path.startswith(self.root.rstrip("/") + "/")]
+        gone = [script for script in self if not self._is_inside(script.path)]
         for script in gone:
             self.forget(script)
         return gone

@@ -29,8 +29,8 @@ if TYPE_CHECKING:
 
 #: Seconds for which accepting pauses when the process has no file descriptor left.
 _PAUSE = 0.5
-#: Beats for which a connection that has been answered early may go on sending.
-_LINGER_BEATS = 2
+#: Seconds for which a connection that has been answered early may go on sending.
+_LINGER = 2.0
 
 
 class Server:
@@ -53,6 +53,7 @@ class Server:
         #: Counts housekeeping beats: a clock that costs nothing to read.
         self.beat = 0
         self._keepalive_beats = max(1, round(config.keepalive / config.heartbeat))
+        self._linger_beats = max(1, round(_LINGER / config.heartbeat))
         self._allowed = tuple(config.allowed_clients)
         self._listeners: list[Listener] = []
 
@@ -88,7 +89,7 @@ class Server:
         for session in list(self.sessions):
             quiet = self.beat - session.quiet_since
             if session.lingering:
-                if quiet > _LINGER_BEATS:
+                if quiet > self._linger_beats:
                     session.close()
             elif quiet > self._keepalive_beats and session.idle:
                 session.close_when_idle()

@@ -90,6 +90,9 @@ class Session:
         connection = self.connection
         try:
             for event, request, content in connection.receive(data):
+                if connection.owes:
+                    # Before anything else: the id of a request that has ended here can be in use again.
+                    self.write(connection.take_output())
                 if event == protocol.READY:
                     self._server.workers.submit(self._exchange(request))
                 elif event == protocol.BEGUN:
@@ -107,10 +110,9 @@ class Session:
             self._server.log.warning(f"connection from {self.peer} closed: {problem}")
             self._hang_up()
             return
-        output = connection.take_output()
-        if output:
-            self.write(output)
-        if connection.done:
+        if connection.owes:
+            self.write(connection.take_output())
+        if connection.done or self._closing:
             self._close_after_replies()
 
     def _exchange(self, request: Request) -> Exchange:
@@ -139,6 +141,8 @@ class Session:
         """Answer before the request has come in whole; the rest of it is passed over."""
         self._server.log.warning(f"{exchange.title}: {status}: {reason}")
         self._unread = True
+        # Should the reply find the connection broken, this request has been seen to already.
+        self.exchanges.pop(exchange.request.id, None)
         exchange.reply(refusal(status, head_only=exchange.head_only))
 
     def _aborted(self, request: Request) -> None:
@@ -186,9 +190,11 @@ class Session:
             self._close_after_replies()
 
     def drain(self, exchange: Exchange) -> None:
-        """Wait until nothing is queued, or the exchange is aborted."""
-        while self._outbox and not exchange.aborted:
-            self._outbox.wait()
+        """Wait until what is queued has left, or the exchange is aborted."""
+        # This one only: what others send on the connection afterwards is theirs to wait for.
+        outbox = self._outbox
+        while outbox and not exchange.aborted:
+            outbox.wait()
 
     # The end
 

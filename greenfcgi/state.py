@@ -62,7 +62,15 @@ class Flavour:
 
         Raises `ScriptError`: missing, forbidden, or broken.
         """
-        return State(self, script, version or script.version)
+        try:
+            state = State(self, script, version or script.version)
+        except ScriptError:
+            if not script.loaded:
+                # There is nothing good to go back to: the next request reads the files anew.
+                script.version = script.new_version()
+            raise
+        script.loaded = True
+        return state
 
     def _compiled(self, parts: dict[str, bytes]) -> dict[str, bytes]:
         """The package's Lua sources as bytecode without line numbers, where that is shorter (not on Lua 5.1).
@@ -148,6 +156,7 @@ class State:
         if startup:
             self._load(load, startup, True)
         self._load(load, script.path, False)
+        self._host.loading = False
         # What compiling left behind is half of the state's memory.
         self._collect()
 

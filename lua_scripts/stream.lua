@@ -7,7 +7,7 @@ function main(env, con)
     for n = 5, 1, -1 do
         con:puts(n .. " ...\n")
         con:flush()
-        con:sleep(0.5)
+        con:sleep(0.2)
     end
     con:puts("Lift-off!\n")
 end

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from itertools import cycle
-
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -15,22 +12,16 @@ from greenfcgi.errors import ProtocolError
 from greenfcgi.messages import Request
 from greenfcgi.protocol import READY, STDIN, Connection
 
+from .reads import cut
+
 quick = settings(max_examples=100, deadline=None, database=None)
 
 PARAMS = {"SCRIPT_FILENAME": "/srv/a.lua", "REQUEST_METHOD": "POST"}
 
-#: Around each border of a record, and anything else.
-sizes = st.sampled_from([0, 1, 65_534, 65_535, 65_536, 131_069, 131_070, 131_071]) | st.integers(0, 200_000)
-
-
-def cut(data: bytes, lengths: Sequence[int]) -> Iterator[bytes]:
-    """`data` in reads of these lengths, over and over."""
-    at = 0
-    for length in cycle(lengths):
-        if at >= len(data):
-            return
-        yield data[at : at + length]
-        at += length
+#: Around the size up to which a reply is one buffer, around each border of a record, and anything else.
+sizes = st.sampled_from(
+    [0, 1, 32_767, 32_768, 32_769, 65_534, 65_535, 65_536, 131_069, 131_070, 131_071]
+) | st.integers(0, 200_000)
 
 
 def ready(connection: Connection, data: bytes) -> tuple[Request, bytes]:
@@ -151,6 +142,7 @@ def test_a_reply_that_has_not_ended_says_so() -> None:
     end = records.record(records.STDOUT, 1)
     assert (received(content).stdout_ended, received(content).ended) == (False, None)
     assert (received(content, end).stdout_ended, received(content, end).ended) == (True, None)
+    assert received(content, end, content).stdout_ended
     ended = received(content, records.end_request(1, 5, records.OVERLOADED))
     assert (ended.stdout_ended, ended.ended) == (False, (5, records.OVERLOADED))
 
@@ -186,17 +178,13 @@ sent_by_responders = (
     st.builds(records.record, st.integers(0, 12), st.integers(0, 2), st.binary(max_size=20))
     | st.builds(records.end_request, st.integers(0, 2))
     | st.binary(max_size=20)
-    | st.builds(
-        records.HEADER.pack, st.just(1), st.integers(0, 12), st.just(1), st.integers(0, 9), st.integers(0, 9)
-    )
+    | st.builds(records.HEADER.pack, st.just(1), st.integers(0, 12), st.just(1), st.integers(0, 9), st.integers(0, 9))
 )
 
 
 @quick
 @given(st.lists(sent_by_responders, max_size=8), st.lists(st.integers(1, 30), min_size=1, max_size=3))
-def test_garbage_raises_nothing_but_protocol_error_in_any_cut(
-    pieces: list[bytes], lengths: list[int]
-) -> None:
+def test_garbage_raises_nothing_but_protocol_error_in_any_cut(pieces: list[bytes], lengths: list[int]) -> None:
     """Whatever a responder sends, and however it is cut, a client makes the same of it, errors included."""
     outcomes = []
     data = b"".join(pieces)

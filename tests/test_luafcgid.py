@@ -105,9 +105,10 @@ class TestSerialize:
 
     @pytest.mark.parametrize(
         "value",
-        ["nil", "true", "''", "'\\0\\r\\n\\\\\\\"\\127\\255'", "'1\\0002'", "0", "-0.0", "-1", "0.1", "1e300", "-1e-300",
-         "2^53", "2^53 + 1", "-2^53", "2^63", "9223372036854775807", "-9223372036854775808", "9007199254740993",
-         "-9223372036854775807 - 1", "1/0", "-1/0", "0/0", "5e-324", "{}", "{{{}}}", "{1, 2, nil, 4}",
+        ["nil", "true", "''", "'\\0\\r\\n\\\\\\\"\\127\\255'", "'1\\0002'", "0", "-0.0", "-1", "0.1", "1e300",
+         "-1e-300", "2^53", "2^53 + 1", "-2^53", "2^63", "9223372036854775807", "-9223372036854775808",
+         "9007199254740993", "-9223372036854775807 - 1", "1/0", "-1/0", "0/0", "5e-324",
+         "{}", "{{{}}}", "{1, 2, nil, 4}",
          "{[true] = false, [0.5] = 1, [-3] = {a = 'b'}}", "{ { 1 }, { 1 } }", "{[1/0] = 1, [-1/0] = 2}",
          "(function() local t = {} return { t, t } end)()"],
     )  # fmt: skip
@@ -185,7 +186,8 @@ class TestParse:
     def test_undoes_urlencode(self, run: Runner, pairs: dict[bytes, bytes]) -> None:
         """What has been put together with urlencode comes apart again."""
         encoded = " .. '&' .. ".join(
-            f"fcgi.urlencode({literal(name)}) .. '=' .. fcgi.urlencode({literal(value)})" for name, value in pairs.items()
+            f"fcgi.urlencode({literal(name)}) .. '=' .. fcgi.urlencode({literal(value)})"
+            for name, value in pairs.items()
         )
         assert run(f"same(fcgi.parse({encoded or repr('')}), {literal(pairs)})") == "same"
 

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from itertools import cycle
+from collections.abc import Collection, Iterable
 from typing import NamedTuple
 
 import pytest
@@ -15,6 +14,8 @@ from greenfcgi.client import Client
 from greenfcgi.errors import ProtocolError
 from greenfcgi.messages import Request
 from greenfcgi.protocol import ABORTED, BEGUN, READY, STDIN, TOO_LARGE, Connection
+
+from .reads import cut
 
 Pair = tuple[bytes, bytes]
 
@@ -34,10 +35,12 @@ class Heard(NamedTuple):
     error: str
     #: The ids that are active in the end.
     active: list[int]
+    done: bool
+    clean: bool
 
 
-def feed(pieces: Iterable[bytes], connection: Connection | None = None, *, answer: bool = False) -> Heard:
-    """Let a connection receive one piece after the other; `answer` ends each request that can be answered."""
+def feed(pieces: Iterable[bytes], connection: Connection | None = None, *, answer: Collection[int] = ()) -> Heard:
+    """Let a connection receive one piece after the other, and end a request at any of the events in `answer`."""
     connection = connection or Connection()
     events: list[tuple[int, int, bytes]] = []
     output: list[bytes] = []
@@ -46,23 +49,14 @@ def feed(pieces: Iterable[bytes], connection: Connection | None = None, *, answe
         for piece in pieces:
             for event, request, data in connection.receive(piece):
                 events.append((event, request.id, request.params if event == BEGUN else data))
-                if answer and event in (READY, TOO_LARGE):
+                if event in answer:
                     connection.finish(request)
             output += connection.take_output()
     except ProtocolError as broken:
         error = str(broken)
     output += connection.take_output()
-    return Heard(events, b"".join(output), error, sorted(connection.requests))
-
-
-def cut(data: bytes, sizes: Sequence[int]) -> Iterator[bytes]:
-    """`data` in reads of these sizes, over and over."""
-    at = 0
-    for size in cycle(sizes):
-        if at >= len(data):
-            return
-        yield data[at : at + size]
-        at += size
+    active = sorted(connection.requests)
+    return Heard(events, b"".join(output), error, active, connection.done, connection.clean)
 
 
 def padded(kind: int, request_id: int, content: bytes, padding: int) -> bytes:
@@ -79,9 +73,7 @@ def begin(request_id: int = 1, role: int = records.RESPONDER) -> bytes:
 def params(*pairs: Pair, request_id: int = 1) -> bytes:
     """A PARAMS stream in one record, and the empty record that ends it."""
     content = records.encode_pairs(pairs)
-    return b"".join(records.stream(records.PARAMS, request_id, content)) + records.record(
-        records.PARAMS, request_id
-    )
+    return b"".join(records.stream(records.PARAMS, request_id, content)) + records.record(records.PARAMS, request_id)
 
 
 def stdin(content: bytes = b"", request_id: int = 1) -> bytes:
@@ -127,6 +119,9 @@ class Sent(NamedTuple):
     stdin: dict[int, bytes]
 
 
+#: When a request is ended: never, once it is whole, or early.
+CAN_BE_ANSWERED = (READY, TOO_LARGE)
+answers = st.sampled_from([(), CAN_BE_ANSWERED, (BEGUN,), (STDIN, READY)])
 part_sizes = st.lists(st.integers(1, 40), min_size=1, max_size=3)
 paddings = st.sampled_from([0, 0, 1, 7, 255])
 pair_lists = st.lists(
@@ -179,9 +174,7 @@ def hostile(draw: st.DrawFn) -> bytes:
     sent = draw(multiplexed()).records
     for _ in range(draw(st.integers(0, 4))):
         at = draw(st.integers(0, len(sent)))
-        intruder = draw(
-            st.sampled_from([abort(1), abort(2), begin(3), begin(1, records.FILTER), stdin(), *sent])
-        )
+        intruder = draw(st.sampled_from([abort(1), abort(2), begin(3), begin(1, records.FILTER), stdin(), *sent]))
         sent[at : at + draw(st.integers(0, 1))] = [intruder]
     data = b"".join(sent)
     for _ in range(draw(st.integers(0, 2))):
@@ -191,14 +184,48 @@ def hostile(draw: st.DrawFn) -> bytes:
 
 
 @settings(quick, max_examples=70)
-@given(hostile(), part_sizes, st.booleans())
+@given(hostile(), part_sizes, answers)
 def test_any_cut_into_reads_gives_the_same_events_output_and_error(
-    data: bytes, sizes: list[int], answer: bool
+    data: bytes, sizes: list[int], answer: Collection[int]
 ) -> None:
     """Whatever a web server sends, and in whatever pieces it comes, the connection makes the same of it."""
     whole = feed([data], answer=answer)
     assert feed(cut(data, [1]), answer=answer) == whole
     assert feed(cut(data, sizes), answer=answer) == whole
+
+
+@st.composite
+def whole_requests(draw: st.DrawFn) -> bytes:
+    """A request without a body as it comes in one read, or one that differs from it in one thing."""
+    wrong = draw(st.sampled_from(["nothing"] * 4 + ["role", "id of params", "id of the ends", "id", "ends", "a byte"]))
+    ids = st.integers(0, 2)
+    request_id = draw(ids) if wrong == "id" else 1
+    role = records.FILTER if wrong == "role" else records.RESPONDER
+    flags = draw(st.sampled_from([0, records.KEEP_CONN, 0xFE, 0xFF]))
+    params_id = draw(ids) if wrong == "id of params" else request_id
+    ends_id = draw(ids) if wrong == "id of the ends" else request_id
+    ends = [records.record(records.PARAMS, ends_id), stdin(b"", ends_id)]
+    if wrong == "ends":
+        ends = draw(st.sampled_from([[*ends, begin(2)], [*ends, abort()], ends[::-1], ends[:1], []]))
+    data = (
+        records.record(records.BEGIN_REQUEST, request_id, records.BEGIN_BODY.pack(role, flags))
+        + padded(records.PARAMS, params_id, records.encode_pairs(draw(pair_lists)), draw(paddings))
+        + b"".join(ends)
+    )
+    if wrong == "a byte":
+        at = draw(st.integers(0, len(data) - 1))
+        data = data[:at] + draw(st.binary(min_size=1, max_size=1)) + data[at + 1 :]
+    return data
+
+
+@quick
+@given(st.lists(whole_requests() | hostile(), max_size=1), st.lists(whole_requests(), max_size=2), answers)
+def test_a_request_that_is_a_read_of_its_own_gives_the_same_as_in_any_cut(
+    before: list[bytes], reads: list[bytes], answer: Collection[int]
+) -> None:
+    """The short way that a whole request takes ends where the long one does, also when one byte of it is wrong."""
+    heard = feed([*before, *reads], answer=answer)
+    assert heard == feed(cut(b"".join([*before, *reads]), [1]), answer=answer)
 
 
 @quick
@@ -231,7 +258,7 @@ header_like = st.builds(
 @given(st.lists(header_like | st.binary(max_size=20) | st.just(begin() + params(SCRIPT)), max_size=12))
 def test_garbage_raises_nothing_but_protocol_error(pieces: list[bytes]) -> None:
     """No bytes make a connection raise anything else, nor send anything that is not FastCGI itself."""
-    Client().receive(feed(pieces, answer=True).output)
+    Client().receive(feed(pieces, answer=CAN_BE_ANSWERED).output)
 
 
 # Records
@@ -267,7 +294,7 @@ def test_records_may_come_one_byte_at_a_time() -> None:
 def test_a_request_right_behind_another_in_one_read_is_seen() -> None:
     """Two requests in one read are both READY; with the first answered, even under the same id."""
     one = begin() + params(SCRIPT) + stdin()
-    assert kinds(feed([one * 2], answer=True)) == [(BEGUN, 1), (READY, 1)] * 2
+    assert kinds(feed([one * 2], answer=CAN_BE_ANSWERED)) == [(BEGUN, 1), (READY, 1)] * 2
     other = begin(2) + params(SCRIPT, request_id=2) + stdin(b"", 2)
     assert kinds(feed([one + other])) == [(BEGUN, 1), (READY, 1), (BEGUN, 2), (READY, 2)]
 
@@ -277,14 +304,12 @@ def test_a_request_right_behind_another_in_one_read_is_seen() -> None:
 
 def test_a_pair_may_straddle_two_params_records() -> None:
     """Pairs cut at any byte into two PARAMS records say the same: inside lengths, names and values."""
-    content = records.encode_pairs([SCRIPT, (b"QUERY_STRING", b"q" * 200), (b"REQUEST_METHOD", b"POST")])
+    content = records.encode_pairs([SCRIPT, (b"QUERY_STRING", b"q" * 200), (b"CONTENT_LENGTH", b"5")])
     for at in range(1, len(content)):
         connection = Connection()
-        parts = records.record(records.PARAMS, 1, content[:at]) + records.record(
-            records.PARAMS, 1, content[at:]
-        )
+        parts = records.record(records.PARAMS, 1, content[:at]) + records.record(records.PARAMS, 1, content[at:])
         [(event, request, _)] = connection.receive(begin() + parts + records.record(records.PARAMS, 1))
-        assert (event, request.filename, request.method) == (BEGUN, b"/srv/a.lua", b"POST")
+        assert (event, request.filename, request.content_length) == (BEGUN, b"/srv/a.lua", 5)
         assert request.variables()[b"QUERY_STRING"] == b"q" * 200
 
 
@@ -325,17 +350,13 @@ def test_bytes_in_a_query_string_do_not_choose_the_script() -> None:
     """The script is found by walking the pairs, not by searching for its name."""
     trap = b"\x0f\x10SCRIPT_FILENAME/etc/secret.conf"
     connection = Connection()
-    assert (
-        begun(connection, (b"QUERY_STRING", trap), SCRIPT, (b"REQUEST_URI", trap)).filename == b"/srv/a.lua"
-    )
+    assert begun(connection, (b"QUERY_STRING", trap), SCRIPT, (b"REQUEST_URI", trap)).filename == b"/srv/a.lua"
     assert begun(connection, (b"QUERY_STRING", trap), request_id=2).filename is None
 
 
 def test_two_cookie_pairs_are_joined_and_of_others_the_last_counts() -> None:
     """A script sees all cookies in one variable, as from one header of the client."""
-    request = begun(
-        Connection(), (b"HTTP_COOKIE", b"a=1"), (b"X", b"1"), (b"HTTP_COOKIE", b"b=2"), (b"X", b"2")
-    )
+    request = begun(Connection(), (b"HTTP_COOKIE", b"a=1"), (b"X", b"1"), (b"HTTP_COOKIE", b"b=2"), (b"X", b"2"))
     assert request.variables() == {b"HTTP_COOKIE": b"a=1; b=2", b"X": b"2"}
 
 
@@ -385,9 +406,7 @@ def test_the_end_of_stdin_is_final() -> None:
         (b"9" * 19, 10**19 - 1),
     ],
 )
-def test_the_end_of_stdin_is_believed_whatever_content_length_says(
-    said: bytes | None, understood: int | None
-) -> None:
+def test_the_end_of_stdin_is_believed_whatever_content_length_says(said: bytes | None, understood: int | None) -> None:
     """Too long, too short, absent or no number: the body is what came before its end."""
     connection = Connection()
     request = begun(connection, SCRIPT, *([] if said is None else [(b"CONTENT_LENGTH", said)]))
@@ -423,14 +442,24 @@ def test_the_rest_of_a_body_is_swallowed_after_an_early_reply() -> None:
     assert (heard.error, heard.output) == ("", b"")
 
 
+@pytest.mark.parametrize(
+    "sent",
+    [params(SCRIPT) + stdin(), stdin() + params(SCRIPT), stdin(b"x") + stdin() + params(SCRIPT)],
+    ids=["params first", "end of stdin first", "body first"],
+)
+def test_a_request_that_is_answered_when_it_begins_is_never_ready(sent: bytes) -> None:
+    """A request refused for its parameters is over, even when its body had ended before them."""
+    heard = feed([begin() + sent], answer=[BEGUN])
+    assert kinds(heard)[-1] == (BEGUN, 1)
+    assert heard.active == []
+
+
 # Management records
 
 
 def test_get_values_is_answered_at_any_time_with_known_names_each_once() -> None:
     """The question may come before, within and behind a request; unknown names get no answer."""
-    asked = records.get_values(
-        [b"FCGI_MPXS_CONNS", b"WHAT", b"FCGI_MAX_REQS", b"FCGI_MPXS_CONNS", b"FCGI_MAX_CONNS"]
-    )
+    asked = records.get_values([b"FCGI_MPXS_CONNS", b"WHAT", b"FCGI_MAX_REQS", b"FCGI_MPXS_CONNS", b"FCGI_MAX_CONNS"])
     heard = feed([asked + begin() + asked + params(SCRIPT) + stdin(b"a") + asked + stdin() + asked])
     assert kinds(heard) == [(BEGUN, 1), (STDIN, 1), (READY, 1)]
     answers = list(records.split(heard.output))
@@ -459,13 +488,9 @@ def test_a_management_record_of_unknown_type_is_told_so() -> None:
 
 def test_nothing_is_sent_with_id_0_unasked() -> None:
     """Neither requests of every fate nor known types with id 0 make the responder speak with id 0."""
-    stray = b"".join(
-        records.record(kind, 0, b"\0" * 8) for kind in range(2, 12) if kind != records.GET_VALUES
-    )
+    stray = b"".join(records.record(kind, 0, b"\0" * 8) for kind in range(2, 12) if kind != records.GET_VALUES)
     unknown = b"".join(records.record(kind, 2, b"\0" * 8) for kind in range(12, 256))
-    heard = feed(
-        [stray, begin(1) + abort(1), begin(2, records.FILTER), begin(2) + unknown + params(request_id=2)]
-    )
+    heard = feed([stray, begin(1) + abort(1), begin(2, records.FILTER), begin(2) + unknown + params(request_id=2)])
     assert {request_id for _, request_id, _ in records.split(heard.output)} == {1, 2}
     assert heard.active == [2]
 
@@ -486,10 +511,8 @@ def test_another_role_is_refused_and_its_records_swallowed(role: int) -> None:
 
 def test_records_of_an_inactive_id_are_ignored() -> None:
     """No stream, abort or unknown type for an id that has not begun, or has ended, is heard or answered."""
-    stray = (
-        params(SCRIPT) + stdin(b"x") + stdin() + abort() + records.record(99, 1) + records.record(9, 1, b"x")
-    )
-    heard = feed([stray + begin() + params(SCRIPT) + stdin() + stray + stdin(b"y", 2)], answer=True)
+    stray = params(SCRIPT) + stdin(b"x") + stdin() + abort() + records.record(99, 1) + records.record(9, 1, b"x")
+    heard = feed([stray + begin() + params(SCRIPT) + stdin() + stray + stdin(b"y", 2)], answer=CAN_BE_ANSWERED)
     assert kinds(heard) == [(BEGUN, 1), (READY, 1)]
     assert (heard.output, heard.error, heard.active) == (b"", "", [])
 
@@ -504,23 +527,24 @@ def test_begin_with_another_body_than_8_bytes_is_an_error(size: int) -> None:
 
 def test_begin_with_id_0_is_an_error() -> None:
     """Id 0 belongs to management records and is never a request."""
-    heard = feed([begin(0)])
-    assert "id 0" in heard.error
-    assert heard.active == []
+    for sent in (begin(0), begin(0) + params(SCRIPT, request_id=0) + stdin(b"", 0)):
+        heard = feed([sent])
+        assert heard.error == "BEGIN_REQUEST with id 0, which is kept for management records"
+        assert (heard.events, heard.active) == ([], [])
 
 
 def test_begin_for_an_active_id_is_an_error() -> None:
     """A second BEGIN_REQUEST raises as long as the first request has not ended, ready or not."""
     assert "id 1, which is active" in feed([begin() + begin()]).error
-    assert "id 1, which is active" in feed([begin() + params(SCRIPT) + stdin() + begin()]).error
+    whole = begin() + params(SCRIPT) + stdin()
+    assert "id 1, which is active" in feed([whole + begin()]).error
+    assert "id 1, which is active" in feed([whole, whole]).error
 
 
 def test_ids_may_be_any_and_a_slow_one_holds_up_no_other() -> None:
     """Requests with scattered ids become READY in the order in which they are whole."""
     sent = [begin(request_id) for request_id in (65_535, 1, 32_767, 256)]
-    sent += [
-        params(SCRIPT, request_id=request_id) + stdin(b"", request_id) for request_id in (256, 1, 32_767)
-    ]
+    sent += [params(SCRIPT, request_id=request_id) + stdin(b"", request_id) for request_id in (256, 1, 32_767)]
     heard = feed(sent)
     assert [request_id for event, request_id, _ in heard.events if event == READY] == [256, 1, 32_767]
     assert heard.active == [1, 256, 32_767, 65_535]
@@ -554,9 +578,7 @@ def test_requests_over_the_cap_are_told_overloaded() -> None:
     ids=["begin", "part of params", "params", "part of stdin", "ready"],
 )
 @pytest.mark.parametrize("in_one_read", [True, False])
-def test_an_abort_is_answered_at_once_in_any_state(
-    before: bytes, events: list[int], in_one_read: bool
-) -> None:
+def test_an_abort_is_answered_at_once_in_any_state(before: bytes, events: list[int], in_one_read: bool) -> None:
     """END_REQUEST is owed as soon as ABORT_REQUEST has come, whatever came before, in the same read too."""
     heard = feed([before + abort()] if in_one_read else [before, abort()])
     assert kinds(heard) == [(event, 1) for event in (*events, ABORTED)]
@@ -604,9 +626,7 @@ def test_a_line_for_stderr_is_one_record() -> None:
     """A line goes out with the type of STDERR, and one that is too long for a record is cut."""
     connection = Connection()
     request = begun(connection, SCRIPT)
-    assert list(records.split(b"".join(connection.stderr(request, b"line")))) == [
-        (records.STDERR, 1, b"line")
-    ]
+    assert list(records.split(b"".join(connection.stderr(request, b"line")))) == [(records.STDERR, 1, b"line")]
     [(_, _, content)] = records.split(b"".join(connection.stderr(request, b"x" * 70_000)))
     assert content == b"x" * records.MAX_CONTENT
 
@@ -630,7 +650,7 @@ def test_writes_of_many_requests_interleave_by_whole_records(script: list[tuple[
     """Each call gives whole records of its own id, so calls of several requests may follow in any order."""
     connection = Connection()
     requests = {request_id: begun(connection, SCRIPT, request_id=request_id) for request_id in (1, 2, 3)}
-    written = {request_id: b"" for request_id in requests}
+    written = dict.fromkeys(requests, b"")
     client = Client()
     for request_id, what, size in script:
         request, data = requests[request_id], bytes((request_id,)) * size
@@ -652,24 +672,48 @@ def test_writes_of_many_requests_interleave_by_whole_records(script: list[tuple[
 # The end of a connection
 
 
-def test_a_connection_without_keep_conn_is_done_once_its_request_has_ended() -> None:
-    """Only the lowest flag asks to keep the connection; without it, the connection ends with its requests."""
-    kept, closing = Connection(), Connection()
-    kept.finish(begun(kept, SCRIPT))
-    assert not kept.done
-    body = records.BEGIN_BODY.pack(records.RESPONDER, 0xFE)
-    [(_, request, _)] = closing.receive(records.record(records.BEGIN_REQUEST, 1, body) + params(SCRIPT))
-    assert not request.keep_conn
-    assert not closing.done
-    closing.finish(request)
-    assert closing.done
+@pytest.mark.parametrize("sizes", [[1 << 16], [1]], ids=["one read", "byte by byte"])
+@pytest.mark.parametrize(("flags", "keep"), [(0, False), (1, True), (0xFE, False), (0xFF, True)])
+def test_a_connection_is_done_behind_a_reply_unless_the_lowest_flag_keeps_it(
+    flags: int, keep: bool, sizes: list[int]
+) -> None:
+    """The other flags mean nothing; and what is under way is waited for."""
+    connection = Connection()
+    body = records.BEGIN_BODY.pack(records.RESPONDER, flags)
+    heard = feed(cut(records.record(records.BEGIN_REQUEST, 1, body) + params(SCRIPT) + stdin(), sizes), connection)
+    assert (kinds(heard)[-1], heard.done) == ((READY, 1), False)
+    assert connection.requests[1].keep_conn == keep
+    connection.finish(connection.requests[1])
+    assert connection.done == (not keep)
 
 
 @pytest.mark.parametrize(
-    "refused", [records.begin_request(1, records.FILTER), records.begin_request(1) + abort()]
+    "refused",
+    [records.begin_request(1, records.FILTER), records.begin_request(1) + abort()],
+    ids=["refused", "aborted"],
 )
 def test_a_refused_or_aborted_request_without_keep_conn_leaves_the_connection_done(refused: bytes) -> None:
     """No reply will come that could close the connection, so the refusal does."""
     connection = Connection()
     assert feed([refused], connection).active == []
     assert connection.done
+
+
+def test_a_connection_is_not_clean_once_it_has_refused_a_request() -> None:
+    """The rest of a refused request may be on its way, and closing on it would reset what was sent."""
+    connection = Connection()
+    feed([begin() + abort()], connection)
+    assert connection.clean
+    feed([begin(1, records.FILTER)], connection)
+    assert not connection.clean
+
+
+def test_a_connection_owes_until_its_output_is_taken() -> None:
+    """What the protocol answers by itself waits until it is asked for, and is handed over once."""
+    connection = Connection()
+    assert not connection.owes
+    assert list(connection.receive(records.get_values([]))) == []
+    assert connection.owes
+    assert connection.take_output() == [records.record(records.GET_VALUES_RESULT, 0)]
+    assert not connection.owes
+    assert connection.take_output() == []

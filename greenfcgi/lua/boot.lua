@@ -1,13 +1,13 @@
 -- The first chunk of a new state: puts the parts together, and returns what the server calls.
 --
 -- arguments: parts: guard, files, con, luafcgid (Lua source)
---            functions of the server: log, send, read, sleep, source
+--            functions of the server: log, send, read, sleep, source, written
 --            settings: directory, path, cpath, handler, http_status, content_type, headers (lines joined by "\n"),
 --            buffering, jit, config (Lua source of a table)
 -- returns: load(path, source, is_startup), run(params), hook(name)
 
 local guard, files, con, luafcgid,
-    log, send, read, sleep, source,
+    log, send, read, sleep, source, written,
     directory, path, cpath, handler, http_status, content_type, headers, buffering, jit_on, config = ...
 
 local byte, find, gmatch, gsub, match, sub =
@@ -25,7 +25,7 @@ end
 local as_function = part(guard)(jit_on)
 local host = {
     log = as_function(log), send = as_function(send), read = as_function(read), sleep = as_function(sleep),
-    source = as_function(source),
+    source = as_function(source), written = as_function(written),
 }
 local compile = part(files)(host, directory, path, cpath)
 package.loaded.luafcgid = nil
@@ -119,7 +119,8 @@ local function load_script(name, text, is_startup)
     local chunk, problem = compile(text, name)
     if not chunk then return problem, "" end
     local message, way = protected(chunk)
-    if message or is_startup then return message, way end
+    if message then return message, way end
+    if is_startup then return nil end
     if type(rawget(globals, handler)) ~= "function" then
         return name .. ": defines no function " .. handler .. "(env, con)", ""
     end

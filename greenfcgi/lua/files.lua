@@ -2,6 +2,7 @@
 -- the process never changes its directory, and the server learns which Lua files a script is made of.
 --
 -- arguments: host.source(path, fresh): the text of a Lua file, or nil and the reason
+--            host.written(path): the script is about to write this file, so it is data
 --            directory: where the script lies; path, cpath: what require searches (templates joined by ";")
 
 local host, directory, path, cpath = ...
@@ -23,20 +24,30 @@ local function compile(source, name, ...)
     return load(source, "@" .. name, ...)
 end
 
--- A function of the standard library whose first argument is a file name.
-local function beside(native)
+-- A function of the standard library whose first argument is a file name; `writes` tells from the others whether
+-- it changes the file.
+local function beside(native, writes)
     return function(name, ...)
-        if type(name) == "string" then name = absolute(name) end
+        if type(name) == "string" then
+            name = absolute(name)
+            if writes(...) then host.written(name) end
+        end
         return native(name, ...)
     end
 end
 
-io.open, io.lines = beside(io.open), beside(io.lines)
-io.input, io.output = beside(io.input), beside(io.output)
-os.remove = beside(os.remove)
+local function always() return true end
+local function never() return false end
+
+io.open = beside(io.open, function(mode) return type(mode) == "string" and find(mode, "[wa+]") end)
+io.lines, io.input, io.output = beside(io.lines, never), beside(io.input, never), beside(io.output, always)
+os.remove = beside(os.remove, always)
 local native_rename = os.rename
 function os.rename(from, to)
-    return native_rename(absolute(tostring(from)), absolute(tostring(to)))
+    from, to = absolute(tostring(from)), absolute(tostring(to))
+    host.written(from)
+    host.written(to)
+    return native_rename(from, to)
 end
 
 function loadfile(name, mode, ...)

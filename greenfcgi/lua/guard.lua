@@ -117,7 +117,36 @@ os.setlocale = function(locale)
     return "C"
 end
 
-local native_getinfo, native_traceback = debug.getinfo, debug.traceback
+local native_getinfo, native_traceback, native_gsub = debug.getinfo, debug.traceback, string.gsub
+
+-- gsub holds 8 KB of the C stack while it calls a function, and LuaJIT, unlike other Luas, sets no bound to that:
+-- a template that includes itself would end the process.
+local DEEPEST_GSUB = 200
+local depth = 0
+
+local function gsubs_under_way()
+    local number, level = 0, 2
+    while true do
+        local frame = native_getinfo(level, "f")
+        if not frame then return number end
+        if frame.func == native_gsub then number = number + 1 end
+        level = level + 1
+    end
+end
+
+local function bounded_gsub(text, pattern, replacement, most)
+    local kind = type(replacement)
+    if kind ~= "function" and kind ~= "table" then return native_gsub(text, pattern, replacement, most) end
+    if depth >= DEEPEST_GSUB then
+        -- Calls that ended with an error have not been counted back.
+        depth = gsubs_under_way()
+        if depth >= DEEPEST_GSUB then error("C stack overflow: gsub inside gsub, too deep", 2) end
+    end
+    depth = depth + 1
+    local result, count = native_gsub(text, pattern, replacement, most)
+    depth = depth - 1
+    return result, count
+end
 
 local function getinfo(first, second, third)
     -- A function value of a frame further up would be one of the server's own.
@@ -133,6 +162,7 @@ debug = { getinfo = getinfo, traceback = native_traceback }
 package.loaded.debug = debug
 
 if jit then
+    string.gsub = bounded_gsub
     if not jit_on then jit.off() end
     local status = jit.status
     local nothing = function() end

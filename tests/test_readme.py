@@ -1,0 +1,41 @@
+"""The README says what is so: settings, modules, snippets."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from greenfcgi.config import describe
+
+REPOSITORY = Path(__file__).parent.parent
+README = (REPOSITORY / "README.md").read_text()
+
+
+def test_every_setting_is_listed_with_its_default_and_reason() -> None:
+    """The tables of settings are what `settings` says."""
+    for row in describe():
+        if row.key != "app":
+            default = row.default.replace("|", "\\|")
+            assert f"| `{row.key}` | `{default}` | {row.reason} |" in README
+
+
+def test_every_module_is_in_the_source_tour() -> None:
+    """The source tour names each module of the package, and no other."""
+    tour = README.partition("## Source tour")[2]
+    cells = re.findall(r"^\| [0-9] \| (.*?) \|", tour, re.MULTILINE)
+    named = {name for cell in cells for name in re.findall(r"`(\w+)`", cell)}
+    modules = {path.stem for path in (REPOSITORY / "greenfcgi").glob("*.py")} - {"__init__"}
+    assert named == modules
+
+
+def test_every_lua_source_is_in_the_source_tour() -> None:
+    """The tour names the Lua sources too."""
+    paragraph = README.partition("In `lua/`:")[2].partition("\n\n")[0]
+    assert set(re.findall(r"`(\w+)`", paragraph)) == {path.stem for path in (REPOSITORY / "greenfcgi/lua").glob("*.lua")}
+
+
+def test_links_lead_somewhere() -> None:
+    """Files that the README links to are there."""
+    for target in re.findall(r"\]\(([^)#]+)\)", README):
+        if "://" not in target:
+            assert (REPOSITORY / target).exists(), target

@@ -1,0 +1,126 @@
+"""Which files may run, and what a version of a script remembers of its files."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from greenfcgi.errors import ScriptForbidden, ScriptMissing
+from greenfcgi.scripts import Catalogue
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    """A root with one script, beside which lies another that must not run."""
+    root = tmp_path / "root"
+    (root / "sub").mkdir(parents=True)
+    (root / "a.lua").write_text("a")
+    (root / "sub" / "b.lua").write_text("b")
+    (root / "a.txt").write_text("no script")
+    (root / "folder.lua").mkdir()
+    (tmp_path / "outside.lua").write_text("outside")
+    (tmp_path / "root-two").mkdir()
+    (tmp_path / "root-two" / "c.lua").write_text("a sibling whose name begins alike")
+    (root / "leaves.lua").symlink_to(tmp_path / "outside.lua")
+    (root / "stays.lua").symlink_to(root / "a.lua")
+    return root
+
+
+def test_one_script_by_many_spellings(root: Path) -> None:
+    """Every spelling of a path that leads to one file is one script."""
+    catalogue = Catalogue(str(root), [".lua"])
+    plain = catalogue.find(os.fsencode(root / "a.lua"))
+    for spelling in (f"{root}//a.lua", f"{root}/sub/../a.lua", f"{root}/./a.lua", f"{root}/stays.lua"):
+        assert catalogue.find(spelling.encode()) is plain
+    assert [script.path for script in catalogue] == [str(root / "a.lua")]
+
+
+@pytest.mark.parametrize("name", ["../outside.lua", "../root-two/c.lua", "leaves.lua", "a.txt", "sub", "a.lua\0.txt", "a.LUA"])
+def test_what_may_not_run_is_forbidden(root: Path, name: str) -> None:
+    """Nothing outside the root, no other extension, no zero byte; nothing tells whether a file is there."""
+    with pytest.raises(ScriptForbidden, match="SCRIPT_FILENAME"):
+        Catalogue(str(root), [".lua"]).find(f"{root}/{name}".encode())
+
+
+@pytest.mark.parametrize("name", ["none.lua", "folder.lua", "a.lua/b.lua", "a.txt/x.lua", "sub/a.lua"])
+def test_what_is_no_file_is_missing(root: Path, name: str) -> None:
+    """A path is not walked up to find a file that exists; a directory is no script."""
+    with pytest.raises(ScriptMissing, match="SCRIPT_FILENAME"):
+        Catalogue(str(root), [".lua"]).find(f"{root}/{name}".encode())
+
+
+@pytest.mark.parametrize("filename", [None, b""])
+def test_no_script_filename_says_what_to_configure(root: Path, filename: bytes | None) -> None:
+    """A web server that sends none gets a hint at fastcgi_param."""
+    with pytest.raises(ScriptMissing, match="fastcgi_param"):
+        Catalogue(str(root), [".lua"]).find(filename)
+
+
+@pytest.mark.parametrize("prefix", ["proxy:fcgi://127.0.0.1:9000", "proxy:unix:/run/g.sock|fcgi://localhost"])
+def test_apache_prefixes_are_taken_off(root: Path, prefix: str) -> None:
+    """Apache's mod_proxy_fcgi sends the address of the backend before the path."""
+    assert Catalogue(str(root), [".lua"]).find(f"{prefix}{root}/a.lua".encode()).path == str(root / "a.lua")
+
+
+def test_a_version_reads_each_file_once(root: Path) -> None:
+    """What a version has read stays so while the file changes; a look at it as it is now does not hide the change."""
+    version = Catalogue(str(root), [".lua"]).find(os.fsencode(root / "a.lua")).version
+    path = str(root / "a.lua")
+    assert version.read(path) == b"a"
+    Path(path).write_text("changed")
+    assert version.read(path) == b"a"
+    assert version.stale()
+    assert version.read(path, fresh=True) == b"changed"
+    assert version.read(path) == b"a"
+    assert version.stale()
+
+
+def test_a_change_that_leaves_size_and_time_is_seen_by_the_text(root: Path) -> None:
+    """Two writes within one tick of the clock look alike from outside; the text tells them apart."""
+    path = root / "a.lua"
+    version = Catalogue(str(root), [".lua"]).find(os.fsencode(path)).version
+    version.read(str(path))
+    before = path.stat()
+    path.write_text("b")
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert version.stale()
+
+
+def test_touched_finds_scripts_by_file_folder_and_link(root: Path) -> None:
+    """A script is touched by a change of a file it has read, of a folder above one, or of the link it was asked by."""
+    catalogue = Catalogue(str(root), [".lua"])
+    script = catalogue.find(os.fsencode(root / "stays.lua"))
+    script.version.read(script.path)
+    script.version.read(str(root / "sub" / "b.lua"))
+    for path in (root / "a.lua", root / "sub" / "b.lua", root / "sub", root / "stays.lua"):
+        assert catalogue.touched(frozenset([str(path)])) == [script]
+    assert catalogue.touched(frozenset([str(root / "a.txt"), str(root / "su")])) == []
+
+
+def test_a_root_that_moves_takes_its_scripts_out(tmp_path: Path) -> None:
+    """When the root is a link that is flipped to another release, the scripts of the old one are gone."""
+    for release in ("one", "two"):
+        (tmp_path / release).mkdir()
+        (tmp_path / release / "a.lua").write_text(release)
+    current = tmp_path / "current"
+    current.symlink_to("one")
+    catalogue = Catalogue(str(current), [".lua"])
+    old = catalogue.find(f"{current}/a.lua".encode())
+    current.unlink()
+    current.symlink_to("two")
+    assert catalogue.follow_root() == [old]
+    assert catalogue.find(f"{current}/a.lua".encode()).path == str(tmp_path / "two" / "a.lua")
+
+
+def test_the_folder_of_each_file_is_told_once(root: Path) -> None:
+    """Whoever watches hears of the folder of each file when it is first read."""
+    catalogue = Catalogue(str(root), [".lua"])
+    told: list[str] = []
+    catalogue.noticed = told.append
+    version = catalogue.find(os.fsencode(root / "a.lua")).version
+    for _ in range(2):
+        version.read(str(root / "a.lua"))
+        version.read(str(root / "sub" / "b.lua"), fresh=True)
+    assert told == [str(root), str(root / "sub")]
