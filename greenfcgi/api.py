@@ -20,7 +20,7 @@ from .scripts import Version
 #: What a function returns to Lua: nil, text, or (value, problem).
 Answer = bytes | None | tuple[bytes | None, bytes | None]
 
-_PARTS = ("boot", "guard", "files", "con", "luafcgid", "route")
+_PARTS = ("boot", "guard", "limits", "files", "con", "luafcgid", "route")
 
 
 class Exchange(Protocol):
@@ -50,21 +50,30 @@ class Exchange(Protocol):
 class Host:
     """The functions that one state calls."""
 
-    __slots__ = ("_log", "_name", "_room", "_version", "exchange", "loading")
+    __slots__ = ("_log", "_name", "_room", "_version", "exchange", "exhausted", "loading")
 
-    def __init__(self, name: str, version: Version, log: ErrorLog, room: Callable[[int], None]) -> None:
+    def __init__(
+        self,
+        name: str,
+        version: Version,
+        log: ErrorLog,
+        room: Callable[[int], None],
+        exhausted: Callable[[], None],
+    ) -> None:
         self._name = name
         self._version = version
         self._log = log
         self._room = room
+        #: Called from Lua when the state has no memory left.
+        self.exhausted = exhausted
         #: The request under way; None while the script loads, and in hooks.
         self.exchange: Exchange | None = None
         #: The script is being loaded: all files are those of its version, so that it is in one piece.
         self.loading = True
 
     def functions(self) -> tuple[Callable[..., Answer], ...]:
-        """log, send, read, sleep, source and written, as `boot.lua` takes them."""
-        return self.log, self.send, self.read, self.sleep, self.source, self.written
+        """log, send, read, sleep, source, written and exhausted, as `boot.lua` takes them."""
+        return self.log, self.send, self.read, self.sleep, self.source, self.written, self.exhausted
 
     def log(self, level: bytes, text: bytes) -> None:
         """Write to the error log, with the script and the request it happened in."""
@@ -113,7 +122,7 @@ class Host:
     def written(self, path: bytes) -> None:
         """The script is about to write a file."""
         if os.fsdecode(path) != self._name:
-            self._version.written(os.fsdecode(path))
+            self._version.forget(os.fsdecode(path))
 
     def _text(self, text: bytes) -> bytes:
         self._room(len(text))
@@ -145,7 +154,11 @@ def lua_literal(value: object) -> bytes:
     if isinstance(value, (list, tuple)):
         return b"{" + b",".join(lua_literal(item) for item in value) + b"}"
     text = value if isinstance(value, str) else value.isoformat()  # type: ignore[attr-defined]
-    return b'"' + b"".join(b"\\%03d" % byte if byte < 32 or byte in b'"\\\x7f' else b"%c" % byte for byte in text.encode()) + b'"'
+    return b'"' + b"".join(map(_lua_byte, text.encode())) + b'"'
+
+
+def _lua_byte(byte: int) -> bytes:
+    return b"\\%03d" % byte if byte < 32 or byte in b'"\\\x7f' else b"%c" % byte
 
 
 def _lua_float(value: float) -> bytes:

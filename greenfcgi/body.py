@@ -33,7 +33,7 @@ class Body:
             # Imported here: most servers never see a large body, and it costs 0.5 MB of memory.
             from tempfile import TemporaryFile
 
-            self._file = TemporaryFile(prefix="greenfcgi-", buffering=0)
+            self._file = TemporaryFile(prefix="greenfcgi-", buffering=0)  # noqa: SIM115  # `close` closes it
             data = b"".join(self._parts)
             self._parts.clear()
         view = memoryview(data)

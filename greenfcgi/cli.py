@@ -1,14 +1,14 @@
 """The command `greenfcgi`: arguments in, exit status out. Whatever a user did wrong is answered with one line.
 
-Exit status: 0 when all went well, 1 when serving failed (an address is taken) or was cut short, 2 when the
-configuration or the command line is wrong.
+Exit status: 0 when all went well, 1 when serving failed (an address is taken) or was cut short, or when --try got an
+error, 2 when the configuration or the command line is wrong.
 """
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, NoReturn
 
 from . import __version__
 from .errors import BindError, ConfigError
@@ -36,16 +36,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         config = _configuration(options.config)
         if options.check_config:
-            print(f"{options.config}: fine")
-            return EXIT_OK
+            return _print(f"{options.config}: fine\n".encode())
         if options.print_config:
-            return _print(config)
-        return _try(config, options.url) if options.url else _serve(config)
+            return _print_config(config)
+        return _serve(config) if options.url is None else _try(config, options.url)
     except ConfigError as problem:
         print(f"greenfcgi: {problem}", file=sys.stderr)
         return EXIT_USAGE
     except BindError as problem:
         print(f"greenfcgi: {problem}", file=sys.stderr)
+        return EXIT_FAILED
+    except KeyboardInterrupt:
         return EXIT_FAILED
 
 
@@ -55,9 +56,11 @@ def _parse(arguments: Sequence[str]) -> Options:
         return Options(arguments[0])
     import argparse
 
-    parser = argparse.ArgumentParser(
-        prog="greenfcgi", description="A FastCGI application server for Lua.", allow_abbrev=False
-    )
+    class Parser(argparse.ArgumentParser):
+        def error(self, message: str) -> NoReturn:
+            self.exit(EXIT_USAGE, f"greenfcgi: {message}; greenfcgi --help tells what there is\n")
+
+    parser = Parser(prog="greenfcgi", description="A FastCGI application server for Lua.", allow_abbrev=False)
     parser.add_argument("config", nargs="?", default="config.toml", help="the configuration (default: config.toml)")
     parser.add_argument("--version", action="version", version=f"greenfcgi {__version__}")
     task = parser.add_mutually_exclusive_group()
@@ -77,15 +80,27 @@ def _configuration(path: str) -> Config:
     if config.accesslog:
         from .accesslog import check_format
 
-        check_format(config.access_log_format)
+        try:
+            check_format(config.access_log_format)
+        except ConfigError as problem:
+            raise ConfigError(f"{path}: {problem}") from None
     return config
 
 
-def _print(config: Config) -> int:
+def _print(output: bytes) -> int:
+    import signal
+
+    # Into `head` and the like: end as other commands do when nobody reads on.
+    signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+    sys.stdout.buffer.write(output)
+    sys.stdout.flush()
+    return EXIT_OK
+
+
+def _print_config(config: Config) -> int:
     from .config import dump
 
-    sys.stdout.write(dump(config))
-    return EXIT_OK
+    return _print(dump(config).encode())
 
 
 def _serve(config: Config) -> int:
@@ -97,10 +112,14 @@ def _serve(config: Config) -> int:
 
 
 def _try(config: Config, url: str) -> int:
+    import signal
+
     from .trial import respond
 
+    # Ctrl-C ends a script that waits: the interpreter's own way is a traceback.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
     reply = respond(config, url)
-    sys.stdout.buffer.write(reply.stdout)
-    sys.stdout.flush()
-    return EXIT_OK if reply.status < 400 else EXIT_FAILED
+    _print(reply.stdout)
+    is_whole = reply.ended is not None and reply.ended[0] == 0
+    return EXIT_OK if is_whole and reply.status < 400 else EXIT_FAILED
 

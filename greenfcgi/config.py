@@ -1,8 +1,8 @@
 """config.toml in, a `Config` or one clear line out, and the effective settings back as TOML.
 
-What the settings are, and which values they can have, is in `settings`. This module knows TOML, tells where a
-mistake is and what was probably meant, and checks what concerns two settings at once. It looks neither at the
-environment nor at the command line.
+What the settings are is in `settings`, and which values they can have in `kinds`. This module knows TOML, tells
+where a mistake is and what was probably meant, and checks what concerns two settings at once. It looks neither at
+the environment nor at the command line.
 """
 
 import os
@@ -11,7 +11,8 @@ from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 from .errors import ConfigError
-from .settings import Address, Config, Lua, Scripts, Setting, States, Unfit
+from .kinds import Address, Unfit
+from .settings import Config, Lua, Scripts, Setting, States
 
 __all__ = ["Address", "Config", "Lua", "Row", "Scripts", "States", "defaults", "describe", "dump", "load"]
 

@@ -13,12 +13,12 @@ from collections.abc import Callable
 import gevent
 
 from .errors import ScriptBroken, ScriptError
+from .flush_queue import Changes, FlushQueue
 from .log import ErrorLog
 from .pool import Pool
 from .scripts import Catalogue, Script, Version
 from .signature import changed
 from .state import State
-from .watcher import Changes, FlushQueue
 
 #: Makes a state that holds a given version of a script.
 Load = Callable[[Script, Version], State]
@@ -66,7 +66,9 @@ class Flusher:
             script.tried = version
             script.broken = str(problem)
             traceback = problem.traceback if isinstance(problem, ScriptBroken) else ""
-            self._log.error(f"{script.path}: changed, but does not load; the last good version goes on: {problem}", traceback)
+            self._log.error(
+                f"{script.path}: changed, but does not load; the last good version goes on: {problem}", traceback
+            )
             return
         script.version, script.tried, script.broken = version, None, None
         closed = self._pool.flush(script)

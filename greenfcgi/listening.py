@@ -8,7 +8,7 @@ import socket
 import stat
 
 from .errors import BindError
-from .settings import Address
+from .kinds import Address
 
 
 def listen(address: Address, backlog: int, mode: int) -> socket.socket:

@@ -15,6 +15,7 @@ from . import __version__, listening
 from .config import Config
 from .errors import BindError
 from .flush import Flusher
+from .flush_queue import FlushQueue
 from .heartbeat import Detached, Heartbeat
 from .log import ErrorLog
 from .pool import Pool
@@ -22,7 +23,7 @@ from .responder import Responder
 from .scripts import Catalogue, Script
 from .server import Server
 from .state import Flavour, State
-from .watcher import FlushQueue, Watcher, watch
+from .watcher import Watcher, watch
 
 # Read when the hub is made. The default imports pprint, and with it dataclasses and inspect: 1.4 MB.
 gevent.config.format_context = "builtins.repr"

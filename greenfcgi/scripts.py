@@ -20,22 +20,16 @@ from .signature import Signature, signature
 
 #: The most SCRIPT_FILENAMEs that are remembered; one script can be reached by many spellings of its path.
 _MOST_SPELLINGS = 10_000
-#: The most files that a script writes which are remembered. Forgetting one costs a flush of the script.
-_MOST_WRITTEN = 1_000
 
 
 class Version:
-    """The files of one script as they were when this version was first read.
+    """The files of one script as they were when this version was first read."""
 
-    Files that the script itself writes are its data, and no part of it.
-    """
-
-    __slots__ = ("_noticed", "_texts", "_written", "signatures")
+    __slots__ = ("_noticed", "_texts", "signatures")
 
     def __init__(self, noticed: Callable[[str], None] = lambda folder: None) -> None:
         self._noticed = noticed
         self._texts: dict[str, bytes] = {}
-        self._written: set[str] = set()
         #: What was read or looked for, with the signature it had when that was first done.
         self.signatures: dict[str, Signature] = {}
 
@@ -49,20 +43,16 @@ class Version:
             return text
         # The signature is taken first: a change between the two is then seen as one, not missed.
         found = signature(path)
-        if path not in self._written:
-            self.signatures.setdefault(path, found)
+        self.signatures.setdefault(path, found)
         with open(path, "rb") as file:
             text = file.read()
-        if path not in self._written and path not in self._texts:
+        if path not in self._texts:
             self._texts[path] = text
             self._noticed(os.path.dirname(path))
         return text
 
-    def written(self, path: str) -> None:
-        """The script writes this file: it is data from now on."""
-        if len(self._written) >= _MOST_WRITTEN:
-            self._written.clear()
-        self._written.add(path)
+    def forget(self, path: str) -> None:
+        """The script itself is about to write this file: what it was before does not count any more."""
         self._texts.pop(path, None)
         self.signatures.pop(path, None)
 

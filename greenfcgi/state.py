@@ -25,6 +25,8 @@ from .scripts import Script, Version
 
 #: What a push may need beside the text itself: its copy, the stack, a table that grows.
 _HEADROOM = 64 * 1024
+#: What a state that has no memory left gets, so that it can end with an error.
+_RESERVE = 1024 * 1024
 _OUT_OF_MEMORY = "not enough memory"
 #: The flavours whose memory lupa can neither count nor limit.
 _UNLIMITED = ("luajit20",)
@@ -109,7 +111,7 @@ class Flavour:
         lua, scripts = self._config.lua, self._config.scripts
         boot = runtime.compile(self._parts["boot"], name=b"=greenfcgi")
         functions = boot(
-            *(self._parts[name] for name in ("guard", "files", "con", "luafcgid")),
+            *(self._parts[name] for name in ("guard", "limits", "files", "con", "luafcgid")),
             *host.functions(),
             os.fsencode(directory),
             _search_path([directory, *lua.path, *self._system_folders()], (".lua", "/init.lua")),
@@ -150,7 +152,7 @@ class State:
         self._log = flavour._log
         self._limit = flavour._config.lua.memory
         self._limited = flavour.limited
-        self._host = Host(script.path, version, flavour._log, self._make_room)
+        self._host = Host(script.path, version, flavour._log, self._make_room, self._exhausted)
         self._runtime, load, self._run, self._hook = flavour._boot(self._host, script.directory)
         startup = flavour._config.scripts.startup
         if startup:
@@ -183,7 +185,7 @@ class State:
         try:
             status, head, body = self._run(params)
         except self._errors() as problem:
-            return self._failed(str(problem), "")
+            return self._failed(_message(problem), "")
         finally:
             host.exchange = None
         if status is None:
@@ -196,7 +198,7 @@ class State:
             self._make_room(len(name))
             failure = self._hook(name.encode())
         except self._errors() as problem:
-            failure = (str(problem).encode(), b"")
+            failure = (_message(problem).encode(), b"")
         if failure is not None:
             message, traceback = self._failed(*map(decode, failure))
             self._log.error(f"{self.script.path}: {name}: {message}", traceback)
@@ -217,16 +219,23 @@ class State:
         try:
             failure = load(os.fsencode(path), text, is_startup)
         except self._errors() as problem:
-            raise ScriptBroken(f"{path}: {problem}") from None
+            failure = (_message(problem).encode(), b"")
         if failure is not None:
-            message, traceback = map(decode, failure)
-            raise ScriptBroken(message, traceback)
+            message, traceback = self._failed(*map(decode, failure))
+            # Lua shortens a long path, and some messages have none.
+            raise ScriptBroken(message if path in message else f"{path}: {message}", traceback)
 
     def _failed(self, message: str, traceback: str) -> LuaFailure:
         if _OUT_OF_MEMORY in message:
             self.sound = False
             message = f"out of memory (lua.memory is {self._limit} bytes)"
         return LuaFailure(message, traceback)
+
+    def _exhausted(self) -> None:
+        """The script has used all of its memory: it gets a little more, to end with."""
+        self.sound = False
+        if self._limited:
+            self._runtime.set_max_memory(self._limit + _RESERVE)
 
     def _collect(self) -> None:
         """Free what is garbage. Lua 5.1 and LuaJIT do not when they reach the limit: they fail, even when full of it.
@@ -263,15 +272,20 @@ def _import_lupa(version: str, native_modules: bool) -> Any:
         sys.setdlopenflags(flags)
 
 
+def _message(problem: Exception) -> str:
+    """What lupa's exception says; that for memory says nothing."""
+    return _OUT_OF_MEMORY if isinstance(problem, MemoryError) else str(problem)
+
+
 def _deny(*_: object) -> NoReturn:
     raise AttributeError("not available to scripts")
 
 
 def _search_path(entries: list[str] | tuple[str, ...], endings: tuple[str, ...]) -> bytes:
     """package.path from folders and templates: a folder stands for its files of the given endings."""
-    templates = (
-        template for entry in entries for template in ([entry] if "?" in entry else [f"{entry}/?{end}" for end in endings])
-    )
+    templates: list[str] = []
+    for entry in entries:
+        templates += [entry] if "?" in entry else [f"{entry}/?{end}" for end in endings]
     return os.fsencode(";".join(templates))
 
 

@@ -1,11 +1,11 @@
-"""`greenfcgi --try /hello.lua?name=x`: one request through the whole server, over a socket pair, without any web server."""
+"""`greenfcgi --try /hello.lua?name=x`: one request through the whole server, over a socket pair."""
 
 from __future__ import annotations
 
 import os
 import socket
 from _socket import socket as BareSocket
-from urllib.parse import unquote_to_bytes, urlsplit
+from urllib.parse import unquote_to_bytes
 
 import gevent.socket
 
@@ -37,16 +37,16 @@ def respond(config: Config, url: str) -> Reply:
 
 def _params(config: Config, url: str) -> dict[str, str]:
     """What a web server would send for this URL."""
-    parts = urlsplit(url)
     if not url.startswith("/"):
         raise ConfigError(f"--try: found {url!r}, expected a path such as /hello.lua?name=x")
-    path = os.fsdecode(unquote_to_bytes(parts.path))
+    target, _, query = url.partition("#")[0].partition("?")
+    path = os.fsdecode(unquote_to_bytes(os.fsencode(target)))
     script, path_info = _split(path, config.scripts.extensions)
     return {
         "SCRIPT_FILENAME": config.scripts.root + script,
         "SCRIPT_NAME": script,
         "PATH_INFO": path_info,
-        "QUERY_STRING": parts.query,
+        "QUERY_STRING": query,
         "REQUEST_METHOD": "GET",
         "REQUEST_URI": url,
         "DOCUMENT_ROOT": config.scripts.root,

@@ -1,4 +1,4 @@
-"""The real server for tests: `greenfcgi config.toml` in a process of its own, and a client that speaks FastCGI to it."""
+"""The real server for tests: `greenfcgi config.toml` in a process of its own, and a client that speaks to it."""
 
 from __future__ import annotations
 
@@ -34,7 +34,10 @@ class Connection:
     """A connection to the server, for whatever bytes a test wants to send."""
 
     def __init__(self, address: str | tuple[str, int]) -> None:
-        family = socket.AF_UNIX if isinstance(address, str) else socket.AF_INET6 if ":" in address[0] else socket.AF_INET
+        if isinstance(address, str):
+            family = socket.AF_UNIX
+        else:
+            family = socket.AF_INET6 if ":" in address[0] else socket.AF_INET
         self.socket = socket.socket(family, socket.SOCK_STREAM)
         self.socket.settimeout(PATIENCE)
         self.socket.connect(address)
@@ -82,7 +85,12 @@ class Server:
     """
 
     def __init__(
-        self, folder: Path, scripts: Mapping[str, str] | None = None, settings: str = "", *, arguments: tuple[str, ...] = ()
+        self,
+        folder: Path,
+        scripts: Mapping[str, str] | None = None,
+        settings: str = "",
+        *,
+        arguments: tuple[str, ...] = (),
     ) -> None:
         self.folder = folder
         self.root = folder / "lua_scripts"

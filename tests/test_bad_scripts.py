@@ -36,6 +36,8 @@ SCRIPTS = {
     "memory.lua": "function main(env, con) local t = {} while true do t[#t + 1] = ('x'):rep(1e6) .. #t end end",
     "control.lua": "function main(env, con) error('a\\r\\n[2026-01-01] forged\\27[2J') end",
     "init.lua": "function init() error('no database') end function main() end",
+    "toptable.lua": "error({})",
+    "topmemory.lua": "local t = {} while true do t[#t + 1] = ('x'):rep(1e6) .. #t end",
     "out.txt": "not a script",
     "a.jpg": "not a script",
     "a.LUA": "not a script",
@@ -76,23 +78,26 @@ CASES = [
     ("table.lua", 500, "table.lua: GET /table.lua: (error object is a table value)"),
     ("nil.lua", 500, "nil.lua: GET /nil.lua: nil"),
     ("exit.lua", 500, "exit.lua:2: os.exit is not available to scripts: return from the handler instead"),
-    ("recursion.lua", 500, "recursion.lua:2: stack overflow"),
+    ("recursion.lua", 500, "recursion.lua: GET /recursion.lua: stack overflow"),
     ("template.lua", 500, "C stack overflow: gsub inside gsub, too deep"),
     ("break.lua", 500, "break.lua:2: header 'X-A': its value has a line break or a zero byte"),
     ("memory.lua", 500, "memory.lua: GET /memory.lua: out of memory (lua.memory is 33554432 bytes)"),
     ("control.lua", 500, "control.lua:1: a\\r\\n[2026-01-01] forged\\x1b[2J"),
     ("init.lua", 500, "init.lua:1: no database"),
+    ("toptable.lua", 500, "/toptable.lua: (error object is a table value)"),
+    ("topmemory.lua", 500, "/topmemory.lua: out of memory (lua.memory is 33554432 bytes)"),
 ]
 
 #: What a handler may return, which nobody looks at.
-JUNK = ["nil", "5", "'text'", "{}", "print", "nil, 'problem'", "404, { a = 'b' }, function() end", "coroutine.create(print)"]
+JUNK = ["nil", "5", "'text'", "{}", "print", "nil, 'problem'", "404, { a = 'b' }, print", "coroutine.create(print)"]
 
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """One server for all."""
     folder = tmp_path_factory.mktemp("bad")
-    junk = {f"junk{at}.lua": f"function main(env, con) con:puts('out') return {value} end" for at, value in enumerate(JUNK)}
+    main = "function main(env, con) con:puts('out') return %s end"
+    junk = {f"junk{at}.lua": main % value for at, value in enumerate(JUNK)}
     with Server(folder, SCRIPTS | junk, "reload = false\n") as running:
         running.write("../outside.lua", SCRIPTS["good.lua"])
         running.write("../lua_scripts_too/x.lua", SCRIPTS["good.lua"])
@@ -201,7 +206,8 @@ def count(connection: Connection, expected: bytes) -> tuple[int, int]:
 
 def test_output_of_hundreds_of_megabytes(server: Server) -> None:
     """A long output arrives whole, and neither the state nor the process grows with it."""
-    server.write("long.lua", "function main(env, con) local part = ('#'):rep(99991) for _ = 1, 3000 do con:puts(part) end end")
+    main = "function main(env, con) local part = ('#'):rep(99991) for _ = 1, 3000 do con:puts(part) end end"
+    server.write("long.lua", main)
     with server.connect() as connection:
         connection.send(Client.request(server.params("long.lua")))
         head = b"Status: 200 OK\r\nContent-Type: text/html\r\n\r\n"
@@ -215,7 +221,8 @@ def test_output_of_hundreds_of_megabytes(server: Server) -> None:
 
 def test_ten_thousand_parameters(server: Server) -> None:
     """As many parameters as fit into the limit are handed over; more are refused with a line in the log."""
-    server.write("count.lua", "function main(env, con) local n = 0 for _ in pairs(env) do n = n + 1 end con:puts(n) end")
+    main = "function main(env, con) local n = 0 for _ in pairs(env) do n = n + 1 end con:puts(n) end"
+    server.write("count.lua", main)
     usual = server.params("count.lua")
     for length, status in ((3, 200), (30, 431)):
         before = len(server.log())
@@ -238,7 +245,7 @@ def test_show_errors(serve: Callable[..., Server], shown: bool, name: str) -> No
     server = serve(
         {
             "error.lua": "function main(env, con)\n  error('<script>alert(\"1\") &amp;</script>')\nend",
-            "syntax.lua": "x = '<script>' <script>",
+            "syntax.lua": "x = '<script>' '<script>'",
         },
         f"[scripts]\nshow_errors = {str(shown).lower()}\n",
     )

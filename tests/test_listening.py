@@ -139,7 +139,8 @@ def test_what_is_not_a_socket_is_left_alone(tmp_path: Path, kind: str) -> None:
     """Another file in the place of the socket stops the start, and stays as it was."""
     place = tmp_path / "s.sock"
     other = tmp_path / "other"
-    other.write_text("precious")
+    with socket.socket(socket.AF_UNIX) as stale:
+        stale.bind(str(other))
     if kind == "file":
         place.write_text("precious")
     elif kind == "folder":
@@ -148,9 +149,10 @@ def test_what_is_not_a_socket_is_left_alone(tmp_path: Path, kind: str) -> None:
         place.symlink_to(other)
     line = failed_start(folder(tmp_path, "second", f'"unix:{place}"'))
     assert line == f"greenfcgi: bind: cannot listen on unix:{place}: a file that is not a socket is there"
-    assert other.read_text() == "precious"
+    assert other.exists()
     assert place.is_symlink() == (kind == "symlink")
     assert place.is_dir() == (kind == "folder")
+    assert kind != "file" or place.read_text() == "precious"
 
 
 @pytest.mark.parametrize(

@@ -301,7 +301,8 @@ class TestLoss:
             log.info("two")
         log.info("three")
         first, *others = texts(file)
-        assert first.startswith("[WARNING] ") and not first.endswith("lost")
+        assert first.startswith("[WARNING] ")
+        assert not first.endswith("lost")
         assert others == ["[WARNING] 2 log lines were lost", "[INFO] three"]
 
     def test_some_access_lines(self, file: Path) -> None:
@@ -547,7 +548,7 @@ class TestAccessFile:
 
     def test_cannot_open(self) -> None:
         """A path that cannot be opened is one line that names the setting."""
-        with pytest.raises(ConfigError, match='^accesslog: cannot open "/nonexistent/x": No such file'):
+        with pytest.raises(ConfigError, match=r'^accesslog: cannot open "/nonexistent/x": No such file'):
             AccessLog("/nonexistent/x", "%(m)s")
 
     def test_month_names(self, file: Path, clock: Callable[[float], None]) -> None:

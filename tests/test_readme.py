@@ -31,7 +31,8 @@ def test_every_module_is_in_the_source_tour() -> None:
 def test_every_lua_source_is_in_the_source_tour() -> None:
     """The tour names the Lua sources too."""
     paragraph = README.partition("In `lua/`:")[2].partition("\n\n")[0]
-    assert set(re.findall(r"`(\w+)`", paragraph)) == {path.stem for path in (REPOSITORY / "greenfcgi/lua").glob("*.lua")}
+    sources = {path.stem for path in (REPOSITORY / "greenfcgi" / "lua").glob("*.lua")}
+    assert set(re.findall(r"`(\w+)`", paragraph)) == sources
 
 
 def test_links_lead_somewhere() -> None:

@@ -15,8 +15,8 @@ from greenfcgi.client import Client
 from .running import Connection, Server, until
 
 ENGINES = {
-    "inotify": 'reload_engine = "inotify"\n',
-    "poll": 'reload_engine = "poll"\npoll_interval = 0.05\n',
+    "inotify": 'heartbeat = 0.02\nreload_engine = "inotify"\n',
+    "poll": 'heartbeat = 0.02\nreload_engine = "poll"\npoll_interval = 0.05\n',
 }
 #: Says which version of the script it is, and how many requests this state has answered.
 SCRIPT = """
@@ -42,12 +42,13 @@ class Site:
         self._markers = count()
 
     def write(self, name: str, text: str) -> Path:
-        """Write a file in place."""
-        return self.server.write(f"{self._name}/{name}", text)
+        """Write a file, in one step: nobody ever sees a half of it."""
+        fresh = self.server.write(f"{self._name}/{name}.fresh", text)
+        return fresh.replace(self.folder / name)
 
-    def get(self, name: str = "page.lua", **params: str) -> str:
+    def get(self, name: str = "page.lua", method: str = "GET") -> str:
         """The body of a request that is answered with 200."""
-        reply = self.server.get(f"{self._name}/{name}", **params)
+        reply = self.server.get(f"{self._name}/{name}", REQUEST_METHOD=method)
         assert reply.status == 200, self.server.log()
         return reply.body.decode()
 
@@ -196,11 +197,12 @@ def test_a_changed_part_outside_the_root_flushes_the_script(site: Site, load: st
     name = f"part_of_{site.folder.name}"
     part = site.server.folder / ("modules" if load == "require" else "elsewhere") / f"{name}.lua"
     part.parent.mkdir(exist_ok=True)
-    part.write_text('return "old "')
+    replaced(part, 'return "old "')
     statement = LOADS[load].replace("part", name if load == "require" else str(part.with_suffix("")))
     site.write("page.lua", WHEN[when].format(statement, COUNT))
     assert [site.get(), site.get()] == ["old 1", "old 2"]
-    part.write_text('return "new "')
+    site.catch_up()
+    replaced(part, 'return "new "')
     site.serves("new 1")
 
 
@@ -222,7 +224,7 @@ def test_a_changed_module_flushes_every_script_that_has_it(site: Site) -> None:
 def test_a_module_that_appears_before_another_is_taken(site: Site) -> None:
     """A file beside the script comes before one of its name in lua.path, also when it comes later."""
     name = f"part_of_{site.folder.name}"
-    (site.server.folder / "modules" / f"{name}.lua").write_text('return "path "')
+    replaced(site.server.folder / "modules" / f"{name}.lua", 'return "path "')
     site.write("page.lua", WHEN["loading"].format(f'require "{name}"', COUNT))
     assert site.get() == "path 1"
     site.write(f"{name}.lua", 'return "beside "')
@@ -232,10 +234,11 @@ def test_a_module_that_appears_before_another_is_taken(site: Site) -> None:
 def test_a_changed_startup_script_flushes_all(site: Site) -> None:
     """Every state has run it first, so every state is made anew."""
     startup = site.server.folder / "startup.lua"
-    startup.write_text('started = "old "')
+    replaced(startup, 'started = "old "')
     site.write("page.lua", WHEN["running"].format("started", COUNT))
     site.serves("old 1")
-    startup.write_text('started = "new "')
+    site.catch_up()
+    replaced(startup, 'started = "new "')
     site.serves("new 1")
 
 
@@ -268,9 +271,12 @@ def test_a_broken_version_never_replaces_a_good_one(site: Site, sin: str) -> Non
     assert len(site.log("does not load")) == 1
 
 
-def test_a_broken_version_does_not_reach_a_clone(site: Site) -> None:
-    """A state that is made after the bad change holds the last good version."""
+@pytest.mark.parametrize("broken", ["page.lua", "required.lua", "dofiled.lua"])
+def test_a_broken_version_does_not_reach_a_clone(site: Site, broken: str) -> None:
+    """A state that is made after the bad change holds the last good version, in all its files."""
     held = """
+    require "required"
+    dofile "dofiled.lua"
     function main(env, con)
         con:puts("good ") con:flush()
         while true do
@@ -280,9 +286,11 @@ def test_a_broken_version_does_not_reach_a_clone(site: Site) -> None:
         end
     end
     """
+    site.write("required.lua", "")
+    site.write("dofiled.lua", "")
     site.write("page.lua", held)
     with held_request(site) as connection:
-        site.write("page.lua", BROKEN["syntax error"])
+        site.write(broken, BROKEN["syntax error"])
         site.logged("does not load")
         with held_request(site) as clone:
             (site.folder / "go").touch()
@@ -294,14 +302,14 @@ def test_a_broken_module_never_replaces_a_good_one(site: Site) -> None:
     part = site.write("part.lua", 'return "good "')
     site.write("page.lua", WHEN["loading"].format(LOADS["require"], COUNT))
     assert site.get() == "good 1"
-    part.write_text("return return")
+    site.write("part.lua", "return return")
     site.logged("does not load")
     assert site.get() == "good 2"
     part.unlink()
     until(lambda: len(site.log("does not load")) == 2)
     site.catch_up()
     assert site.get() == "good 3"
-    part.write_text('return "mended "')
+    site.write("part.lua", 'return "mended "')
     site.serves("mended 1")
     assert len(site.log("does not load")) == 2
 
@@ -320,11 +328,11 @@ def test_going_back_to_the_good_version_is_a_change_too(site: Site) -> None:
 @pytest.mark.parametrize("sin", BROKEN)
 def test_a_first_version_that_is_broken_is_served_once_mended(site: Site, sin: str) -> None:
     """There is nothing to go on with: 500, and the error in the log, until the file is saved in order."""
-    part = site.write("broken_part.lua", "return return")
+    site.write("broken_part.lua", "return return")
     site.write("page.lua", BROKEN[sin])
     assert [site.status(), site.status()] == [500, 500]
     if sin == "broken module":
-        part.write_text("return 1")
+        site.write("broken_part.lua", "return 1")
         site.serves("bad 1")
     site.write("page.lua", SCRIPT.format("good"))
     site.serves("good 1")
@@ -344,7 +352,10 @@ def held_request(site: Site, name: str = "page.lua") -> Connection:
     """A request that has begun: its first output has come."""
     connection = site.server.connect()
     connection.send(Client.request(site.server.params(f"{site.folder.name}/{name}")))
-    until(lambda: connection.receive_some() or b"\r\n\r\n" in connection.client.replies[1].stdout)
+    replies = connection.client.replies
+    while not (1 in replies and b"\r\n\r\n" in replies[1].stdout):
+        connection.receive_some()
+        assert not connection.closed, site.server.log()
     return connection
 
 
@@ -366,10 +377,10 @@ def test_a_request_under_way_finishes_on_the_code_it_began_with(site: Site) -> N
     site.write("page.lua", script.format("old"))
     with held_request(site) as first, held_request(site) as second:
         # Another state of this version has read the module; these have not.
-        assert site.get(REQUEST_METHOD="POST") == "old old old part"
+        assert site.get(method="POST") == "old old old part"
         site.write("part.lua", 'return "new part"')
         site.write("page.lua", script.format("new"))
-        until(lambda: site.get(REQUEST_METHOD="POST") == "new new new part")
+        until(lambda: site.get(method="POST") == "new new new part")
         (site.folder / "go").touch()
         assert first.reply().body == second.reply().body == b"old old old part"
     assert site.get() == "new new new part"
@@ -631,7 +642,7 @@ def test_a_release_is_flipped(serve: Serve, tmp_path: Path, engine: str) -> None
     assert releases.get(server, "cold.lua") == "two 1"
     log = server.logged("good bye")
     assert f"{tmp_path}/releases/one/page.lua" in next(line for line in log.splitlines() if "good bye" in line)
-    (tmp_path / "releases" / "two" / "page.lua").write_text(SCRIPT.format("mended"))
+    replaced(tmp_path / "releases" / "two" / "page.lua", SCRIPT.format("mended"))
     until(lambda: releases.get(server, "page.lua") == "mended 1")
     releases.flip("one")
     until(lambda: releases.get(server, "page.lua") == "one 1")

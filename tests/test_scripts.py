@@ -37,7 +37,9 @@ def test_one_script_by_many_spellings(root: Path) -> None:
     assert [script.path for script in catalogue] == [str(root / "a.lua")]
 
 
-@pytest.mark.parametrize("name", ["../outside.lua", "../root-two/c.lua", "leaves.lua", "a.txt", "sub", "a.lua\0.txt", "a.LUA"])
+@pytest.mark.parametrize(
+    "name", ["../outside.lua", "../root-two/c.lua", "leaves.lua", "a.txt", "sub", "a.lua\0.txt", "a.LUA"]
+)
 def test_what_may_not_run_is_forbidden(root: Path, name: str) -> None:
     """Nothing outside the root, no other extension, no zero byte; nothing tells whether a file is there."""
     with pytest.raises(ScriptForbidden, match="SCRIPT_FILENAME"):

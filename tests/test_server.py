@@ -10,6 +10,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
@@ -155,9 +156,9 @@ def test_an_idle_connection_is_closed_after_keepalive(serve: Serve) -> None:
     server = serve({"hello.lua": HELLO, "sleep.lua": SLEEP}, "keepalive = 0.2\nheartbeat = 0.05")
     with server.connect() as unused, server.connect() as used, server.connect() as busy:
         asleep(server, busy)
+        since = time.monotonic()
         used.send(Client.request(server.params("hello.lua?"), keep_conn=True))
         used.reply()
-        since = time.monotonic()
         used.until_closed()
         assert time.monotonic() - since > 0.15
         unused.until_closed()
@@ -691,13 +692,16 @@ def test_a_client_that_goes_before_its_refusal_is_logged_once(serve: Serve) -> N
 
 
 @pytest.mark.parametrize("buffering", [True, False])
-def test_output_reaches_the_client_while_the_script_goes_on(serve: Serve, buffering: bool) -> None:
+def test_output_reaches_the_client_while_the_script_goes_on(
+    serve: Serve, tmp_path: Path, buffering: bool
+) -> None:
     """con:flush(), or puts without buffering, sends at once."""
-    script = """
+    go = tmp_path / "go"
+    script = f"""
         function main(env, con)
             con:puts("first")
             if env.QUERY_STRING == "flush" then con:flush() end
-            con:sleep(0.1)
+            while not io.open("{go}") do con:sleep(0.01) end
             con:puts("second")
         end
     """
@@ -708,6 +712,7 @@ def test_output_reaches_the_client_while_the_script_goes_on(serve: Serve, buffer
         assert first.status == 200
         assert first.body == b"first"
         assert first.ended is None
+        go.touch()
         assert connection.reply().body == b"firstsecond"
 
 

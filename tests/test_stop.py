@@ -8,6 +8,7 @@ import signal
 import socket
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
@@ -44,19 +45,27 @@ def exit_status(server: Server) -> int:
 
 
 @SIGNALS
-def test_a_request_under_way_is_finished(serve: Serve, number: signal.Signals) -> None:
+def test_a_request_under_way_is_finished(serve: Serve, tmp_path: Path, number: signal.Signals) -> None:
     """A stop closes idle connections at once, lets the script that runs reply, and exits with 0."""
-    server = serve({"sleep.lua": SLEEP})
+    go = tmp_path / "go"
+    script = f"""
+        function main(env, con)
+            con:log("begun")
+            while not io.open("{go}") do con:sleep(0.01) end
+            con:puts("done")
+        end
+    """
+    server = serve({"wait.lua": script})
     with server.connect() as idle, server.connect() as busy:
-        busy.send(Client.request(server.params("sleep.lua?0.3"), keep_conn=True))
+        busy.send(Client.request(server.params("wait.lua"), keep_conn=True))
         server.logged("begun")
         processed(idle)
         server.send_signal(number)
         idle.until_closed()
         assert not os.path.exists(server.socket_path)
-        assert not busy.client.replies
+        go.touch()
         reply = busy.until_closed().replies[1]
-        assert reply.body == b"slept"
+        assert reply.body == b"done"
         assert reply.ended == (0, 0)
     assert exit_status(server) == 0
     assert server.log().endswith("stopped\n")
@@ -226,9 +235,8 @@ def test_shutdown_hooks_run(serve: Serve) -> None:
     server.start()
     server.get("broken.lua")
     with server.connect() as connection:
-        for request_id in (1, 2):
-            params = server.params("hooked.lua?0.1")
-            connection.send(Client.request(params, request_id=request_id, keep_conn=True))
+        params = server.params("hooked.lua?0.1")
+        connection.send(b"".join(Client.request(params, request_id=number, keep_conn=True) for number in (1, 2)))
         processed(connection)
         server.send_signal(signal.SIGTERM)
         connection.until_closed()

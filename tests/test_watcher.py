@@ -13,9 +13,12 @@ from pathlib import Path
 import gevent
 import pytest
 
-from greenfcgi import watcher as watcher_module
+from greenfcgi import filesystems
+from greenfcgi.filesystems import silent_filesystem
+from greenfcgi.flush_queue import Changes, FlushQueue
+from greenfcgi.polling import PollWatcher
 from greenfcgi.signature import Signature, changed, signature
-from greenfcgi.watcher import Changes, FlushQueue, Watcher, silent_filesystem, watch
+from greenfcgi.watcher import Watcher, watch
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="inotify is Linux's")
 
@@ -458,6 +461,100 @@ def test_a_folder_added_later_is_watched(watching: Callable[..., Watching], tmp_
     until(lambda: made.has(lib / "m.lua"))
 
 
+def test_an_added_folder_is_watched_without_what_is_below(watching: Callable[..., Watching], tmp_path: Path) -> None:
+    """A script that reads one file of a big tree does not have all of it watched, now or later."""
+    root, lib = tmp_path / "root", tmp_path / "lib"
+    root.mkdir()
+    (lib / "old" / "deep").mkdir(parents=True)
+    made = watching("inotify", root)
+    made.start()
+    made.watcher.add_folder(str(lib))
+    assert watches() == 2
+    made.forget()
+    (lib / "new" / "deep").mkdir(parents=True)
+    (lib / "old").rename(lib / "moved")
+    (lib / "moved" / "m.lua").touch()
+    (lib / "new" / "m.lua").touch()
+    until(lambda: made.has(lib / "old", lib / "moved", lib / "new"))
+    made.settle(lib)
+    assert made.seen == {str(lib / name) for name in ("old", "moved", "new")}
+    made.watcher.check()
+    assert watches() == 2
+
+
+def test_a_root_below_an_added_folder_stays_whole(watching: Callable[..., Watching], tmp_path: Path) -> None:
+    """A script may read a file beside its root: the root is watched with all below it all the same."""
+    root = tmp_path / "root"
+    (root / "sub").mkdir(parents=True)
+    made = watching("inotify", root)
+    made.start()
+    made.watcher.add_folder(str(tmp_path))
+    assert watches() == 3
+    (root / "sub" / "deep").mkdir()
+    (root / "sub" / "deep" / "m.lua").touch()
+    until(lambda: made.has(root / "sub" / "deep" / "m.lua"))
+    root.rename(tmp_path / "away")
+    (tmp_path / "away").rename(root)
+    made.settle(tmp_path)
+    made.watcher.check()
+    append(root / "sub" / "deep" / "m.lua")
+    until(lambda: made.has(root / "sub" / "deep" / "m.lua"))
+    assert watches() == 4
+
+
+def test_an_added_folder_that_goes_and_returns_is_watched_again(
+    watching: Callable[..., Watching], tmp_path: Path
+) -> None:
+    """It may be missing when it is added, with its parent; renamed away and back, it was never lost."""
+    root, lib = tmp_path / "root", tmp_path / "parent" / "lib"
+    root.mkdir()
+    made = watching("inotify", root)
+    made.start()
+    made.watcher.add_folder(str(lib))
+    for _ in range(2):
+        lib.mkdir(parents=True)
+        made.watcher.check()
+        assert made.queue.drain().everything
+        (lib / "m.lua").touch()
+        until(lambda: made.has(lib / "m.lua"))
+        made.watcher.add_folder(str(lib.parent))
+        lib.rename(tmp_path / "away")
+        (tmp_path / "away").rename(lib)
+        made.settle(lib)
+        made.watcher.check()
+        append(lib / "m.lua")
+        until(lambda: made.has(lib / "m.lua"))
+        shutil.rmtree(lib.parent)
+        until(lambda: made.has(lib))
+        made.watcher.check()
+        assert made.queue.drain().everything
+        made.forget()
+
+
+@pytest.mark.parametrize("added", [False, True])
+def test_a_folder_made_anew_between_two_checks_is_watched(
+    added: bool, watching: Callable[..., Watching], tmp_path: Path
+) -> None:
+    """Even where the new folder gets the inode of the old one, as on ext4, a check sees that it is another."""
+    root, lib = tmp_path / "root", tmp_path / "lib"
+    root.mkdir()
+    made = watching("inotify", root)
+    made.start()
+    folder = root
+    if added:
+        lib.mkdir()
+        made.watcher.add_folder(str(lib))
+        folder = lib
+    made.forget()
+    folder.rmdir()
+    folder.mkdir()
+    until(lambda: made.has(folder))
+    made.watcher.check()
+    assert made.queue.drain().everything
+    (folder / "m.lua").touch()
+    until(lambda: made.has(folder / "m.lua"))
+
+
 def test_a_folder_watched_already_is_not_added(inotify: Watching, tmp_path: Path) -> None:
     """Nothing happens for a folder below a root, or a root itself."""
     (tmp_path / "sub").mkdir()
@@ -547,7 +644,7 @@ def test_polling_gives_way_to_others(tmp_path: Path) -> None:
     """A look at many files lets other greenlets run in between."""
     known: dict[str, Signature] = {str(tmp_path / f"{number}.lua"): (0, 0, 0) for number in range(6_000)}
     queue = FlushQueue()
-    poll = watcher_module.PollWatcher(lambda: known, queue, INTERVAL, Log())
+    poll = PollWatcher(lambda: known, queue, INTERVAL, Log())
     turns = 0
 
     def count() -> None:
@@ -664,12 +761,18 @@ a line that means nothing
 )
 def test_the_longest_mount_point_tells_the_file_system(folder: str, expected: str) -> None:
     """Network file systems on or below the folder are found, and neighbours with a similar name are not."""
-    assert silent_filesystem(folder, MOUNTS) == expected
+    assert silent_filesystem(folder, MOUNTS, with_below=True) == expected
+
+
+@pytest.mark.parametrize(("folder", "expected"), [("/", ""), ("/data", ""), ("/srv", "nfs4"), ("/twice", "smb3")])
+def test_what_is_mounted_below_may_be_left_out(folder: str, expected: str) -> None:
+    """For a folder that is watched by itself only its own file system counts."""
+    assert silent_filesystem(folder, MOUNTS, with_below=False) == expected
 
 
 def test_nothing_is_said_of_a_system_without_mountinfo() -> None:
     """An empty text, as where the file is missing, finds nothing."""
-    assert silent_filesystem("/srv", "") == ""
+    assert silent_filesystem("/srv", "", with_below=True) == ""
 
 
 def shows_a_change(made: Watching, folder: Path) -> None:
@@ -685,7 +788,7 @@ def test_a_file_system_that_does_not_tell_is_polled(
     """One warning names folder and type, and changes are noticed all the same."""
     mountinfo = tmp_path / "mountinfo"
     mountinfo.write_text(f"1 0 0:1 / / rw - ext4 x rw\n2 1 0:2 / {tmp_path} rw - nfs4 filer:/ rw\n")
-    monkeypatch.setattr(watcher_module, "MOUNTINFO", str(mountinfo))
+    monkeypatch.setattr(filesystems, "MOUNTINFO", str(mountinfo))
     made = watching(engine, tmp_path)
     assert made.watcher.engine == "poll"
     made.start()
@@ -704,7 +807,7 @@ def test_a_folder_added_on_a_silent_file_system_ends_inotify(
     share.mkdir()
     mountinfo = tmp_path / "mountinfo"
     mountinfo.write_text(f"1 0 0:1 / / rw - ext4 x rw\n2 1 0:2 / {share} rw - cifs //host/share rw\n")
-    monkeypatch.setattr(watcher_module, "MOUNTINFO", str(mountinfo))
+    monkeypatch.setattr(filesystems, "MOUNTINFO", str(mountinfo))
     made = watching("auto", root)
     made.start()
     assert made.watcher.engine == "inotify"
@@ -842,15 +945,64 @@ def test_a_folder_that_may_not_be_listed(mode: str, engine: str, warned: bool) -
 
 
 def test_the_library_is_loaded_by_the_engine_that_needs_it() -> None:
-    """Polling stays free of ctypes and subprocess, which inotify_simple brings."""
+    """Polling stays free of ctypes, which inotify_simple brings."""
     source = """
         import sys
-        from greenfcgi.watcher import FlushQueue, watch
+        from greenfcgi.flush_queue import FlushQueue
+        from greenfcgi.watcher import watch
         watch("poll", [], dict, FlushQueue(), 1.0, None)
         print(sorted({"inotify_simple", "ctypes", "subprocess"} & set(sys.modules)))
     """
+    assert run_alone(source) == "[]"
+
+
+# The library is imported with a stand-in for ctypes.util in its place.
+LIGHT = """
+    import os, sys
+    import gevent
+    from greenfcgi.flush_queue import FlushQueue
+    from greenfcgi.watcher import watch
+
+    class Log:
+        def info(self, text): pass
+        def warning(self, text): print(text)
+
+    queue = FlushQueue()
+    watcher = watch("inotify", [sys.argv[1]], dict, queue, 1.0, Log())
+    watcher.start()
+    queue.drain()
+    loaded = {"ctypes.util", "subprocess", "tempfile"} & set(sys.modules)
+    os.mkdir(os.path.join(sys.argv[1], "new"))
+    with gevent.Timeout(5):
+        while not queue:
+            gevent.sleep(0.002)
+    print(watcher.engine, sorted(loaded), *queue.drain().paths)
+"""
+
+
+def test_the_library_brings_neither_subprocess_nor_tempfile(tmp_path: Path) -> None:
+    """They are what costs most of it, and inotify works without them."""
+    assert run_alone(LIGHT, str(tmp_path)) == f"inotify [] {tmp_path / 'new'}"
+
+
+@pytest.mark.parametrize("first", ["ctypes.util", "sys"])
+def test_others_get_the_real_ctypes_util(first: str, tmp_path: Path) -> None:
+    """Whether it is imported before the watcher is made or afterwards."""
+    source = textwrap.dedent(LIGHT) + textwrap.dedent("""
+        import ctypes.util
+        from ctypes import util
+        print(util is ctypes.util is sys.modules["ctypes.util"], ctypes.util.find_library("c") is not None)
+        print(util.find_library.__code__.co_filename == util.__file__)
+    """)
+    printed = run_alone(f"import {first}\n{source}", str(tmp_path))
+    assert printed.splitlines()[-2:] == ["True True", "True"]
+
+
+def run_alone(source: str, *arguments: str) -> str:
+    """What a Python program prints that has nothing imported yet, not even this file."""
     done = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(source)],
-        cwd=PROJECT, capture_output=True, text=True, timeout=20, check=True,
+        [sys.executable, "-c", textwrap.dedent(source), *arguments],
+        cwd=PROJECT, capture_output=True, text=True, timeout=20, check=False,
     )  # fmt: skip
-    assert done.stdout.strip() == "[]"
+    assert done.stderr == ""
+    return done.stdout.strip()

@@ -1,13 +1,13 @@
 -- The first chunk of a new state: puts the parts together, and returns what the server calls.
 --
--- arguments: parts: guard, files, con, luafcgid (Lua source)
---            functions of the server: log, send, read, sleep, source, written
+-- arguments: parts: guard, limits, files, con, luafcgid (Lua source)
+--            functions of the server: log, send, read, sleep, source, written, exhausted
 --            settings: directory, path, cpath, handler, http_status, content_type, headers (lines joined by "\n"),
 --            buffering, jit, config (Lua source of a table)
 -- returns: load(path, source, is_startup), run(params), hook(name)
 
-local guard, files, con, luafcgid,
-    log, send, read, sleep, source, written,
+local guard, limits, files, con, luafcgid,
+    log, send, read, sleep, source, written, exhausted,
     directory, path, cpath, handler, http_status, content_type, headers, buffering, jit_on, config = ...
 
 local byte, find, gmatch, gsub, match, sub =
@@ -23,6 +23,8 @@ local function part(text)
 end
 
 local as_function = part(guard)(jit_on)
+exhausted = as_function(exhausted)
+local is_final = part(limits)(exhausted)
 local host = {
     log = as_function(log), send = as_function(send), read = as_function(read), sleep = as_function(sleep),
     source = as_function(source), written = as_function(written),
@@ -83,6 +85,10 @@ end
 local trace
 
 local function explain(problem)
+    if is_final(problem) then
+        exhausted()
+        return problem
+    end
     local message = problem
     if type(problem) ~= "string" then
         local ok, text = pcall(tostring, problem)

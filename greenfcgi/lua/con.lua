@@ -16,8 +16,8 @@ local concat, floor = table.concat, math.floor
 
 -- Past this, buffered output leaves in parts, so that a long page is not bounded by the memory of the state.
 local MOST_BUFFERED = 1048576
--- So many pieces are joined into one: a page of single characters would need 16 times its size in places for them.
-local MOST_PIECES = 16384
+-- So many pieces are joined into a block: a page of single characters would need 16 times its size in places for them.
+local MOST_PIECES = 4096
 
 local REASONS = {
     [200] = "OK", [201] = "Created", [202] = "Accepted", [204] = "No Content", [206] = "Partial Content",
@@ -41,6 +41,7 @@ local buffering = settings.buffering
 local NOBODY = {}
 local current = NOBODY                 -- the con of the request under way
 local out, count, size                 -- the output that waits, its pieces, its bytes
+local blocks, filled                   -- the output before those pieces, where there are many; how many blocks
 local code, status                     -- 404, "404 Not Found"; nil: not set by the script
 local lines, places                    -- the header lines, and where those of ONCE are; nil: the defaults
 local head_sent, bodiless              -- the header block has left; the response has no body
@@ -139,16 +140,27 @@ default_head = concat(default_lines) .. "\r\n"
 
 -- Output
 
+local function join()
+    local text, fresh = concat(out, "", 1, count), {}
+    if not blocks then blocks, filled = {}, 0 end
+    blocks[filled + 1] = text
+    filled = filled + 1
+    out, count = fresh, 0
+end
+
 local function take()
     local text
-    if bodiless or count == 0 then
+    if bodiless or size == 0 then
         text = ""
+    elseif blocks then
+        join()
+        text = concat(blocks, "", 1, filled)
     elseif count == 1 then
         text = out[1]
     else
         text = concat(out, "", 1, count)
     end
-    out, count, size = {}, 0, 0
+    out, count, size, blocks = {}, 0, 0, nil
     if declared and not bodiless then
         if sent + #text > declared then
             if not cut then
@@ -163,7 +175,6 @@ local function take()
 end
 
 local function open_head()
-    head_sent = true
     local number, head = build_head()
     if number == 204 or number == 304 then bodiless = true end
     return number, head
@@ -174,6 +185,8 @@ local function send()
     if not head_sent then number, head = open_head() end
     local text = take()
     if head == "" and text == "" then return end
+    -- Not before: what goes before it may fail for want of memory.
+    head_sent = true
     local problem = host.send(number, head, text)
     if problem then error(problem, 0) end
 end
@@ -186,10 +199,11 @@ function methods.puts(self, text)
         if type(text) ~= "number" then wrong("puts", 1, "string", text) end
         text = tostring(text)
     end
-    count = count + 1
-    out[count] = text
+    local place = count + 1
+    out[place] = text
+    count = place
     size = size + #text
-    if count == MOST_PIECES then out, count = { concat(out, "", 1, count) }, 1 end
+    if count == MOST_PIECES then join() end
     if size > MOST_BUFFERED or not buffering then send() end
 end
 
@@ -200,7 +214,7 @@ end
 
 function methods.reset(self)
     check(self, "reset")
-    out, count, size = {}, 0, 0
+    out, count, size, blocks = {}, 0, 0, nil
 end
 
 function methods.header(self, name, value)
@@ -297,7 +311,7 @@ local meta = { __index = methods }
 
 local function begin(head_only)
     current = setmetatable({}, meta)
-    out, count, size = {}, 0, 0
+    out, count, size, blocks = {}, 0, 0, nil
     code, status, lines, places = nil, nil, nil, nil
     head_sent, bodiless = false, head_only
     declared, sent, cut = nil, 0, false
@@ -324,7 +338,7 @@ local function finish()
 end
 
 local function abandon()
-    current, out = NOBODY, nil
+    current, out, blocks = NOBODY, nil, nil
 end
 
 return begin, finish, abandon, { config = config, log = log, sleep = sleep }

@@ -1,0 +1,52 @@
+"""The flush queue: which files have changed since somebody last asked.
+
+A path in it is a file's or a folder's; a folder's stands for everything below it. It may be there although
+nothing has changed (a swap file, a CREATE that a CLOSE_WRITE follows); the reverse must not happen. Paths are
+real ones (`os.path.realpath`). Who puts them and who drains them, the queue does not know; it never waits.
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+
+class Changes(NamedTuple):
+    """What a flush queue held: changed paths, and whether a look at everything known is due."""
+
+    paths: frozenset[str]
+    everything: bool
+
+
+class FlushQueue:
+    """Changed paths, each once, until somebody drains them."""
+
+    def __init__(self) -> None:
+        #: Called when something is put into the empty queue, perhaps in the hub: it must not wait.
+        self.on_put: Callable[[], None] | None = None
+        self._paths: set[str] = set()
+        self._everything = False
+
+    def __bool__(self) -> bool:
+        return self._everything or bool(self._paths)
+
+    def put(self, path: str) -> None:
+        """`path`, or something below it, has changed."""
+        was_empty = not self
+        self._paths.add(path)
+        self._tell(was_empty)
+
+    def put_everything(self) -> None:
+        """Changes may have been missed: a look at everything is due."""
+        was_empty = not self
+        self._everything = True
+        self._tell(was_empty)
+
+    def drain(self) -> Changes:
+        """Everything put since the last time; the queue is empty afterwards."""
+        changes = Changes(frozenset(self._paths), self._everything)
+        self._paths.clear()
+        self._everything = False
+        return changes
+
+    def _tell(self, was_empty: bool) -> None:
+        if was_empty and self.on_put is not None:
+            self.on_put()

@@ -1,0 +1,125 @@
+"""Imports go one way, downward, and what is rare stays in its place: lupa, gevent, processes."""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+PROJECT = Path(__file__).parent.parent
+PACKAGE = PROJECT / "greenfcgi"
+
+#: From the bottom up. A module imports from lower layers, and in its own layer from those that stand before it.
+LAYERS: tuple[tuple[str, ...], ...] = (
+    ("errors",),
+    (
+        "records", "messages", "body", "replies", "kinds", "settings", "config", "log", "accesslog", "signature",
+        "scripts",
+    ),
+    (
+        "protocol", "client", "outbox", "exchange", "flush_queue", "polling", "filesystems", "folders", "inotify",
+        "watcher", "api",
+    ),
+    ("state", "pool", "workers"),
+    ("responder", "flush", "heartbeat"),
+    ("session", "server", "listening"),
+    ("process",),
+    ("trial", "cli", "__main__"),
+)  # fmt: skip
+ORDER = [module for layer in LAYERS for module in layer]
+
+#: The modules in which something waits, or is called by the event loop.
+WITH_GEVENT = {
+    "api", "exchange", "flush", "heartbeat", "inotify", "outbox", "polling", "pool", "process", "server", "session",
+    "trial", "workers",
+}  # fmt: skip
+#: Each costs memory for the life of the server, or starts what only a supervisor may start.
+TOO_HEAVY = {
+    "asyncio", "concurrent", "dataclasses", "inspect", "logging", "multiprocessing", "pathlib", "subprocess",
+    "threading",
+}  # fmt: skip
+
+
+def tree(module: str) -> ast.Module:
+    """The source of a module of the package, parsed."""
+    return ast.parse((PACKAGE / f"{module}.py").read_text())
+
+
+def at_run_time(node: ast.AST) -> Iterator[ast.AST]:
+    """A node and all below it, but for what only type checkers see."""
+    if isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING":
+        return
+    yield node
+    for child in ast.iter_child_nodes(node):
+        yield from at_run_time(child)
+
+
+def imported(module: str) -> set[str]:
+    """What a module imports, at its top or in a function: ".pool" is the package's own, "gevent.event" another's."""
+    found = set()
+    for node in at_run_time(tree(module)):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.level == 0:
+            found.add(node.module or "")
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            found.add(f".{node.module}")
+        elif isinstance(node, ast.ImportFrom):
+            found |= {f".{alias.name}" for alias in node.names}
+    return found
+
+
+def users(*names: str) -> set[str]:
+    """The modules that import one of these packages."""
+    return {module for module in ORDER if {name.split(".")[0] for name in imported(module)} & set(names)}
+
+
+def test_every_module_has_its_layer() -> None:
+    """The table names each module of the package once."""
+    assert sorted(ORDER) == sorted({path.stem for path in PACKAGE.glob("*.py")} - {"__init__"})
+
+
+@pytest.mark.parametrize("module", ORDER)
+def test_imports_go_downward(module: str) -> None:
+    """A module knows nothing of those above it."""
+    below = {f".{name}" for name in ORDER[: ORDER.index(module)]}
+    own = {name for name in imported(module) if name.startswith(".")}
+    assert own - below - {".__version__"} == set()
+
+
+def test_the_package_is_imported_by_relative_names() -> None:
+    """So that the check above sees every import; and the package itself imports nothing when it is imported."""
+    assert users("greenfcgi") == set()
+    assert imported("__init__") == set()
+
+
+def test_lupa_is_imported_in_one_module() -> None:
+    """By a name that a setting chooses, so no other module imports by name."""
+    assert users("lupa", "importlib") == {"state"}
+
+
+def test_gevent_is_imported_where_something_waits() -> None:
+    """The others are plain functions and values, which need no event loop."""
+    assert users("gevent", "greenlet") == WITH_GEVENT
+
+
+def test_nothing_forks() -> None:
+    """A server process starts no other."""
+    for module in ORDER:
+        nodes = list(ast.walk(tree(module)))
+        names = {node.attr for node in nodes if isinstance(node, ast.Attribute)}
+        names |= {alias.name for node in nodes if isinstance(node, ast.ImportFrom) for alias in node.names}
+        assert not names & {"fork", "forkpty", "posix_spawn", "posix_spawnp", "system", "popen"}, module
+    assert users(*TOO_HEAVY) == set()
+
+
+def test_the_readme_shows_the_layers() -> None:
+    """The source tour has the same table."""
+    tour = (PROJECT / "README.md").read_text().partition("## Source tour")[2]
+    shown: dict[str, int] = {}
+    for layer, modules in re.findall(r"^\| ([0-9]) \| (.*?) \|", tour, re.MULTILINE):
+        shown |= dict.fromkeys(re.findall(r"`(\w+)`", modules), int(layer))
+    assert shown == {module: number for number, layer in enumerate(LAYERS) for module in layer}
