@@ -104,6 +104,9 @@ def _print_config(config: Config) -> int:
 
 
 def _serve(config: Config) -> int:
+    # The TOML parser has done its work; what is imported next takes its place in memory: 0.3 MB.
+    for name in [name for name in sys.modules if name.partition(".")[0] == "tomllib"]:
+        del sys.modules[name]
     from .process import Process
 
     process = Process(config)
