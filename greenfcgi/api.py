@@ -17,8 +17,8 @@ import gevent
 from .log import ErrorLog, decode
 from .scripts import Version
 
-#: What a function returns to Lua: nil, text, or (value, problem).
-Answer = bytes | None | tuple[bytes | None, bytes | None]
+#: What a function returns to Lua: nil, text, or (value, problem); false when there is no memory for these.
+Answer = bytes | bool | None | tuple[bytes | None, bytes | None]
 
 _PARTS = ("boot", "guard", "limits", "files", "con", "luafcgid", "route")
 
@@ -57,7 +57,7 @@ class Host:
         name: str,
         version: Version,
         log: ErrorLog,
-        room: Callable[[int], None],
+        room: Callable[[int], bool],
         exhausted: Callable[[], None],
     ) -> None:
         self._name = name
@@ -93,10 +93,9 @@ class Host:
         try:
             data = self.exchange.read(most)
         except OSError as problem:
-            return None, self._text(f"cannot read the request's body: {problem.strerror}".encode())
+            return self._problem(f"cannot read the request's body: {problem.strerror}".encode())
         problem_text = self.exchange.body_problem().encode()
-        self._room(len(data) + len(problem_text))
-        return data, problem_text or None
+        return (data, problem_text or None) if self._room(len(data) + len(problem_text)) else False
 
     def sleep(self, seconds: float) -> Answer:
         """Wait while other requests run. Returns nil, or what went wrong."""
@@ -116,7 +115,7 @@ class Host:
             text = self._version.read(name, fresh and not self.loading)
         except (OSError, ValueError) as problem:
             reason = problem.strerror if isinstance(problem, OSError) and problem.strerror else str(problem)
-            return None, self._text(reason.encode())
+            return self._problem(reason.encode())
         return self._text(text)
 
     def written(self, path: bytes) -> None:
@@ -124,9 +123,11 @@ class Host:
         if os.fsdecode(path) != self._name:
             self._version.forget(os.fsdecode(path))
 
-    def _text(self, text: bytes) -> bytes:
-        self._room(len(text))
-        return text
+    def _text(self, text: bytes) -> Answer:
+        return text if self._room(len(text)) else False
+
+    def _problem(self, text: bytes) -> Answer:
+        return (None, text) if self._room(len(text)) else False
 
 
 def lua_parts() -> dict[str, bytes]:

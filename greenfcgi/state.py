@@ -28,6 +28,8 @@ _HEADROOM = 64 * 1024
 #: What a state that has no memory left gets, so that it can end with an error.
 _RESERVE = 1024 * 1024
 _OUT_OF_MEMORY = "not enough memory"
+#: Often the same, at the moment when the way to an error is written down.
+_IN_HANDLER = "error in error handling"
 #: The flavours whose memory lupa can neither count nor limit.
 _UNLIMITED = ("luajit20",)
 
@@ -152,7 +154,7 @@ class State:
         self._log = flavour._log
         self._limit = flavour._config.lua.memory
         self._limited = flavour.limited
-        self._host = Host(script.path, version, flavour._log, self._make_room, self._exhausted)
+        self._host = Host(script.path, version, flavour._log, self._allow, self._exhausted)
         self._runtime, load, self._run, self._hook = flavour._boot(self._host, script.directory)
         startup = flavour._config.scripts.startup
         if startup:
@@ -226,7 +228,7 @@ class State:
             raise ScriptBroken(message if path in message else f"{path}: {message}", traceback)
 
     def _failed(self, message: str, traceback: str) -> LuaFailure:
-        if _OUT_OF_MEMORY in message:
+        if _OUT_OF_MEMORY in message or (message == _IN_HANDLER and self.memory() + _HEADROOM > self._limit):
             self.sound = False
             message = f"out of memory (lua.memory is {self._limit} bytes)"
         return LuaFailure(message, traceback)
@@ -245,6 +247,13 @@ class State:
         self._runtime.gccollect()
         used = self.memory()
         self._collect_above = used + (self._limit - used) // 2
+
+    def _allow(self, length: int) -> bool:
+        """Make room for what the script has asked for. False when it has been given more than its memory before."""
+        if not self.sound and self.memory() > self._limit:
+            return False
+        self._make_room(length)
+        return True
 
     def _make_room(self, length: int) -> None:
         if not self._limited or self._runtime.get_memory_used() + 2 * length + _HEADROOM <= self._limit:

@@ -12,8 +12,8 @@ local guard, limits, files, con, luafcgid,
 
 local byte, find, gmatch, gsub, match, sub =
     string.byte, string.find, string.gmatch, string.gsub, string.match, string.sub
-local assert, pcall, rawget, setmetatable, tostring, type, xpcall =
-    assert, pcall, rawget, setmetatable, tostring, type, xpcall
+local assert, error, pcall, rawget, setmetatable, tostring, type, xpcall =
+    assert, error, pcall, rawget, setmetatable, tostring, type, xpcall
 local globals = _G
 local loadstring = loadstring or load
 local traceback = debug.traceback
@@ -25,9 +25,23 @@ end
 local as_function = part(guard)(jit_on)
 exhausted = as_function(exhausted)
 local is_final = part(limits)(exhausted)
+
+-- A function that returns text, which the state may have no memory for.
+local function with_room(f)
+    f = as_function(f)
+    return function(...)
+        local result, problem = f(...)
+        if result == false then
+            exhausted()
+            error("not enough memory", 0)
+        end
+        return result, problem
+    end
+end
+
 local host = {
-    log = as_function(log), send = as_function(send), read = as_function(read), sleep = as_function(sleep),
-    source = as_function(source), written = as_function(written),
+    log = as_function(log), send = with_room(send), read = with_room(read), sleep = with_room(sleep),
+    source = with_room(source), written = as_function(written),
 }
 local compile = part(files)(host, directory, path, cpath)
 package.loaded.luafcgid = nil
