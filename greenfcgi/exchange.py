@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from typing import Protocol
 
+import gevent
 from gevent.event import Event
 
 from .body import Body
@@ -12,6 +13,9 @@ from .log import decode
 from .messages import Request
 from .protocol import Connection
 from .replies import Reply
+
+#: Seconds that give others a turn: with 0, gevent looks at timers and sockets only at every 50th.
+_TURN = 1e-5
 
 
 class Wire(Protocol):
@@ -87,10 +91,13 @@ class Exchange:
 
     def sleep(self, seconds: float) -> bool:
         """Wait; False, and at once, when the request is aborted."""
-        if not self.aborted:
-            self._gone = Event()
-            self._gone.wait(seconds)
-            self._gone = None
+        if self.aborted:
+            # A script that does not take it for an answer must not keep the others from their turn.
+            gevent.sleep(_TURN)
+            return False
+        self._gone = Event()
+        self._gone.wait(seconds)
+        self._gone = None
         return not self.aborted
 
     def abort(self) -> None:
@@ -101,6 +108,9 @@ class Exchange:
 
     def send(self, status: int, head: bytes, data: bytes) -> bool:
         """Send a part of the reply, and wait while the web server is slow to take it. False when aborted."""
+        if self.aborted:
+            gevent.sleep(_TURN)
+            return False
         self._note(status, head, data)
         self._wire.write(self._wire.connection.stdout(self.request, head, data))
         self._wire.drain(self)

@@ -20,6 +20,9 @@ from .scripts import Catalogue, Script, Version
 from .signature import changed
 from .state import State
 
+#: Seconds that the next script waits for one that is being loaded anew.
+_PATIENCE = 0.1
+
 #: Makes a state that holds a given version of a script.
 Load = Callable[[Script, Version], State]
 
@@ -35,9 +38,11 @@ class Flusher:
         self._pool = pool
         self._load = load
         self._log = log
+        #: The paths of the scripts that are being loaded anew.
+        self._renewing: set[str] = set()
 
     def flush(self) -> None:
-        """Drain the queue. May wait, where a script's `init` or `shutdown` does."""
+        """Drain the queue. May wait, where a script's `init` does."""
         if not self._queue:
             return
         changes = self._queue.drain()
@@ -48,9 +53,23 @@ class Flusher:
         # A symbolic link may be among them.
         self._catalogue.forget_spellings()
         for script in self._catalogue.touched(changes.paths):
+            if script.path in self._renewing:
+                # Its `init` waits: this change is for the next time.
+                self._queue.put(script.path)
+                continue
+            self._renewing.add(script.path)
+            # One at a time, so that requests have their turn when a deployment changes hundreds; but a script whose
+            # `init` waits does not hold up the others for long.
+            gevent.spawn(self._attempt, script).join(timeout=_PATIENCE)
+
+    def _attempt(self, script: Script) -> None:
+        try:
             self._renew(script)
-            # Hundreds of scripts change at once in a deployment: requests get a turn between two of them.
-            gevent.sleep(0)
+        except Exception as problem:
+            # The border of a flush: what fails for one script must not end it for the others.
+            self._log.error(f"{script.path}: flush failed: {problem!r}")
+        finally:
+            self._renewing.discard(script.path)
 
     def _renew(self, script: Script) -> None:
         if not os.path.isfile(script.path):

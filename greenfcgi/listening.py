@@ -18,7 +18,7 @@ def listen(address: Address, backlog: int, mode: int) -> socket.socket:
     """
     try:
         if address.kind == "unix":
-            listening = _unix(address.path, mode)
+            listening = _unix(address.path, mode, backlog)
         elif address.kind == "fd":
             listening = _inherited(address)
         else:
@@ -48,7 +48,7 @@ def remove(path: str, inode: int) -> None:
         pass
 
 
-def _unix(path: str, mode: int) -> socket.socket:
+def _unix(path: str, mode: int, backlog: int) -> socket.socket:
     _remove_stale(path)
     listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
@@ -56,6 +56,8 @@ def _unix(path: str, mode: int) -> socket.socket:
         mask = os.umask(0o777)
         try:
             listening.bind(path)
+            # At once: a server that starts meanwhile takes a socket that nobody listens on for a stale one.
+            listening.listen(backlog)
         finally:
             os.umask(mask)
         os.chmod(path, mode)

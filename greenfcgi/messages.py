@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from . import records
 
+#: Parts of PARAMS that are kept apart: each costs more than what is in it when it is small.
+_MOST_PARTS = 64
+
 
 class Request:
     """One FastCGI request as it came in.
@@ -39,6 +42,8 @@ class Request:
         self._parts_length += len(content)
         if self._parts_length > most:
             self._parts.clear()
+        elif len(self._parts) > _MOST_PARTS:
+            self._parts[:] = [b"".join(self._parts)]
         return self._parts_length <= most
 
     def end_params(self, routing: records.Routing) -> None:

@@ -22,7 +22,7 @@ class Outbox:
     `emptied` is called in the hub when everything has left, `broken` when the peer is not there any more.
     """
 
-    __slots__ = ("_broken", "_changed", "_emptied", "_queue", "_socket", "_writer")
+    __slots__ = ("_broken", "_changed", "_emptied", "_queue", "_socket", "_writer", "size")
 
     def __init__(
         self, bare: BareSocket, buffers: list[bytes], emptied: Callable[[], None], broken: Callable[[], None]
@@ -31,6 +31,8 @@ class Outbox:
         self._emptied = emptied
         self._broken = broken
         self._queue: deque[memoryview] = deque()
+        #: Bytes that wait.
+        self.size = 0
         self._changed = Event()
         self.add(buffers)
         self._writer = get_hub().loop.io(bare.fileno(), _WRITABLE)
@@ -43,9 +45,11 @@ class Outbox:
     def add(self, buffers: list[bytes]) -> None:
         """Send these behind what waits already."""
         self._queue.extend(map(memoryview, filter(None, buffers)))
+        self.size += sum(map(len, buffers))
 
     def drop_sent(self, sent: int) -> None:
         """So many bytes have left."""
+        self.size -= sent
         while sent:
             first = self._queue.popleft()
             if sent < len(first):

@@ -51,10 +51,20 @@ class _Holding(Generic[Script, State]):
 
 
 class Pool(Generic[Script, State]):
-    """At most `most` states, at most `clones` for each script; `make` loads a script into a new state."""
+    """At most `most` states, at most `clones` for each script; `make` loads a script into a new state.
 
-    def __init__(self, make: Callable[[Script], State], most: int, clones: int) -> None:
+    `discard` closes a state that has been counted out; it must not wait, since requests do until it returns.
+    """
+
+    def __init__(
+        self,
+        make: Callable[[Script], State],
+        most: int,
+        clones: int,
+        discard: Callable[[State], None] = lambda state: state.close(),
+    ) -> None:
         self._make = make
+        self._discard = discard
         self._most = most
         self._clones = clones
         self._total = 0
@@ -93,7 +103,7 @@ class Pool(Generic[Script, State]):
             return holding.idle.pop()
         evicted: list[State] = []
         if self._reserve(holding, evicted):
-            _close(evicted)
+            self._close(evicted)
             return self._fill(holding)
         turn: AsyncResult[State | None] = AsyncResult()
         self._waiting.append((holding, turn))
@@ -119,7 +129,7 @@ class Pool(Generic[Script, State]):
         if self._waiting:
             self._serve_waiting()
         if not fit:
-            state.close()
+            self._discard(state)
 
     def add(self, state: State, script: Script) -> None:
         """Take in a state made elsewhere, as an idle one, if there is room for it; else it is closed."""
@@ -129,7 +139,7 @@ class Pool(Generic[Script, State]):
             holding.idle.append(state)
         else:
             unwanted.append(state)
-        _close(unwanted)
+        self._close(unwanted)
 
     def flush(self, script: Script) -> int:
         """Close the idle states of `script` that are not fit any more; those in use go when they come back.
@@ -143,7 +153,7 @@ class Pool(Generic[Script, State]):
         holding.idle = [state for state in holding.idle if state.fit]
         for _ in stale:
             self._release(holding)
-        _close(stale)
+        self._close(stale)
         return len(stale)
 
     def age(self, seconds: float) -> None:
@@ -160,7 +170,7 @@ class Pool(Generic[Script, State]):
         for holding in list(self._holdings.values()):
             while holding.idle:
                 self._release(holding)
-                holding.idle.pop().close()
+                self._discard(holding.idle.pop())
 
     def _reserve(self, holding: _Holding[Script, State], evicted: list[State]) -> bool:
         """Make room for one more state of this script, and count it.
@@ -207,9 +217,8 @@ class Pool(Generic[Script, State]):
                 turn.set(None)
             elif self._total >= self._most and not any(other.idle for other in self._holdings.values()):
                 break
-        _close(evicted)
+        self._close(evicted)
 
-
-def _close(states: list[State]) -> None:
-    for state in states:
-        state.close()
+    def _close(self, states: list[State]) -> None:
+        for state in states:
+            self._discard(state)

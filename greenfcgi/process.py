@@ -6,10 +6,12 @@ import gc
 import os
 import signal
 import socket
+import time
 from collections.abc import Callable
 
 import gevent
 from gevent.event import Event
+from gevent.pool import Group
 
 from . import __version__, listening
 from .config import Config
@@ -29,6 +31,10 @@ from .watcher import Watcher, watch
 gevent.config.format_context = "builtins.repr"
 
 
+#: Seconds that `shutdown` hooks get at least, when requests have used up `graceful_timeout`.
+_HOOKS = 1.0
+
+
 class Process:
     """Everything that serves requests. Raises `ConfigError` when the configuration cannot be carried out."""
 
@@ -41,8 +47,12 @@ class Process:
 
             self.access = AccessLog(config.accesslog, config.access_log_format)
         self._flavour = Flavour(config, self.log)
+        #: Scripts' hooks at work. They may wait, so each has a greenlet of its own.
+        self._hooks = Group()
         self._catalogue = Catalogue(config.scripts.root, config.scripts.extensions)
-        self.pool: Pool[Script, State] = Pool(self._flavour.make, config.states.max, config.states.clones)
+        self.pool: Pool[Script, State] = Pool(
+            self._flavour.make, config.states.max, config.states.clones, self._discard
+        )
         responder = Responder(config, self._catalogue, self.pool, self.log)
         self.server = Server(config, responder.respond, self.log, self.access, self._flavour.routing())
         self._watcher: Watcher | None = None
@@ -54,7 +64,7 @@ class Process:
     def _tasks(self) -> list[Callable[[], None]]:
         config = self._config
         tasks: list[Callable[[], None]] = [self.server.sweep, self._age]
-        tasks.append(Detached(self._run_heartbeat_hooks, self.log))
+        tasks.append(self._run_heartbeat_hooks)
         if config.reload:
             queue = FlushQueue()
             folders = [config.scripts.root, *config.lua.path]
@@ -71,14 +81,19 @@ class Process:
     def _age(self) -> None:
         self.pool.age(self._config.heartbeat)
 
+    def _discard(self, state: State) -> None:
+        self._hooks.spawn(state.close)
+
     def _run_heartbeat_hooks(self) -> None:
         for state in self.pool.idle():
-            # A hook may wait, and the state may have gone to a request, or for good, in the meantime.
-            if self.pool.take(state, state.script):
-                try:
-                    state.hook("heartbeat")
-                finally:
-                    self.pool.give_back(state, state.script)
+            if state.has_hook("heartbeat") and self.pool.take(state, state.script):
+                self._hooks.spawn(self._run_heartbeat_hook, state)
+
+    def _run_heartbeat_hook(self, state: State) -> None:
+        try:
+            state.hook("heartbeat")
+        finally:
+            self.pool.give_back(state, state.script)
 
     def start(self) -> None:
         """Begin housekeeping, so that `server.connect` can serve connections."""
@@ -117,18 +132,21 @@ class Process:
         if self._stop.is_set():
             self.log.warning(f"{number.name} again: not waiting for requests any longer")
             self._unbind()
+            if self.access is not None:
+                self.access.flush()
             os._exit(1)
         self.log.info(f"{number.name}: stopping, with {self.server.workers.running} requests under way")
         self._stop.set()
 
     def stop(self) -> bool:
         """Stop accepting, let requests under way finish, close the states. True when every request was finished."""
+        deadline = time.monotonic() + self._config.graceful_timeout
         self._unbind()
         finished = self.server.stop(self._config.graceful_timeout)
         self._heartbeat.stop()
         if self._watcher is not None:
             self._watcher.stop()
-        self.pool.close()
+        self.close_states(max(_HOOKS, deadline - time.monotonic()))
         if not finished:
             self.log.warning(f"stopped with requests unfinished after {self._config.graceful_timeout} s")
         self.log.info("stopped")
@@ -136,6 +154,12 @@ class Process:
             self.access.close()
         self.log.close()
         return finished
+
+    def close_states(self, seconds: float) -> None:
+        """Close all idle states, and wait for the hooks of scripts for at most so long."""
+        self.pool.close()
+        if not self._hooks.join(timeout=seconds):
+            self.log.warning("stopped with hooks of scripts unfinished")
 
     def _write_pid(self) -> None:
         if self._config.pidfile:

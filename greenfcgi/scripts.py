@@ -19,7 +19,11 @@ from .errors import ScriptForbidden, ScriptMissing
 from .signature import Signature, signature
 
 #: The most SCRIPT_FILENAMEs that are remembered; one script can be reached by many spellings of its path.
-_MOST_SPELLINGS = 10_000
+_MOST_SPELLINGS = 1_000
+#: The longest that is remembered; the kernel takes none that is longer (PATH_MAX).
+_LONGEST_SPELLING = 4096
+#: The most files of one version that are noted: a script may require names that its clients choose.
+_MOST_FILES = 1_000
 
 
 class Version:
@@ -43,10 +47,11 @@ class Version:
             return text
         # The signature is taken first: a change between the two is then seen as one, not missed.
         found = signature(path)
-        self.signatures.setdefault(path, found)
+        if len(self.signatures) < _MOST_FILES:
+            self.signatures.setdefault(path, found)
         with open(path, "rb") as file:
             text = file.read()
-        if path not in self._texts:
+        if path not in self._texts and path in self.signatures:
             self._texts[path] = text
             self._noticed(os.path.dirname(path))
         return text
@@ -65,7 +70,8 @@ class Version:
 
     def _differs(self, path: str) -> bool:
         if path not in self._texts:
-            return False
+            # It was looked for and could not be read; where it is there all the same, that may have been for a time.
+            return self.signatures[path] is not None
         try:
             with open(path, "rb") as file:
                 return file.read() != self._texts[path]
@@ -161,8 +167,10 @@ class Catalogue:
         script = self._by_path.setdefault(path, Script(path, self._notice))
         if len(self._by_spelling) >= _MOST_SPELLINGS:
             self.forget_spellings()
+        if len(filename) > _LONGEST_SPELLING:
+            return script
         self._by_spelling[filename] = script
-        if spelling != path:
+        if os.path.normpath(spelling) != path:
             script.spellings[spelling] = signature(spelling)
         return script
 

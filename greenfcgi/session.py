@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 #: Bytes asked of the kernel at once. Small enough to stay off mmap: 64 KiB is measurably slower.
 _READ_SIZE = 8192
+#: Bytes of replies that may wait for a web server before its further requests are left unread.
+_MOST_WAITING = 1024 * 1024
 
 _READABLE = 1
 
@@ -34,8 +36,8 @@ class Session:
     """A connection from its acceptance to its close."""
 
     __slots__ = (
-        "_closing", "_outbox", "_reader", "_server", "_socket", "_unread", "closed", "connection", "exchanges",
-        "lingering", "peer", "quiet_since",
+        "_closing", "_outbox", "_paused", "_reader", "_server", "_socket", "_unread", "closed", "connection",
+        "exchanges", "lingering", "peer", "quiet_since",
     )  # fmt: skip
 
     def __init__(self, server: Server, bare: BareSocket, peer: str) -> None:
@@ -51,6 +53,8 @@ class Session:
         self._reader: Any = None
         #: What the web server has not taken yet, where it has fallen behind.
         self._outbox: Outbox | None = None
+        #: So much waits there that nothing is read until it has left.
+        self._paused = False
         #: Close as soon as the replies under way have left.
         self._closing = False
         #: A request was answered before its body had come: more input may be on its way.
@@ -68,7 +72,8 @@ class Session:
         self._read()
         if not self.closed:
             self._reader = get_hub().loop.io(self._socket.fileno(), _READABLE)
-            self._reader.start(self._read)
+            if not self._paused:
+                self._reader.start(self._read)
 
     # Input
 
@@ -93,6 +98,8 @@ class Session:
                 if connection.owes:
                     # Before anything else: the id of a request that has ended here can be in use again.
                     self.write(connection.take_output())
+                if self.closed:
+                    return
                 if event == protocol.READY:
                     self._server.workers.submit(self._exchange(request))
                 elif event == protocol.BEGUN:
@@ -104,10 +111,13 @@ class Session:
                     self._aborted(request)
                 else:
                     self._refuse(self._exchange(request), 431, f"more than {protocol.MAX_PARAMS} bytes of parameters")
-                if self.closed:
-                    return
         except ProtocolError as problem:
             self._server.log.warning(f"connection from {self.peer} closed: {problem}")
+            self._hang_up()
+            return
+        except Exception as problem:
+            # The border of a connection: whatever went wrong inside the server ends this one only.
+            self._server.log.error(f"connection from {self.peer} closed: the server failed: {problem!r}")
             self._hang_up()
             return
         if connection.owes:
@@ -166,6 +176,10 @@ class Session:
             return
         if self._outbox is not None:
             self._outbox.add(buffers)
+            if self._outbox.size > _MOST_WAITING and not self._paused:
+                self._paused = True
+                if self._reader is not None:
+                    self._reader.stop()
             return
         try:
             if len(buffers) == 1:
@@ -186,6 +200,9 @@ class Session:
     def _caught_up(self) -> None:
         """The web server has taken everything."""
         self._outbox = None
+        if self._paused:
+            self._paused = False
+            self._reader.start(self._read)
         if self._closing:
             self._close_after_replies()
 

@@ -194,6 +194,11 @@ class State:
             return self._failed(decode(head), decode(body))
         return Reply(status, head, body)
 
+    def has_hook(self, name: str) -> bool:
+        """The script defines a function of this name."""
+        found: bool = self._hook(name.encode(), True)
+        return found
+
     def hook(self, name: str) -> None:
         """Call the script's function `name` (heartbeat, shutdown), where it has one. Errors go to the log."""
         try:
@@ -216,6 +221,8 @@ class State:
         try:
             text = self.version.read(path)
         except OSError as problem:
+            if is_startup:
+                raise ScriptBroken(f"scripts.startup: {path}: {problem.strerror}") from None
             raise _unreadable(path, problem) from None
         self._make_room(len(text) + len(path))
         try:
@@ -299,6 +306,9 @@ def _search_path(entries: list[str] | tuple[str, ...], endings: tuple[str, ...])
 
 
 def _unreadable(path: str, problem: OSError) -> ScriptError:
-    if isinstance(problem, FileNotFoundError):
-        return ScriptMissing(f"{path}: {problem.strerror}")
-    return ScriptForbidden(f"{path}: {problem.strerror}")
+    kind: type[ScriptError] = ScriptBroken
+    if isinstance(problem, (FileNotFoundError, NotADirectoryError)):
+        kind = ScriptMissing
+    elif isinstance(problem, PermissionError):
+        kind = ScriptForbidden
+    return kind(f"{path}: {problem.strerror}")

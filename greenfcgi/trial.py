@@ -31,7 +31,7 @@ def respond(config: Config, url: str) -> Reply:
         connection.sendall(request)
         while data := connection.recv(_READ_SIZE):
             client.receive(data)
-    process.pool.close()
+    process.close_states(config.graceful_timeout)
     return client.replies.get(1, Reply())
 
 

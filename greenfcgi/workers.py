@@ -7,6 +7,7 @@ not wait is answered before the callback returns.
 
 from __future__ import annotations
 
+import time
 from collections import deque
 from collections.abc import Callable
 from typing import Any, Generic, TypeVar
@@ -51,9 +52,10 @@ class Workers(Generic[Job]):
 
     def join(self, seconds: float) -> bool:
         """Wait until no job runs or waits, at most so long. True when that is so."""
-        if self.running or self._queue:
+        deadline = time.monotonic() + seconds
+        while (self.running or self._queue) and (left := deadline - time.monotonic()) > 0:
             self._quiet = Event()
-            self._quiet.wait(seconds)
+            self._quiet.wait(left)
         return not (self.running or self._queue)
 
     def _serve(self, job: Any) -> None:

@@ -675,3 +675,22 @@ def test_without_reload_nothing_is_reloaded(serve: Serve) -> None:
     _, before = answer()
     until(lambda: answer()[1] > before + 20)
     assert answer()[0] == b"old"
+
+
+def test_a_hook_that_waits_holds_up_no_other_script(serve: Callable[..., Server]) -> None:
+    """While one script's shutdown, init or heartbeat waits, other scripts are loaded anew and have their heartbeat."""
+    waits = "function main(env, con) con:puts('{}') end function shutdown(con) con:sleep(1000) end "
+    server = serve(
+        {
+            "a.lua": waits.format("one") + "function heartbeat(con) con:sleep(1000) end",
+            "b.lua": "beats = 0 function heartbeat() beats = beats + 1 end function main(env, con) con:puts(beats) end",
+            "c.lua": "function main(env, con) con:puts('old') end",
+        },
+        "graceful_timeout = 0.1\n",
+    )
+    for name in ("a.lua", "b.lua", "c.lua"):
+        server.get(name)
+    server.write("a.lua", waits.format("two") + "function init(con) con:sleep(1000) end")
+    server.write("c.lua", "function main(env, con) con:puts('new') end")
+    until(lambda: server.get("c.lua").body == b"new", "the new version of c.lua")
+    until(lambda: int(server.get("b.lua").body) > 3, "b.lua's heartbeat")

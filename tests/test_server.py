@@ -845,3 +845,35 @@ def test_clients_at_once(serve: Serve) -> None:
     for thread in threads:
         thread.join()
     assert not wrong
+
+
+def test_a_client_that_leaves_a_loop_frees_the_server(serve: Callable[..., Server]) -> None:
+    """A script that catches every error in a loop without end stops when its client has gone."""
+    server = serve(
+        {
+            "loop.lua": """
+                function main(env, con)
+                    local function tick() con:puts("x") con:flush() con:sleep(0.01) end
+                    while true do pcall(tick) end
+                end
+            """,
+            "a.lua": "function main(env, con) con:puts('a') end",
+        },
+        "workers = 1\n[states]\nmax = 1\n",
+    )
+    with server.connect() as connection:
+        connection.send(connection.client.request(server.params("loop.lua")))
+        connection.receive_some()
+    assert server.get("a.lua").body == b"a"
+
+
+def test_replies_that_nobody_reads_stop_the_reading(serve: Callable[..., Server]) -> None:
+    """A peer that sends requests and takes no reply is not read any further; when it reads, all are answered."""
+    server = serve({"big.lua": "local page = ('x'):rep(200000) function main(env, con) con:puts(page) end"})
+    with server.connect() as connection:
+        connection.socket.settimeout(0.5)
+        request = Client.request(server.params("big.lua"), keep_conn=True)
+        with pytest.raises(TimeoutError):
+            connection.send(request * 2000)
+        assert resident(server) < 60_000_000
+    assert len(server.get("big.lua").body) == 200_000

@@ -258,3 +258,14 @@ def test_a_shutdown_hook_may_wait(serve: Serve) -> None:
     server.get("hooked.lua")
     assert server.stop() == 0
     assert "said goodbye" in server.log()
+
+
+def test_a_shutdown_hook_that_waits_does_not_hold_up_the_stop(serve: Callable[..., Server]) -> None:
+    """Hooks have what is left of graceful_timeout, all at the same time; past it the stop goes on."""
+    server = serve(
+        {"a.lua": "function main(env, con) con:puts('a') end function shutdown(con) con:sleep(1000) end"},
+        "graceful_timeout = 0.2\n",
+    )
+    assert server.get("a.lua").body == b"a"
+    assert server.stop() == 0
+    assert "stopped with hooks of scripts unfinished" in server.log()

@@ -4,7 +4,7 @@
 --            functions of the server: log, send, read, sleep, source, written, exhausted
 --            settings: directory, path, cpath, handler, http_status, content_type, headers (lines joined by "\n"),
 --            buffering, jit, config (Lua source of a table)
--- returns: load(path, source, is_startup), run(params), hook(name)
+-- returns: load(path, source, is_startup), run(params), hook(name, only_ask)
 
 local guard, limits, files, con, luafcgid,
     log, send, read, sleep, source, written, exhausted,
@@ -24,7 +24,7 @@ end
 
 local as_function = part(guard)(jit_on)
 exhausted = as_function(exhausted)
-local is_final = part(limits)(exhausted)
+local is_memory = part(limits)(exhausted)
 
 -- A function that returns text, which the state may have no memory for.
 local function with_room(f)
@@ -99,7 +99,7 @@ end
 local trace
 
 local function explain(problem)
-    if is_final(problem) then
+    if is_memory(problem) then
         exhausted()
         return problem
     end
@@ -162,8 +162,10 @@ local function run(params)
 end
 
 -- Run one of the hooks, where the script has it. Returns nil, or the message and the traceback of its error.
-local function hook(name)
+-- With only_ask, says whether the script has it.
+local function hook(name, only_ask)
     local f = rawget(globals, name)
+    if only_ask then return type(f) == "function" end
     if type(f) == "function" then return protected(f, hook_con) end
 end
 
