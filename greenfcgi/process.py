@@ -11,7 +11,6 @@ from collections.abc import Callable
 
 import gevent
 from gevent.event import Event
-from gevent.pool import Group
 
 from . import __version__, listening
 from .config import Config
@@ -48,7 +47,7 @@ class Process:
             self.access = AccessLog(config.accesslog, config.access_log_format)
         self._flavour = Flavour(config, self.log)
         #: Scripts' hooks at work. They may wait, so each has a greenlet of its own.
-        self._hooks = Group()
+        self._hooks: set[gevent.Greenlet[..., None]] = set()
         self._catalogue = Catalogue(config.scripts.root, config.scripts.extensions)
         self.pool: Pool[Script, State] = Pool(
             self._flavour.make, config.states.max, config.states.clones, self._discard
@@ -81,13 +80,19 @@ class Process:
     def _age(self) -> None:
         self.pool.age(self._config.heartbeat)
 
+    def _spawn_hook(self, work: Callable[..., None], *arguments: State) -> None:
+        # Not gevent.pool.Group: to import it costs 1 MB.
+        hook = gevent.spawn(work, *arguments)
+        self._hooks.add(hook)
+        hook.link(self._hooks.discard)
+
     def _discard(self, state: State) -> None:
-        self._hooks.spawn(state.close)
+        self._spawn_hook(state.close)
 
     def _run_heartbeat_hooks(self) -> None:
         for state in self.pool.idle():
             if state.has_hook("heartbeat") and self.pool.take(state, state.script):
-                self._hooks.spawn(self._run_heartbeat_hook, state)
+                self._spawn_hook(self._run_heartbeat_hook, state)
 
     def _run_heartbeat_hook(self, state: State) -> None:
         try:
@@ -158,7 +163,8 @@ class Process:
     def close_states(self, seconds: float) -> None:
         """Close all idle states, and wait for the hooks of scripts for at most so long."""
         self.pool.close()
-        if not self._hooks.join(timeout=seconds):
+        hooks = list(self._hooks)
+        if len(gevent.joinall(hooks, timeout=seconds)) < len(hooks):
             self.log.warning("stopped with hooks of scripts unfinished")
 
     def _write_pid(self) -> None:
