@@ -25,6 +25,8 @@ from .scripts import Script, Version
 
 #: What a push may need beside the text itself: its copy, the stack, a table that grows.
 _HEADROOM = 64 * 1024
+#: For each byte of the parameters: a pair of one letter and nothing has 3 bytes, and takes 100 in a table.
+_ROOM_FOR_PARAMS = 16
 #: What a state that has no memory left gets, so that it can end with an error.
 _RESERVE = 1024 * 1024
 _OUT_OF_MEMORY = "not enough memory"
@@ -179,9 +181,10 @@ class State:
         """Answer one request. Never raises what a script has done; `sound` tells whether the state survived it."""
         self.requests += 1
         params = exchange.params
-        if self._limited and self._runtime.get_memory_used() + 2 * len(params) + _HEADROOM > self._collect_above:
+        room = _ROOM_FOR_PARAMS * len(params)
+        if self._limited and self._runtime.get_memory_used() + 2 * room + _HEADROOM > self._collect_above:
             self._collect()
-            self._make_room(len(params))
+            self._make_room(room)
         host = self._host
         host.exchange = exchange
         try:

@@ -135,7 +135,8 @@ class Inside:
         if text is not None:
             self.write(name, text)
         script = self._catalogue.find(str(self.root / name).encode())
-        return self.flavour.make(script, script.new_version())
+        script.version = script.new_version()
+        return self.flavour.make(script)
 
     def main(self, statements: str, request: Request | None = None) -> Answer:
         """What a script answers whose handler, with `env` and `con`, is made of these statements."""
