@@ -83,13 +83,12 @@ class Flusher:
             state = self._load(script, version)
         except ScriptError as problem:
             script.tried = version
-            script.broken = str(problem)
             traceback = problem.traceback if isinstance(problem, ScriptBroken) else ""
             self._log.error(
                 f"{script.path}: changed, but does not load; the last good version goes on: {problem}", traceback
             )
             return
-        script.version, script.tried, script.broken = version, None, None
+        script.version, script.tried = version, None
         closed = self._pool.flush(script)
         if self._pool.count(script) or closed:
             self._pool.add(state, script)

@@ -19,11 +19,9 @@ def listen(address: Address, backlog: int, mode: int) -> socket.socket:
     try:
         if address.kind == "unix":
             listening = _unix(address.path, mode, backlog)
-        elif address.kind == "fd":
-            listening = _inherited(address)
         else:
-            listening = _tcp(address)
-        listening.listen(backlog)
+            listening = _inherited(address) if address.kind == "fd" else _tcp(address)
+            listening.listen(backlog)
     except (OSError, ValueError) as problem:
         reason = problem.strerror if isinstance(problem, OSError) and problem.strerror else str(problem)
         raise BindError(f"bind: cannot listen on {address}: {reason}") from None

@@ -29,7 +29,6 @@ from .watcher import Watcher, watch
 # Read when the hub is made. The default imports pprint, and with it dataclasses and inspect: 1.4 MB.
 gevent.config.format_context = "builtins.repr"
 
-
 #: Seconds that `shutdown` hooks get at least, when requests have used up `graceful_timeout`.
 _HOOKS = 1.0
 
@@ -58,12 +57,10 @@ class Process:
         self._heartbeat = Heartbeat(config.heartbeat, self._tasks(), self.log)
         self._sockets: list[tuple[socket.socket, str, int]] = []
         self._stop = Event()
-        self._signal = ""
 
     def _tasks(self) -> list[Callable[[], None]]:
         config = self._config
-        tasks: list[Callable[[], None]] = [self.server.sweep, self._age]
-        tasks.append(self._run_heartbeat_hooks)
+        tasks: list[Callable[[], None]] = [self.server.sweep, self._age, self._run_heartbeat_hooks]
         if config.reload:
             queue = FlushQueue()
             folders = [config.scripts.root, *config.lua.path]

@@ -82,7 +82,7 @@ class Version:
 class Script:
     """One script: where it lies, the version that is served, and what became of the last change."""
 
-    __slots__ = ("_noticed", "broken", "directory", "head_warned", "loaded", "path", "spellings", "tried", "version")
+    __slots__ = ("_noticed", "directory", "head_warned", "loaded", "path", "spellings", "tried", "version")
 
     def __init__(self, path: str, noticed: Callable[[str], None]) -> None:
         self._noticed = noticed
@@ -95,9 +95,8 @@ class Script:
         self.version = self.new_version()
         #: A version has loaded.
         self.loaded = False
-        #: The version that was tried last and did not load, and its error; None while the files are sound.
+        #: The version that was tried last and did not load; None while the files are sound.
         self.tried: Version | None = None
-        self.broken: str | None = None
         #: A warning about its large header block has been given.
         self.head_warned = False
 

@@ -1,6 +1,6 @@
 """One connection from a web server: its socket to the protocol, and the replies back.
 
-Everything but `drain` runs in event loop callbacks and never waits. The socket is a bare one, read and written
+Nothing here waits but `drain`; input is taken in event loop callbacks. The socket is a bare one, read and written
 with MSG_DONTWAIT, so that no system call is spent on making it non-blocking; its read watcher is made only when
 the connection outlives the callback that accepted it. An idle connection holds a socket, a watcher and this
 object: no worker and no Lua state.

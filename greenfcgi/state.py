@@ -143,7 +143,7 @@ class State:
 
     __slots__ = (
         "_collect_above", "_hook", "_host", "_limit", "_limited", "_log", "_run", "_runtime",
-        "requests", "script", "sound", "version",
+        "script", "sound", "version",
     )  # fmt: skip
 
     def __init__(self, flavour: Flavour, script: Script, version: Version) -> None:
@@ -151,8 +151,6 @@ class State:
         self.version = version
         #: False once something happened that may have left it in disorder: it must not be used again.
         self.sound = True
-        #: Requests that it has answered.
-        self.requests = 0
         self._log = flavour._log
         self._limit = flavour._config.lua.memory
         self._limited = flavour.limited
@@ -179,7 +177,6 @@ class State:
 
     def run(self, exchange: Exchange) -> Reply | LuaFailure:
         """Answer one request. Never raises what a script has done; `sound` tells whether the state survived it."""
-        self.requests += 1
         params = exchange.params
         room = _ROOM_FOR_PARAMS * len(params)
         if self._limited and self._runtime.get_memory_used() + 2 * room + _HEADROOM > self._collect_above:

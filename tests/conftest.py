@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from .inside import Inside
 from .running import Server
 
 
@@ -16,3 +17,10 @@ def serve(tmp_path: Path) -> Iterator[Callable[..., Server]]:
     """Start a server with `serve({"name.lua": "source"}, "settings")`; it is ended after the test."""
     with ExitStack() as stack:
         yield lambda scripts=None, settings="": stack.enter_context(Server(tmp_path, scripts, settings))
+
+
+@pytest.fixture
+def lua(flavour: Inside) -> Inside:
+    """The `flavour` of the test module, with an empty log."""
+    flavour.forget_log()
+    return flavour

@@ -27,13 +27,6 @@ def flavour(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
 
 
 @pytest.fixture
-def lua(flavour: Inside) -> Inside:
-    """The same, with an empty log."""
-    flavour.forget_log()
-    return flavour
-
-
-@pytest.fixture
 def luajit(tmp_path: Path) -> Iterator[Callable[[str], Inside]]:
     """The default flavour, with settings of a test's own."""
     made: list[Inside] = []

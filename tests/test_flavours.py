@@ -21,13 +21,6 @@ def flavour(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
     inside.close()
 
 
-@pytest.fixture
-def lua(flavour: Inside) -> Inside:
-    """The same, with an empty log."""
-    flavour.forget_log()
-    return flavour
-
-
 def frames(traceback: str) -> list[str]:
     """The places in a traceback: "page.lua:3", or "[C]"."""
     heading, *lines = traceback.lstrip("\n").split("\n")

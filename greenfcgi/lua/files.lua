@@ -17,7 +17,8 @@ local function absolute(name)
     return directory .. "/" .. name
 end
 
--- Compile the text of a file, with the mode and the environment that load takes. A first line that begins with "#" (for a shell) and a byte order mark are passed over.
+-- Compile the text of a file, with the mode and the environment that load takes. A first line that begins with "#"
+-- (for a shell) and a byte order mark are passed over.
 local function compile(source, name, ...)
     if sub(source, 1, 3) == "\239\187\191" then source = sub(source, 4) end
     if sub(source, 1, 1) == "#" then source = gsub(source, "^[^\n]*", "", 1) end
