@@ -20,7 +20,7 @@ from .scripts import Version
 #: What a function returns to Lua: nil, text, or (value, problem); false when there is no memory for these.
 Answer = bytes | bool | None | tuple[bytes | None, bytes | None]
 
-_PARTS = ("boot", "guard", "limits", "files", "con", "luafcgid", "route")
+_PARTS = ("boot", "guard", "luajit", "limits", "files", "con", "luafcgid", "route")
 
 
 class Exchange(Protocol):

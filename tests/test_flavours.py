@@ -427,6 +427,29 @@ class TestCoroutines:
         assert [lua.run(state).text, lua.run(state).text] == ["a", "false"]
 
 
+    def test_substitutions_and_coroutines_inside_each_other(self, lua: Inside) -> None:
+        """Recursion through many gsubs, then a coroutine, and so on, ends with an error: both take of one C stack."""
+        statements = """
+            local function f(n)
+                if n % 150 == 0 then return coroutine.wrap(function() return f(n + 1) end)() end
+                return (("a"):gsub("a", function() return f(n + 1) end))
+            end
+            f(1)
+        """
+        answer = lua.main(statements)
+        assert answer.failure is not None
+        assert re.search("overflow|out of memory", answer.failure.message)
+
+    def test_substitutions_that_failed_do_not_count(self, lua: Inside) -> None:
+        """Any number of gsubs may end with an error, outside and inside coroutines, and the next one works in both."""
+        statements = """
+            local function fail() return (("a"):gsub("a", function() error("x") end)) end
+            for n = 1, 1000 do pcall(fail) pcall(coroutine.wrap(fail)) end
+            local function work() return (("a"):gsub("a", function() return "ok" end)) end
+            con:puts(work() .. coroutine.wrap(work)())
+        """
+        assert lua.main(statements).text == "okok"
+
     @pytest.mark.parametrize("nest", ["coroutine.wrap(f)()", "assert(coroutine.resume(coroutine.create(f)))"])
     def test_coroutines_inside_coroutines(self, lua: Inside, nest: str) -> None:
         """Recursion through coroutines, each of which takes some of the C stack, ends with an error."""

@@ -1,12 +1,12 @@
 -- The first chunk of a new state: puts the parts together, and returns what the server calls.
 --
--- arguments: parts: guard, limits, files, con, luafcgid (Lua source)
+-- arguments: parts: guard, luajit, limits, files, con, luafcgid (Lua source)
 --            functions of the server: log, send, read, sleep, source, written, exhausted
 --            settings: directory, path, cpath, handler, http_status, content_type, headers (lines joined by "\n"),
 --            buffering, jit, config (Lua source of a table)
 -- returns: load(path, source, is_startup), run(params), hook(name, only_ask)
 
-local guard, limits, files, con, luafcgid,
+local guard, luajit, limits, files, con, luafcgid,
     log, send, read, sleep, source, written, exhausted,
     directory, path, cpath, handler, http_status, content_type, headers, buffering, jit_on, config = ...
 
@@ -22,7 +22,9 @@ local function part(text)
     return assert(loadstring(text, "=greenfcgi"))
 end
 
+local library = debug
 local as_function = part(guard)(jit_on)
+if jit then part(luajit)(library, jit.version_num) end
 exhausted = as_function(exhausted)
 local is_memory = part(limits)(exhausted)
 

@@ -9,8 +9,8 @@
 
 local jit_on = ...
 
-local error, getmetatable, ipairs, pcall, rawequal, rawget, rawset, select, setmetatable, tostring, type =
-    error, getmetatable, ipairs, pcall, rawequal, rawget, rawset, select, setmetatable, tostring, type
+local error, getmetatable, pcall, rawget, rawset, select, setmetatable, tostring, type =
+    error, getmetatable, pcall, rawget, rawset, select, setmetatable, tostring, type
 local byte, find, gsub, concat = string.byte, string.find, string.gsub, table.concat
 local native_load, native_loadstring, loaded = load, loadstring, package.loaded
 
@@ -117,37 +117,7 @@ os.setlocale = function(locale)
     return "C"
 end
 
-local native_getinfo, native_traceback, set_any_metatable = debug.getinfo, debug.traceback, debug.setmetatable
-local native_gsub = string.gsub
-
--- gsub holds 8 KB of the C stack while it calls a function, and LuaJIT, unlike other Luas, sets no bound to that:
--- a template that includes itself would end the process.
-local DEEPEST_GSUB = 200
-local depth = 0
-
-local function gsubs_under_way()
-    local number, level = 0, 2
-    while true do
-        local frame = native_getinfo(level, "f")
-        if not frame then return number end
-        if frame.func == native_gsub then number = number + 1 end
-        level = level + 1
-    end
-end
-
-local function bounded_gsub(text, pattern, replacement, most)
-    local kind = type(replacement)
-    if kind ~= "function" and kind ~= "table" then return native_gsub(text, pattern, replacement, most) end
-    if depth >= DEEPEST_GSUB then
-        -- Calls that ended with an error have not been counted back.
-        depth = gsubs_under_way()
-        if depth >= DEEPEST_GSUB then error("C stack overflow: gsub inside gsub, too deep", 2) end
-    end
-    depth = depth + 1
-    local result, count = native_gsub(text, pattern, replacement, most)
-    depth = depth - 1
-    return result, count
-end
+local native_getinfo, native_traceback = debug.getinfo, debug.traceback
 
 local function getinfo(first, second, third)
     -- A function value of a frame further up would be one of the server's own.
@@ -162,33 +132,7 @@ end
 debug = { getinfo = getinfo, traceback = native_traceback }
 package.loaded.debug = debug
 
--- When LuaJIT runs out of memory, it writes the message to where the last call of a C function has left the top of the
--- stack. The functions of strings that are written in assembly do not set it, so that the message can fall on a frame
--- that is still in use, and the process ends. A call of a C function just before them puts the top above.
-local function bound_to_a_c_function()
-    local native_sub, native_char = string.sub, string.char
-    function string.sub(text, first, last)
-        rawequal(text, first)
-        return native_sub(text, first, last or -1)
-    end
-    function string.char(...)
-        rawequal(0, 0)
-        return native_char(...)
-    end
-    for _, name in ipairs { "lower", "upper", "reverse" } do
-        local native = string[name]
-        string[name] = function(text)
-            rawequal(text, text)
-            return native(text)
-        end
-    end
-    -- tostring has another way, in C, where numbers have a metatable.
-    set_any_metatable(0, { __metatable = false })
-end
-
 if jit then
-    if jit.version_num >= 20100 then bound_to_a_c_function() end
-    string.gsub = bounded_gsub
     if not jit_on then jit.off() end
     local status = jit.status
     local nothing = function() end

@@ -5,20 +5,16 @@
 -- gives the state some memory to end with, and throws it away.
 -- "the client has gone": nothing waits any more from then on, so a loop that catches it would hold up everybody.
 --
--- And LuaJIT sets no bound to coroutines that run inside coroutines, each of which takes some of the C stack: past a
--- depth that other Luas have as well, it is an error.
---
 -- arguments: exhausted(): a function of the server
 -- returns: is_memory(problem): it is the first of these errors
 
 local exhausted = ...
 
 local error, find, type = error, string.find, type
-local create, native_pcall, native_resume, native_xpcall = coroutine.create, pcall, coroutine.resume, xpcall
+local native_pcall, native_resume, native_xpcall = pcall, coroutine.resume, xpcall
 
 local NO_MEMORY = "not enough memory"
 local GONE = "the client has gone"
-local DEEPEST = 190
 
 -- There may be a place in front: coroutine.wrap puts one there, and Lua 5.3, which has a longer text for buffers.
 local function is_memory(problem)
@@ -48,34 +44,6 @@ function xpcall(f, handler, ...)
     end, ...))
 end
 
-if not jit then
-    function coroutine.resume(...) return pass(native_resume(...)) end
-    return is_memory
-end
-
-local depth = 0
-
-local function left(...)
-    depth = depth - 1
-    return pass(...)
-end
-
-local function resume(...)
-    if depth >= DEEPEST then return false, "C stack overflow: too many coroutines inside coroutines" end
-    depth = depth + 1
-    return left(native_resume(...))
-end
-
-local function unwrap(ok, ...)
-    if not ok then error((...), 0) end
-    return ...
-end
-
-coroutine.resume = resume
-
-function coroutine.wrap(f)
-    local thread = create(f)
-    return function(...) return unwrap(resume(thread, ...)) end
-end
+function coroutine.resume(...) return pass(native_resume(...)) end
 
 return is_memory
