@@ -137,6 +137,13 @@ def _check_together(config: Config) -> None:
             f"[states] max: found {config.states.max}, expected at least {config.workers}, "
             "as many as workers, because a running request holds a state"
         )
+    if config.slowlog and config.slowlog_timeout >= config.timeout:
+        raise ConfigError(
+            f"slowlog_timeout: found {config.slowlog_timeout:g}, expected less than timeout, which is "
+            f"{config.timeout:g}: a request does not run longer"
+        )
+    if config.ping_path and config.ping_path == config.status_path:
+        raise ConfigError(f"ping_path: found {_shown(config.ping_path)}, which is status_path too; expected another")
     for address in config.bind:
         if address.kind == "tcp" and not address.is_loopback() and not config.allowed_clients:
             raise ConfigError(

@@ -246,6 +246,31 @@ def _read_free(found: object, folder: str, depth: int = 0) -> object:
     return found
 
 
+def _read_user(found: object, folder: str) -> str:
+    import pwd  # with `user` set only
+
+    return _known(found, pwd.getpwnam, USER)
+
+
+def _read_group(found: object, folder: str) -> str:
+    import grp
+
+    return _known(found, grp.getgrnam, GROUP)
+
+
+def _known(found: object, find: Callable[[str], object], kind: Kind) -> str:
+    if found == "":
+        return ""
+    if isinstance(found, str) and "\0" not in found:
+        try:
+            find(found)
+        except KeyError:
+            pass
+        else:
+            return found
+    raise Unfit(found, kind.expected)
+
+
 FLAG = Kind("true or false", _read_flag)
 _OCTAL = _text('octal text such as "0660"', "(0|0o)?[0-7]{3}")
 MODE = Kind(_OCTAL.expected, _read_mode, lambda mode: f"{mode:04o}")
@@ -271,3 +296,9 @@ LEVEL = _choice("debug", "info", "warning", "error", "critical")
 ENGINE = _choice("auto", "inotify", "poll")
 ERROR_LOG = _path('a path, or "-" for stderr', "-")
 ACCESS_LOG = _path('a path, "-" for stdout, or "" for none', "-", "")
+SLOW_LOG = _path('a path, "-" for stderr, or "" for none', "-", "")
+LOG_FORMAT = _choice("text", "json")
+URL_PATH = _text('a path that begins with "/", or "" for none', r"|/[!-~]*", "/")
+REACH = _choice("os.execute", "io.popen", "ffi", "debug", "bytecode", "package.loadlib", "jit", "string.buffer")
+USER = Kind('a user of this machine, or "" to stay who starts it', _read_user)
+GROUP = Kind('a group of this machine, or "" for the user\'s own', _read_group)

@@ -57,6 +57,12 @@ class Lua(NamedTuple):
     cpath: Annotated[
         tuple[str, ...], Setting(kinds.list_of(kinds.DIRECTORY), [], "For require of modules written in C.")
     ]
+    time_slice: Annotated[
+        float, Setting(kinds.seconds(0.001), 0.01, "CPU time after which a script lets others have a turn.")
+    ]
+    allow: Annotated[
+        tuple[str, ...], Setting(kinds.list_of(kinds.REACH), [], "What scripts may use of what else is closed to them.")
+    ]
 
 
 class States(NamedTuple):
@@ -66,6 +72,11 @@ class States(NamedTuple):
         int, Setting(kinds.whole(1), 256, "A running request holds a state, so at least as many as workers.")
     ]
     clones: Annotated[int, Setting(kinds.whole(1), 128, "States that may hold the same script; made on demand only.")]
+    max_requests: Annotated[int, Setting(kinds.whole(0), 0, "A state is renewed after so many requests; 0 is never.")]
+    idle: Annotated[
+        float, Setting(kinds.seconds(0), 300, "A state unused so long goes, but a script's last one; 0 is never.")
+    ]
+    per_request: Annotated[bool, Setting(kinds.FLAG, False, "A fresh state for each request: nothing persists.")]
 
 
 class Config(NamedTuple):
@@ -76,7 +87,14 @@ class Config(NamedTuple):
         Setting(kinds.list_of(kinds.ADDRESS, least=1, or_one=True), "127.0.0.1:9000", "Where web servers connect."),
     ]
     backlog: Annotated[int, Setting(kinds.whole(1), 2048, "Connections that may wait to be accepted.")]
-    workers: Annotated[int, Setting(kinds.whole(1), 128, "Requests that run at once, each in its own greenlet.")]
+    processes: Annotated[
+        int, Setting(kinds.whole(0), 1, "Share the listener under a supervisor; 0: one process without one.")
+    ]
+    workers: Annotated[
+        int, Setting(kinds.whole(1), 128, "Requests that run at once in each process, each in its own greenlet.")
+    ]
+    queue: Annotated[int, Setting(kinds.whole(0), 1024, "Requests that may wait for a worker; more get 503.")]
+    timeout: Annotated[float, Setting(kinds.seconds(0.1), 30, "How long a request may run; past it, 504.")]
     graceful_timeout: Annotated[float, Setting(kinds.seconds(0), 30, "How long a stop waits for running requests.")]
     keepalive: Annotated[float, Setting(kinds.seconds(0), 75, "How long a kept connection may be idle.")]
     heartbeat: Annotated[float, Setting(kinds.seconds(0.01), 1.0, "Between two rounds of housekeeping.")]
@@ -85,11 +103,20 @@ class Config(NamedTuple):
         Setting(kinds.list_of(kinds.NETWORK), [], "May connect by TCP beside the loopback; FastCGI has no password."),
     ]
     socket_mode: Annotated[int, Setting(kinds.MODE, "0660", "Who may connect to a unix socket: its owner and group.")]
+    user: Annotated[str, Setting(kinds.USER, "", "Who runs scripts, when started as root.")]
+    group: Annotated[str, Setting(kinds.GROUP, "", "The same for the group; else it is the user's own.")]
     pidfile: Annotated[str, Setting(kinds.OPTIONAL_PATH, "", "Holds the process id while the server runs.")]
     loglevel: Annotated[str, Setting(kinds.LEVEL, "info", "The least that the error log tells.")]
     errorlog: Annotated[str, Setting(kinds.ERROR_LOG, "-", "Where errors and notices go.")]
     accesslog: Annotated[str, Setting(kinds.ACCESS_LOG, "", "One line for each request; web servers write their own.")]
     access_log_format: Annotated[str, Setting(kinds.ANY_TEXT, _GUNICORN, "A line of it, in gunicorn's letters.")]
+    log_format: Annotated[
+        str, Setting(kinds.LOG_FORMAT, "text", "With json, each line of every log is one JSON object.")
+    ]
+    slowlog: Annotated[str, Setting(kinds.SLOW_LOG, "", "Where scripts that take long are told, with a traceback.")]
+    slowlog_timeout: Annotated[float, Setting(kinds.seconds(0.01), 5, "What takes long.")]
+    status_path: Annotated[str, Setting(kinds.URL_PATH, "", "Such as /status: what the server does, in figures.")]
+    ping_path: Annotated[str, Setting(kinds.URL_PATH, "", "Such as /ping: answered with pong, for health checks.")]
     reload: Annotated[bool, Setting(kinds.FLAG, True, "A modified script is loaded anew for the next request.")]
     reload_engine: Annotated[
         str, Setting(kinds.ENGINE, "auto", "How changes are noticed; auto polls where inotify fails.")

@@ -81,7 +81,8 @@ class Connection:
 class Server:
     """A server process with scripts of its own in a folder. Use it as a context manager.
 
-    `settings` is TOML for the top level and the tables; `bind` and `scripts.root` are added unless it has them.
+    `settings` is TOML for the top level and the tables; `bind`, `heartbeat` and `processes = 0` are added unless it
+    has them.
     """
 
     def __init__(
@@ -104,6 +105,8 @@ class Server:
             settings = f'bind = "unix:{self.socket_path}"\n' + settings
         if "heartbeat =" not in settings:
             settings = "heartbeat = 0.05\n" + settings
+        if "processes =" not in settings:
+            settings = "processes = 0\n" + settings
         self.config.write_text(settings)
         self.log_path = folder / "stderr.log"
         self._arguments = arguments

@@ -20,6 +20,7 @@ from hypothesis import strategies as st
 from greenfcgi.config import Address, Config, defaults, describe, dump, load
 from greenfcgi.errors import ConfigError
 
+STATES = "max, clones, max_requests, idle, per_request"
 SHIPPED = Path(__file__).parent.parent / "config.toml"
 
 
@@ -243,12 +244,12 @@ def test_a_wrong_value_is_told_in_one_line(folder: Path, toml: str, line: str) -
             "[scripts]\nworkers = 1",
             "[scripts] workers: unknown setting here, it belongs above the first table",
         ),
-        ("[states]\nzzz = 1", "[states] zzz: unknown setting; known here are max, clones"),
+        ("[states]\nzzz = 1", f"[states] zzz: unknown setting; known here are {STATES}"),
         ("[script]", "[script]: unknown table, did you mean [scripts]?"),
         ("[zzz]", "[zzz]: unknown table; known are [scripts], [lua], [states], [app]"),
         ("[lua.script]", "[lua.script]: unknown table; known are [scripts], [lua], [states], [app]"),
         ("[lua.zzz]", "[lua.zzz]: unknown table; known are [scripts], [lua], [states], [app]"),
-        ('[states]\n"a\\nb" = 1', '[states] "a\\nb": unknown setting; known here are max, clones'),
+        ('[states]\n"a\\nb" = 1', f'[states] "a\\nb": unknown setting; known here are {STATES}'),
     ],
 )
 def test_an_unknown_key_gets_a_hint(folder: Path, toml: str, line: str) -> None:
