@@ -14,13 +14,21 @@ from typing import Protocol
 
 import gevent
 
+from .budget import LATE, Budget
 from .log import ErrorLog, decode
 from .scripts import Version
 
-#: What a function returns to Lua: nil, text, or (value, problem); false when there is no memory for these.
-Answer = bytes | bool | None | tuple[bytes | None, bytes | None]
+#: What a function returns to Lua: nil, text, or (value, problem); false when there is no memory for these, true when
+#: the script's time is over. A number: it has waited for so long that somebody wants to know where the script is;
+#: then it is to be called again with that number, and waits on.
+Answer = bytes | bool | float | None | tuple[bytes | None, bytes | None]
 
 _PARTS = ("boot", "guard", "luajit", "limits", "files", "con", "luafcgid", "route")
+
+
+#: Takes what the slow log tells: the script, the request's title ("" when there is none), the seconds that it has
+#: run, and Lua's traceback.
+TellSlow = Callable[[str, str, float, bytes], None]
 
 
 class Exchange(Protocol):
@@ -34,8 +42,19 @@ class Exchange(Protocol):
     def params(self) -> bytes:
         """The PARAMS stream."""
 
-    def send(self, status: int, head: bytes, data: bytes) -> bool:
-        """Send a part of the reply, waiting for a slow client; False when the client has gone."""
+    @property
+    def deadline(self) -> float:
+        """Until when the script may run, in seconds of the monotonic clock."""
+
+    @property
+    def aborted(self) -> bool:
+        """The client has gone."""
+
+    def send(self, status: int, head: bytes, data: bytes) -> None:
+        """Send a part of the reply. Does not wait."""
+
+    def drain(self, seconds: float) -> bool:
+        """Wait for a slow client, at most so long; True when all has left, or the client has gone."""
 
     def read(self, most: int) -> bytes:
         """The next bytes of the body, or all that are left with -1. Raises `OSError`."""
@@ -43,26 +62,31 @@ class Exchange(Protocol):
     def body_problem(self) -> str:
         """How the body differs from CONTENT_LENGTH; empty when it does not."""
 
-    def sleep(self, seconds: float) -> bool:
-        """Wait; False, and at once, when the client has gone."""
+    def sleep(self, seconds: float) -> None:
+        """Wait, as long as the client is there."""
 
 
 class Host:
     """The functions that one state calls."""
 
-    __slots__ = ("_log", "_name", "_room", "_version", "exchange", "exhausted", "loading")
+    __slots__ = ("_log", "_name", "_room", "_tell_slow", "_version", "budget", "exchange", "exhausted", "loading")
 
     def __init__(
         self,
         name: str,
         version: Version,
         log: ErrorLog,
+        tell_slow: TellSlow,
+        budget: Budget,
         room: Callable[[int], bool],
         exhausted: Callable[[], None],
     ) -> None:
         self._name = name
         self._version = version
         self._log = log
+        self._tell_slow = tell_slow
+        #: The time of the run under way.
+        self.budget = budget
         self._room = room
         #: Called from Lua when the state has no memory left.
         self.exhausted = exhausted
@@ -72,19 +96,34 @@ class Host:
         self.loading = True
 
     def functions(self) -> tuple[Callable[..., Answer], ...]:
-        """log, send, read, sleep, source, written and exhausted, as `boot.lua` takes them."""
-        return self.log, self.send, self.read, self.sleep, self.source, self.written, self.exhausted
+        """log, send, read, sleep, source, written, exhausted, tick and slow, as `boot.lua` takes them."""
+        return (
+            self.log, self.send, self.read, self.sleep, self.source, self.written, self.exhausted,
+            self.budget.tick, self.slow,
+        )  # fmt: skip
 
     def log(self, level: bytes, text: bytes) -> None:
         """Write to the error log, with the script and the request it happened in."""
         where = f"{self._name}: {self.exchange.title}" if self.exchange else self._name
         self._log.log(level.decode(), f"{where}: {decode(text)}")
 
-    def send(self, status: int, head: bytes, data: bytes) -> Answer:
-        """Send a part of the reply. Returns nil, or what went wrong."""
-        if self.exchange is not None and not self.exchange.send(status, head, data):
-            return self._text(b"the client has gone")
-        return None
+    def slow(self, traceback: bytes) -> None:
+        """Tell the slow log where the script is."""
+        title = self.exchange.title if self.exchange else ""
+        self._tell_slow(self._name, title, self.budget.spent(), traceback)
+
+    def send(self, status: int, head: bytes = b"", data: bytes = b"") -> Answer:
+        """Send a part of the reply, and wait while the client is slow. Returns nil, or what went wrong."""
+        exchange = self.exchange
+        if exchange is None:
+            return None
+        if head or data:
+            exchange.send(status, head, data)
+        while not exchange.drain(self.budget.patience()):
+            verdict = self.budget.verdict()
+            if verdict is not None:
+                return True if verdict is LATE else 0
+        return self._text(b"the client has gone") if exchange.aborted else None
 
     def read(self, most: int) -> Answer:
         """Read from the request's body. Returns the bytes, and how the body differs from CONTENT_LENGTH."""
@@ -99,11 +138,20 @@ class Host:
 
     def sleep(self, seconds: float) -> Answer:
         """Wait while other requests run. Returns nil, or what went wrong."""
-        if self.exchange is None:
-            gevent.sleep(seconds)
-        elif not self.exchange.sleep(seconds):
-            return self._text(b"the client has gone")
-        return None
+        while True:
+            wait = min(seconds, self.budget.patience())
+            if self.exchange is None:
+                gevent.sleep(wait)
+            else:
+                self.exchange.sleep(wait)
+                if self.exchange.aborted:
+                    return self._text(b"the client has gone")
+            seconds -= wait
+            verdict = self.budget.verdict()
+            if verdict is not None:
+                return True if verdict is LATE else seconds
+            if seconds <= 0:
+                return None
 
     def source(self, path: bytes, fresh: bool) -> Answer:
         """The text of a Lua file, which counts for the script from then on. Returns nil and why it has none.

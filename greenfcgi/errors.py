@@ -10,6 +10,7 @@
         ├── ScriptMissing      404
         ├── ScriptForbidden    403
         └── ScriptBroken       500: it does not load, or has no handler
+            └── ScriptLate         504: it does not load within its time
 
 Nothing else is raised on purpose, and none of these carries a traceback to a user.
 """
@@ -56,3 +57,9 @@ class ScriptBroken(ScriptError):
     def __init__(self, message: str, traceback: str = "") -> None:
         super().__init__(message)
         self.traceback = traceback
+
+
+class ScriptLate(ScriptBroken):
+    """What a script does while it loads takes longer than `timeout`."""
+
+    status = 504

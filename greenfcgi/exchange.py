@@ -16,6 +16,7 @@ from .replies import Reply
 
 #: Seconds that give others a turn: with 0, gevent looks at timers and sockets only at every 50th.
 _TURN = 1e-5
+_NEVER = float("inf")
 
 
 class Wire(Protocol):
@@ -26,8 +27,8 @@ class Wire(Protocol):
     def write(self, buffers: list[bytes]) -> None:
         """Send, or queue what the web server does not take yet. Never waits, never raises."""
 
-    def drain(self, exchange: Exchange) -> None:
-        """Wait until what is queued has left, or the exchange is aborted."""
+    def drain(self, exchange: Exchange, seconds: float) -> bool:
+        """Wait until what is queued has left or the exchange is aborted, at most so long. True when that is so."""
 
     def ended(self, exchange: Exchange) -> None:
         """The reply is complete."""
@@ -36,7 +37,7 @@ class Wire(Protocol):
 class Exchange:
     """A request, its body as far as it has come, and its reply as far as it has gone."""
 
-    __slots__ = ("_gone", "_wire", "aborted", "body", "head_sent", "request", "sent", "started", "status")
+    __slots__ = ("_gone", "_wire", "aborted", "body", "deadline", "head_sent", "request", "sent", "started", "status")
 
     def __init__(self, wire: Wire, request: Request) -> None:
         self._wire = wire
@@ -47,6 +48,8 @@ class Exchange:
         self._gone: Event | None = None
         #: When the request began, in seconds of the monotonic clock.
         self.started = time.monotonic()
+        #: Until when it may run, once it does.
+        self.deadline = _NEVER
         #: What has gone out: the status (0: nothing yet), the header block, bytes of the body.
         self.status = 0
         self.head_sent = b""
@@ -89,16 +92,23 @@ class Exchange:
             return ""
         return f"the body has {length} bytes, but CONTENT_LENGTH says {expected}"
 
-    def sleep(self, seconds: float) -> bool:
-        """Wait; False, and at once, when the request is aborted."""
+    def begin(self, timeout: float) -> None:
+        """A worker takes it up: from now on it may run for `timeout` seconds."""
+        self.deadline = time.monotonic() + timeout
+
+    def left(self) -> float:
+        """Seconds until the deadline; 0 when it has passed."""
+        return max(0.0, self.deadline - time.monotonic())
+
+    def sleep(self, seconds: float) -> None:
+        """Wait; not for long when the request is aborted."""
         if self.aborted:
             # A script that does not take it for an answer must not keep the others from their turn.
             gevent.sleep(_TURN)
-            return False
+            return
         self._gone = Event()
         self._gone.wait(seconds)
         self._gone = None
-        return not self.aborted
 
     def abort(self) -> None:
         """Nobody waits for the reply any more. A script that waits is woken, and told."""
@@ -106,15 +116,18 @@ class Exchange:
         if self._gone is not None:
             self._gone.set()
 
-    def send(self, status: int, head: bytes, data: bytes) -> bool:
-        """Send a part of the reply, and wait while the web server is slow to take it. False when aborted."""
+    def send(self, status: int, head: bytes, data: bytes) -> None:
+        """Send a part of the reply. Does not wait."""
+        if not self.aborted:
+            self._note(status, head, data)
+            self._wire.write(self._wire.connection.stdout(self.request, head, data))
+
+    def drain(self, seconds: float) -> bool:
+        """Wait for a slow web server, at most so long. True when it has taken everything, or the request is aborted."""
         if self.aborted:
             gevent.sleep(_TURN)
-            return False
-        self._note(status, head, data)
-        self._wire.write(self._wire.connection.stdout(self.request, head, data))
-        self._wire.drain(self)
-        return not self.aborted
+            return True
+        return self._wire.drain(self, seconds)
 
     def reply(self, reply: Reply) -> None:
         """Send the reply, or what is left of it, and end the request. Does not wait."""

@@ -57,10 +57,10 @@ class Outbox:
                 return
             sent -= len(first)
 
-    def wait(self) -> None:
-        """Wait until everything has left, or `wake` is called."""
+    def wait(self, seconds: float) -> None:
+        """Wait until everything has left, or `wake` is called; at most so long."""
         self._changed.clear()
-        self._changed.wait()
+        self._changed.wait(seconds)
 
     def wake(self) -> None:
         """Let those who wait look again."""

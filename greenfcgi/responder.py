@@ -23,10 +23,12 @@ class Responder:
         self._catalogue = catalogue
         self._pool = pool
         self._log = log
+        self._timeout = config.timeout
         self._show_errors = config.scripts.show_errors
 
     def respond(self, exchange: Exchange) -> None:
         """Answer one request. Never raises."""
+        exchange.begin(self._timeout)
         try:
             script = self._catalogue.find(exchange.request.filename)
             state = self._pool.checkout(script)
@@ -58,7 +60,7 @@ class Responder:
 
     def _report(self, exchange: Exchange, script: Script, failure: LuaFailure) -> None:
         self._log.error(f"{script.path}: {exchange.title}: {failure.message}", failure.traceback)
-        self._fail(exchange, 500, f"{failure.message}\n{failure.traceback}")
+        self._fail(exchange, failure.status, f"{failure.message}\n{failure.traceback}")
 
     def _fail(self, exchange: Exchange, status: int, detail: str) -> None:
         if exchange.status:

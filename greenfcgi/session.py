@@ -9,6 +9,7 @@ object: no worker and no Lua state.
 from __future__ import annotations
 
 import socket
+import time
 from _socket import socket as BareSocket
 from typing import TYPE_CHECKING, Any
 
@@ -206,12 +207,17 @@ class Session:
         if self._closing:
             self._close_after_replies()
 
-    def drain(self, exchange: Exchange) -> None:
-        """Wait until what is queued has left, or the exchange is aborted."""
+    def drain(self, exchange: Exchange, seconds: float) -> bool:
+        """Wait until what is queued has left or the exchange is aborted, at most so long. True when that is so."""
         # This one only: what others send on the connection afterwards is theirs to wait for.
         outbox = self._outbox
+        end = time.monotonic() + seconds if outbox else 0.0
         while outbox and not exchange.aborted:
-            outbox.wait()
+            left = end - time.monotonic()
+            if left <= 0:
+                return False
+            outbox.wait(left)
+        return True
 
     # The end
 

@@ -15,13 +15,15 @@ import os
 import sys
 from typing import Any, NamedTuple, NoReturn
 
-from .api import Exchange, Host, lua_literal, lua_parts
+from .api import Exchange, Host, TellSlow, lua_literal, lua_parts
+from .budget import Budget
 from .config import Config
-from .errors import ConfigError, ProtocolError, ScriptBroken, ScriptError, ScriptForbidden, ScriptMissing
+from .errors import ConfigError, ProtocolError, ScriptBroken, ScriptError, ScriptForbidden, ScriptLate, ScriptMissing
 from .log import ErrorLog, decode
 from .records import Routing
 from .replies import Reply
 from .scripts import Script, Version
+from .turns import Turns
 
 #: What a push may need beside the text itself: its copy, the stack, a table that grows.
 _HEADROOM = 64 * 1024
@@ -30,10 +32,12 @@ _ROOM_FOR_PARAMS = 16
 #: What a state that has no memory left gets, so that it can end with an error.
 _RESERVE = 1024 * 1024
 _OUT_OF_MEMORY = "not enough memory"
+_LATE = "the request has run longer than its time"
 #: Often the same, at the moment when the way to an error is written down.
 _IN_HANDLER = "error in error handling"
 #: The flavours whose memory lupa can neither count nor limit.
 _UNLIMITED = ("luajit20",)
+_NEVER = float("inf")
 
 
 class LuaFailure(NamedTuple):
@@ -41,6 +45,8 @@ class LuaFailure(NamedTuple):
 
     message: str
     traceback: str
+    #: What answers the request.
+    status: int = 500
 
 
 class Flavour:
@@ -50,9 +56,13 @@ class Flavour:
     would crash. Raises `ConfigError` when lupa does not have it.
     """
 
-    def __init__(self, config: Config, log: ErrorLog) -> None:
+    def __init__(self, config: Config, log: ErrorLog, tell_slow: TellSlow | None = None) -> None:
         self._config = config
         self._log = log
+        self._tell_slow = tell_slow or _tell_nobody
+        self._slow_after = None if tell_slow is None else config.slowlog_timeout
+        #: The states whose scripts compute take turns.
+        self.turns = Turns()
         self._lupa = _import_lupa(config.lua.version, native_modules=bool(config.lua.cpath))
         self._parts = self._compiled(lua_parts())
         self._app = lua_literal(config.app)
@@ -62,6 +72,11 @@ class Flavour:
             log.warning(f"lua.memory is not kept on {config.lua.version}: lupa cannot limit its memory")
         #: "LuaJIT 2.1", "Lua 5.4".
         self.name: str = self._lupa.LuaRuntime().lua_implementation
+
+    def budget(self) -> Budget:
+        """The time of one state's code."""
+        config = self._config
+        return Budget(self.turns, config.timeout, self._slow_after, config.lua.time_slice)
 
     def make(self, script: Script, version: Version | None = None) -> State:
         """A state that has loaded `script`, in its current version unless another one is given.
@@ -142,8 +157,8 @@ class State:
     """One runtime with one version of one script loaded. Made by `Flavour.make`."""
 
     __slots__ = (
-        "_collect_above", "_hook", "_host", "_limit", "_limited", "_log", "_run", "_runtime",
-        "script", "sound", "version",
+        "_budget", "_collect_above", "_hook", "_host", "_limit", "_limited", "_log", "_most_requests", "_run",
+        "_runtime", "requests", "script", "sound", "version",
     )  # fmt: skip
 
     def __init__(self, flavour: Flavour, script: Script, version: Version) -> None:
@@ -154,7 +169,15 @@ class State:
         self._log = flavour._log
         self._limit = flavour._config.lua.memory
         self._limited = flavour.limited
-        self._host = Host(script.path, version, flavour._log, self._allow, self._exhausted)
+        #: How many requests it has answered.
+        self.requests = 0
+        states = flavour._config.states
+        self._most_requests = 1 if states.per_request else states.max_requests or _NEVER
+        self._budget = flavour.budget()
+        self._budget.begin()
+        self._host = Host(
+            script.path, version, flavour._log, flavour._tell_slow, self._budget, self._allow, self._exhausted
+        )
         self._runtime, load, self._run, self._hook = flavour._boot(self._host, script.directory)
         startup = flavour._config.scripts.startup
         if startup:
@@ -166,8 +189,8 @@ class State:
 
     @property
     def fit(self) -> bool:
-        """It may serve another request: it is sound, and holds the version that is served now."""
-        return self.sound and self.version is self.script.version
+        """It may serve another request: it is sound, not used up, and holds the version that is served now."""
+        return self.sound and self.version is self.script.version and self.requests < self._most_requests
 
     def memory(self) -> int:
         """Bytes that Lua has allocated; 0 where lupa cannot tell (luajit20)."""
@@ -182,6 +205,8 @@ class State:
         if self._limited and self._runtime.get_memory_used() + 2 * room + _HEADROOM > self._collect_above:
             self._collect()
             self._make_room(room)
+        self.requests += 1
+        self._budget.begin(exchange.deadline)
         host = self._host
         host.exchange = exchange
         try:
@@ -201,13 +226,14 @@ class State:
 
     def hook(self, name: str) -> None:
         """Call the script's function `name` (heartbeat, shutdown), where it has one. Errors go to the log."""
+        self._budget.begin()
         try:
             self._make_room(len(name))
             failure = self._hook(name.encode())
         except self._errors() as problem:
             failure = (_message(problem).encode(), b"")
         if failure is not None:
-            message, traceback = self._failed(*map(decode, failure))
+            message, traceback, _ = self._failed(*map(decode, failure))
             self._log.error(f"{self.script.path}: {name}: {message}", traceback)
 
     def close(self) -> None:
@@ -230,11 +256,15 @@ class State:
         except self._errors() as problem:
             failure = (_message(problem).encode(), b"")
         if failure is not None:
-            message, traceback = self._failed(*map(decode, failure))
+            message, traceback, status = self._failed(*map(decode, failure))
+            kind = ScriptLate if status == ScriptLate.status else ScriptBroken
             # Lua shortens a long path, and some messages have none.
-            raise ScriptBroken(message if path in message else f"{path}: {message}", traceback)
+            raise kind(message if path in message else f"{path}: {message}", traceback)
 
     def _failed(self, message: str, traceback: str) -> LuaFailure:
+        if _LATE in message:
+            self.sound = False
+            return LuaFailure(f"stopped: it ran longer than timeout, {self._budget.timeout:g} s", traceback, 504)
         if _OUT_OF_MEMORY in message or (message == _IN_HANDLER and self.memory() + _HEADROOM > self._limit):
             self.sound = False
             message = f"out of memory (lua.memory is {self._limit} bytes)"
@@ -295,6 +325,10 @@ def _message(problem: Exception) -> str:
 
 def _deny(*_: object) -> NoReturn:
     raise AttributeError("not available to scripts")
+
+
+def _tell_nobody(*_: object) -> None:
+    """Where there is no slow log."""
 
 
 def _search_path(entries: list[str] | tuple[str, ...], endings: tuple[str, ...]) -> bytes:

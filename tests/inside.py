@@ -5,6 +5,7 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Mapping
 from pathlib import Path
+from time import monotonic
 from typing import NamedTuple
 
 from greenfcgi import records
@@ -20,7 +21,14 @@ FLAVOURS = ("luajit21", "luajit20", "lua51", "lua52", "lua53", "lua54", "lua55")
 class Request:
     """A request that no web server sent. It keeps what is sent back, part by part."""
 
-    def __init__(self, params: Mapping[str, str] | bytes = b"", body: bytes = b"", *, head_only: bool = False) -> None:
+    def __init__(
+        self,
+        params: Mapping[str, str] | bytes = b"",
+        body: bytes = b"",
+        *,
+        head_only: bool = False,
+        seconds: float = 30.0,
+    ) -> None:
         self.title = "GET /page.lua"
         self.params = params if isinstance(params, bytes) else encoded(*params.items())
         self.head_only = head_only
@@ -32,12 +40,21 @@ class Request:
         self.gone = False
         #: Seconds of each `sleep`.
         self.slept: list[float] = []
+        self.deadline = monotonic() + seconds
         self._body = body
 
-    def send(self, status: int, head: bytes, data: bytes) -> bool:
+    @property
+    def aborted(self) -> bool:
+        """The client has gone."""
+        return self.gone
+
+    def send(self, status: int, head: bytes, data: bytes) -> None:
         """Keep a part of the reply."""
         self.parts.append((status, head, data))
-        return not self.gone
+
+    def drain(self, seconds: float) -> bool:
+        """All has left at once."""
+        return True
 
     def read(self, most: int) -> bytes:
         """The next bytes of the body."""
@@ -51,10 +68,9 @@ class Request:
         """How the body differs from CONTENT_LENGTH."""
         return self.problem
 
-    def sleep(self, seconds: float) -> bool:
+    def sleep(self, seconds: float) -> None:
         """Note it, and do not wait."""
         self.slept.append(seconds)
-        return not self.gone
 
 
 class Answer(NamedTuple):

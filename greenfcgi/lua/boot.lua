@@ -1,13 +1,13 @@
 -- The first chunk of a new state: puts the parts together, and returns what the server calls.
 --
 -- arguments: parts: guard, luajit, limits, files, con, luafcgid (Lua source)
---            functions of the server: log, send, read, sleep, source, written, exhausted
+--            functions of the server: log, send, read, sleep, source, written, exhausted, tick, slow
 --            settings: directory, path, cpath, handler, http_status, content_type, headers (lines joined by "\n"),
 --            buffering, jit, config (Lua source of a table)
 -- returns: load(path, source, is_startup), run(params), hook(name, only_ask)
 
 local guard, luajit, limits, files, con, luafcgid,
-    log, send, read, sleep, source, written, exhausted,
+    log, send, read, sleep, source, written, exhausted, tick, slow,
     directory, path, cpath, handler, http_status, content_type, headers, buffering, jit_on, config = ...
 
 local byte, find, gmatch, gsub, match, sub =
@@ -22,13 +22,26 @@ local function part(text)
     return assert(loadstring(text, "=greenfcgi"))
 end
 
+-- The way to a place: Lua's traceback without the server's own frames. Its chunks are called "greenfcgi", or "?" where a
+-- Lua forgets that with the line numbers.
+local function way(level)
+    local trace = gsub(traceback("", level + 1), "\n%s*greenfcgi:", "\n?:")
+    trace = gsub(gsub(trace, "\n%s*%[C%]:[^\n]*(\n%s*%?:)", "%1"), "\n%s*%?:[^\n]*", "")
+    repeat
+        local before = trace
+        trace = gsub(gsub(trace, "\n%s*%[C%]: [^\n]*$", ""), "\n%s*%([^\n]*tail call[^\n]*$", "")
+    until trace == before
+    return trace
+end
+
 local library = debug
 local as_function = part(guard)(jit_on)
 if jit then part(luajit)(library, jit.version_num) end
-exhausted = as_function(exhausted)
-local is_memory = part(limits)(exhausted)
+exhausted, slow = as_function(exhausted), as_function(slow)
+local is_memory, is_late, late, over = part(limits)(library, exhausted, as_function(tick), slow, way)
 
--- A function that returns text, which the state may have no memory for.
+-- A function that returns text, which the state may have no memory for (false), or that may have waited until the
+-- script's time was over (true).
 local function with_room(f)
     f = as_function(f)
     return function(...)
@@ -36,13 +49,29 @@ local function with_room(f)
         if result == false then
             exhausted()
             error("not enough memory", 0)
+        elseif result == true then
+            late()
         end
         return result, problem
     end
 end
 
+-- A function that may wait. When it has waited for so long that somebody wants to know, it returns a number, and is to
+-- be called again with that.
+local function waiting(f)
+    f = with_room(f)
+    return function(...)
+        local result = f(...)
+        while type(result) == "number" do
+            slow(way(2))
+            result = f(result)
+        end
+        return result
+    end
+end
+
 local host = {
-    log = as_function(log), send = with_room(send), read = with_room(read), sleep = with_room(sleep),
+    log = as_function(log), send = waiting(send), read = with_room(read), sleep = waiting(sleep),
     source = with_room(source), written = as_function(written),
 }
 local compile = part(files)(host, directory, path, cpath)
@@ -101,6 +130,7 @@ end
 local trace
 
 local function explain(problem)
+    if is_late(problem) then return problem end
     if is_memory(problem) then
         exhausted()
         return problem
@@ -111,13 +141,7 @@ local function explain(problem)
         message = ok and type(text) == "string" and not find(text, "^%a+: 0?x?%x+$") and text
             or "(error object is a " .. type(problem) .. " value)"
     end
-    -- The server's own chunks are called "greenfcgi", or "?" where a Lua forgets that with the line numbers.
-    trace = gsub(traceback("", 2), "\n%s*greenfcgi:", "\n?:")
-    trace = gsub(gsub(trace, "\n%s*%[C%]:[^\n]*(\n%s*%?:)", "%1"), "\n%s*%?:[^\n]*", "")
-    repeat
-        local before = trace
-        trace = gsub(gsub(trace, "\n%s*%[C%]: [^\n]*$", ""), "\n%s*%([^\n]*tail call[^\n]*$", "")
-    until trace == before
+    trace = way(2)
     -- An error at a place in the server's own chunks is told of the line that led there.
     local own = match(message, "^greenfcgi:%d+: (.*)$") or match(message, "^%?:[-%d?]+: (.*)$")
     if own then message = (match(trace, "\n%s*([^\n]-:%d+): in ") or "?") .. ": " .. own end
@@ -133,6 +157,8 @@ local function protected(f, a, b)
     local ok, message = xpcall(entry, explain)
     call, first, second = nil, nil, nil
     if ok then return nil end
+    local text, where = over()
+    if text then return text, where end
     return message or "error in error handling", trace or ""
 end
 

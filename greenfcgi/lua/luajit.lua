@@ -5,7 +5,7 @@
 local library, version = ...
 
 local error, ipairs, rawequal, type = error, ipairs, rawequal, type
-local create, native_gsub, native_resume = coroutine.create, string.gsub, coroutine.resume
+local native_gsub, native_resume = string.gsub, coroutine.resume
 local getinfo = library.getinfo
 
 -- gsub holds 8 KB of the C stack while it calls a function, and a coroutine some of it while it runs. A template that
@@ -53,17 +53,7 @@ local function resume(...)
     return left(outer_base, outer_depth, native_resume(...))
 end
 
-local function unwrap(ok, ...)
-    if not ok then error((...), 0) end
-    return ...
-end
-
 coroutine.resume = resume
-
-function coroutine.wrap(f)
-    local thread = create(f)
-    return function(...) return unwrap(resume(thread, ...)) end
-end
 
 -- When LuaJIT runs out of memory, it writes the message to where the last call of a C function has left the top of the
 -- stack. The functions of strings that are written in assembly do not set it, so that the message can fall on a frame
