@@ -8,14 +8,22 @@ business: it sees that the process has stopped beating.
 from __future__ import annotations
 
 from time import monotonic
+from typing import Final
 
 from .turns import Turns
 
 _NEVER = float("inf")
 
-#: What `tick` and `verdict` say: nothing, or one of these.
-LATE = True
-SLOW = False
+#: What `tick` and `verdict` say: None, or one of these.
+LATE: Final = True
+SLOW: Final = False
+#: What `tick` says of the hook itself: it is to come after fewer instructions, or as usual again. A thousand of them
+#: can take a second, where each makes a string of megabytes or starts the garbage collector.
+SOONER: Final = 1
+AS_USUAL: Final = 0
+
+#: Seconds by which the hook may be late for a turn's end.
+_MOST_LATE = 0.01
 
 
 class Budget:
@@ -24,23 +32,24 @@ class Budget:
     `timeout`, `slow_after` and `time_slice` are seconds. `slow_after` None: nobody wants to know.
     """
 
-    __slots__ = ("_deadline", "_next", "_slice", "_slow_after", "_slow_at", "_turn_end", "_turns", "timeout")
+    __slots__ = ("_deadline", "_hurried", "_next", "_slice", "_slow_after", "_slow_at", "_turn_end", "_turns", "timeout")
 
     def __init__(self, turns: Turns, timeout: float, slow_after: float | None, time_slice: float) -> None:
         self._turns = turns
         self.timeout = timeout
         self._slow_after = slow_after
         self._slice = time_slice
-        self.begin(_NEVER)
+        self._hurried = False
+        self.begin()
 
     def begin(self, deadline: float | None = None) -> None:
         """Code starts to run; it has until `deadline`, in seconds of the monotonic clock, or for `timeout`."""
         if deadline is None:
             deadline = monotonic() + self.timeout
+        began = deadline - self.timeout
         self._deadline = deadline
-        self._slow_at = _NEVER if self._slow_after is None else deadline - self.timeout + self._slow_after
-        #: When the next look is due: at the first tick.
-        self._next = self._turn_end = 0.0
+        self._slow_at = _NEVER if self._slow_after is None else began + self._slow_after
+        self._begin_turn(began)
 
     def left(self) -> float:
         """Seconds until the deadline; 0 when it has passed."""
@@ -59,30 +68,38 @@ class Budget:
 
         To be asked after each wait.
         """
+        now = monotonic()
         # The wait was everybody's turn.
-        self._next = self._turn_end = 0.0
-        return self._judge(monotonic())
+        self._begin_turn(now)
+        return self._judge(now)
 
-    def tick(self) -> bool | None:
-        """As `verdict`, for code that computes; may give others a turn."""
+    def tick(self) -> bool | int | None:
+        """As `verdict`, for code that computes; may give others a turn. Or SOONER, or AS_USUAL."""
         now = monotonic()
         return None if now < self._next else self._look(now)
 
-    def _look(self, now: float) -> bool | None:
-        if self._turn_end == 0.0:
-            self._turn_end = now + self._slice
-        elif now >= self._turn_end:
+    def _look(self, now: float) -> bool | int | None:
+        late = now - self._turn_end
+        if late >= 0:
             self._turns.give_way()
             now = monotonic()
-            self._turn_end = now + self._slice
+            self._begin_turn(now)
         verdict = self._judge(now)
-        self._next = 0.0 if verdict is LATE else min(self._deadline, self._slow_at, self._turn_end)
-        return verdict
+        if verdict is not None or self._hurried == (late > _MOST_LATE):
+            return verdict
+        self._hurried = not self._hurried
+        return SOONER if self._hurried else AS_USUAL
+
+    def _begin_turn(self, now: float) -> None:
+        self._turn_end = now + self._slice
+        #: When the next look is due.
+        self._next = min(self._turn_end, self._slow_at, self._deadline)
 
     def _judge(self, now: float) -> bool | None:
         if now >= self._deadline:
             return LATE
         if now >= self._slow_at:
             self._slow_at = _NEVER
+            self._next = min(self._turn_end, self._deadline)
             return SLOW
         return None

@@ -9,7 +9,8 @@
 -- there. No hook is called in finalizers, in C functions, and in what LuaJIT has compiled.
 --
 -- arguments: library: the debug library, whole
---            functions of the server: exhausted(), tick() (true: late, false: slow), slow(traceback)
+--            functions of the server: exhausted(), tick() (true: late, false: slow, 1: call
+--            sooner, 0: as usual), slow(traceback)
 --            way(level): the traceback of what called the function at that level
 -- returns: is_memory(problem), is_late(problem): it is the error of memory, or of time
 --          late(): raises the error of time
@@ -26,8 +27,7 @@ local sethook = library.sethook
 local NO_MEMORY = "not enough memory"
 local GONE = "the client has gone"
 local LATE = "the request has run longer than its time"
--- The cost does not depend on the count, but the time until a loop of long calls is noticed does.
-local INSTRUCTIONS = 1000
+local INSTRUCTIONS, FEW = 1000, 1
 
 local is_over, where = false, nil
 
@@ -54,11 +54,16 @@ local function late()
     error(LATE, 0)
 end
 
-local function hook()
+local hook
+function hook()
     local verdict = tick()
     if verdict == nil then return end
-    if verdict then late() end
-    slow(way(2))
+    if verdict == true then late() end
+    if verdict == false then
+        slow(way(2))
+    else
+        sethook(hook, "", verdict == 1 and FEW or INSTRUCTIONS)
+    end
 end
 
 local function over()
