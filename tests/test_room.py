@@ -152,9 +152,9 @@ WAYS = ("whole", "parts", "log", "sleep", "refused", "missing", "file", "send", 
 SIZES = (0, 1, 100, 3000, 30000, 70000, 300000, 1000000)
 
 
-@pytest.fixture(params=["luajit21", "lua51", "lua54"])
+@pytest.fixture(params=["luajit21", "lua51", "lua52", "lua53", "lua54", "lua55"])
 def version(request: pytest.FixtureRequest) -> str:
-    """The Luas that differ in how they run out of memory."""
+    """The Luas whose memory is limited."""
     return str(request.param)
 
 
