@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping
 from typing import Protocol
 
 import gevent
+from gevent.event import Event
 
 from .budget import LATE, Budget
 from .log import ErrorLog, decode
@@ -64,6 +65,9 @@ class Exchange(Protocol):
 
     def sleep(self, seconds: float) -> None:
         """Wait, as long as the client is there."""
+
+    def wait(self, event: Event, seconds: float) -> None:
+        """Wait for the event, as long as the client is there, at most so long."""
 
 
 class Host:
@@ -178,12 +182,12 @@ class Host:
         return (None, text) if self._room(len(text)) else False
 
 
-def lua_parts() -> dict[str, bytes]:
-    """The Lua sources of the package by name."""
+def lua_parts(*more: str) -> dict[str, bytes]:
+    """The Lua sources of the package by name: those that every state is made of, and more."""
     # Not importlib.resources: it costs memory, and the package is never run from a zip file.
     folder = os.path.join(os.path.dirname(__file__), "lua")
     parts = {}
-    for name in _PARTS:
+    for name in (*_PARTS, *more):
         with open(os.path.join(folder, name + ".lua"), "rb") as file:
             parts[name] = file.read()
     return parts

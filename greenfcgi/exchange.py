@@ -102,12 +102,16 @@ class Exchange:
 
     def sleep(self, seconds: float) -> None:
         """Wait; not for long when the request is aborted."""
+        self.wait(Event(), seconds)
+
+    def wait(self, event: Event, seconds: float) -> None:
+        """Wait for an event, at most so long; not for long when the request is aborted, which sets the event."""
         if self.aborted:
             # A script that does not take it for an answer must not keep the others from their turn.
             gevent.sleep(_TURN)
             return
-        self._gone = Event()
-        self._gone.wait(seconds)
+        self._gone = event
+        event.wait(seconds)
         self._gone = None
 
     def abort(self) -> None:

@@ -11,6 +11,7 @@ scripts. The path is taken as it is: there is no walking up a path that does not
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -22,8 +23,22 @@ from .signature import Signature, signature
 _MOST_SPELLINGS = 1_000
 #: The longest that is remembered; the kernel takes none that is longer (PATH_MAX).
 _LONGEST_SPELLING = 4096
+#: Bytes of one file: what is larger is no Lua source.
+_LARGEST_FILE = 16 * 1024 * 1024
 #: The most files of one version that are noted: a script may require names that its clients choose.
 _MOST_FILES = 1_000
+
+
+def _source(path: str) -> bytes:
+    """The text of a file. Raises `OSError`: a pipe or a device could be waited for, or read, for ever."""
+    found = os.stat(path)
+    if not stat.S_ISREG(found.st_mode) and not stat.S_ISDIR(found.st_mode):
+        raise OSError(errno.EINVAL, "Not a regular file")
+    with open(path, "rb") as file:
+        text = file.read(_LARGEST_FILE + 1)
+    if len(text) > _LARGEST_FILE:
+        raise OSError(errno.EFBIG, f"Larger than {_LARGEST_FILE} bytes")
+    return text
 
 
 class Version:
@@ -49,8 +64,7 @@ class Version:
         found = signature(path)
         if len(self.signatures) < _MOST_FILES:
             self.signatures.setdefault(path, found)
-        with open(path, "rb") as file:
-            text = file.read()
+        text = _source(path)
         if path not in self._texts and path in self.signatures:
             self._texts[path] = text
             self._noticed(os.path.dirname(path))

@@ -13,7 +13,8 @@ from __future__ import annotations
 import importlib
 import os
 import sys
-from typing import Any, NamedTuple, NoReturn
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
 from .api import Exchange, Host, TellSlow, lua_literal, lua_parts
 from .budget import Budget
@@ -24,6 +25,9 @@ from .records import Routing
 from .replies import Reply
 from .scripts import Script, Version
 from .turns import Turns
+
+if TYPE_CHECKING:
+    from .programs import Programs
 
 #: What a push may need beside the text itself: its copy, the stack, a table that grows.
 _HEADROOM = 64 * 1024
@@ -63,8 +67,13 @@ class Flavour:
         self._slow_after = None if tell_slow is None else config.slowlog_timeout
         #: The states whose scripts compute take turns.
         self.turns = Turns()
-        self._lupa = _import_lupa(config.lua.version, native_modules=bool(config.lua.cpath))
-        self._parts = self._compiled(lua_parts())
+        allow = config.lua.allow
+        self._lupa = _import_lupa(
+            config.lua.version, native_modules=bool(config.lua.cpath) or "package.loadlib" in allow
+        )
+        #: Scripts may run other programs.
+        self._with_programs = "os.execute" in allow or "io.popen" in allow
+        self._parts = self._compiled(lua_parts("programs") if self._with_programs else lua_parts())
         self._app = lua_literal(config.app)
         #: lua.memory is kept.
         self.limited = config.lua.version not in _UNLIMITED
@@ -117,7 +126,15 @@ class Flavour:
 
         return routing
 
-    def _boot(self, host: Host, directory: str) -> tuple[Any, Any, Any, Any]:
+    def programs(self, host: Host, directory: str, room: Callable[[int], bool]) -> Programs | None:
+        """What runs other programs for a state, where its script may."""
+        if not self._with_programs:
+            return None
+        from .programs import Programs
+
+        return Programs(host, directory, room)
+
+    def _boot(self, host: Host, directory: str, programs: Programs | None) -> tuple[Any, Any, Any, Any]:
         """A runtime with everything but a script in it, and the functions load, run and hook."""
         runtime = self._lupa.LuaRuntime(
             encoding=None,
@@ -142,6 +159,9 @@ class Flavour:
             scripts.buffering,
             lua.jit,
             self._app,
+            "\n".join(lua.allow).encode(),
+            self._parts.get("programs"),
+            *(programs.functions() if programs is not None else ()),
         )
         if self.limited:
             runtime.set_max_memory(lua.memory)
@@ -157,8 +177,8 @@ class State:
     """One runtime with one version of one script loaded. Made by `Flavour.make`."""
 
     __slots__ = (
-        "_budget", "_collect_above", "_hook", "_host", "_limit", "_limited", "_log", "_most_requests", "_run",
-        "_runtime", "requests", "script", "sound", "version",
+        "_budget", "_collect_above", "_hook", "_host", "_limit", "_limited", "_log", "_most_requests", "_programs",
+        "_run", "_runtime", "requests", "script", "sound", "version",
     )  # fmt: skip
 
     def __init__(self, flavour: Flavour, script: Script, version: Version) -> None:
@@ -178,11 +198,16 @@ class State:
         self._host = Host(
             script.path, version, flavour._log, flavour._tell_slow, self._budget, self._allow, self._exhausted
         )
-        self._runtime, load, self._run, self._hook = flavour._boot(self._host, script.directory)
+        self._programs = flavour.programs(self._host, script.directory, self._allow)
+        self._runtime, load, self._run, self._hook = flavour._boot(self._host, script.directory, self._programs)
         startup = flavour._config.scripts.startup
-        if startup:
-            self._load(load, startup, True)
-        self._load(load, script.path, False)
+        try:
+            if startup:
+                self._load(load, startup, True)
+            self._load(load, script.path, False)
+        finally:
+            if self._programs is not None:
+                self._programs.end()
         self._host.loading = False
         # What compiling left behind is half of the state's memory.
         self._collect()
@@ -214,10 +239,17 @@ class State:
         except self._errors() as problem:
             return self._failed(_message(problem), "")
         finally:
+            if self._programs is not None:
+                self._programs.end()
             host.exchange = None
         if status is None:
             return self._failed(decode(head), decode(body))
         return Reply(status, head, body)
+
+    def where(self) -> str:
+        """The script, and the request that it answers, for messages."""
+        exchange = self._host.exchange
+        return f"{self.script.path}: {exchange.title}" if exchange is not None else self.script.path
 
     def has_hook(self, name: str) -> bool:
         """The script defines a function of this name."""
@@ -232,6 +264,9 @@ class State:
             failure = self._hook(name.encode())
         except self._errors() as problem:
             failure = (_message(problem).encode(), b"")
+        finally:
+            if self._programs is not None:
+                self._programs.end()
         if failure is not None:
             message, traceback, _ = self._failed(*map(decode, failure))
             self._log.error(f"{self.script.path}: {name}: {message}", traceback)

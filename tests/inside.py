@@ -8,6 +8,8 @@ from pathlib import Path
 from time import monotonic
 from typing import NamedTuple
 
+from gevent.event import Event
+
 from greenfcgi import records
 from greenfcgi.config import load
 from greenfcgi.log import ErrorLog
@@ -71,6 +73,10 @@ class Request:
     def sleep(self, seconds: float) -> None:
         """Note it, and do not wait."""
         self.slept.append(seconds)
+
+    def wait(self, event: Event, seconds: float) -> None:
+        """Wait for the event."""
+        event.wait(seconds)
 
 
 class Answer(NamedTuple):

@@ -186,6 +186,10 @@ class Server:
         }
         return params | more
 
+    def request(self, script: str, **more: str) -> bytes:
+        """The records of a GET of a script."""
+        return Client.request(self.params(script, **more))
+
     def get(self, script: str, stdin: bytes = b"", **more: str) -> Reply:
         """One request on a connection of its own; a body makes it a POST."""
         if stdin:

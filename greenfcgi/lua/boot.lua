@@ -3,12 +3,14 @@
 -- arguments: parts: guard, luajit, limits, files, con, luafcgid (Lua source)
 --            functions of the server: log, send, read, sleep, source, written, exhausted, tick, slow
 --            settings: directory, path, cpath, handler, http_status, content_type, headers (lines joined by "\n"),
---            buffering, jit, config (Lua source of a table)
+--            buffering, jit, config (Lua source of a table), allow (names joined by "\n")
+--            where programs are allowed: a part (programs), and functions of the server: start, read, write, finish
 -- returns: load(path, source, is_startup), run(params), hook(name, only_ask)
 
 local guard, luajit, limits, files, con, luafcgid,
     log, send, read, sleep, source, written, exhausted, tick, slow,
-    directory, path, cpath, handler, http_status, content_type, headers, buffering, jit_on, config = ...
+    directory, path, cpath, handler, http_status, content_type, headers, buffering, jit_on, config, allow,
+    programs, start_program, read_program, write_program, finish_program = ...
 
 local byte, find, gmatch, gsub, match, sub =
     string.byte, string.find, string.gmatch, string.gsub, string.match, string.sub
@@ -35,7 +37,9 @@ local function way(level)
 end
 
 local library = debug
-local as_function = part(guard)(jit_on)
+local allowed = {}
+for name in gmatch(allow, "[^\n]+") do allowed[name] = true end
+local as_function = part(guard)(jit_on, allowed)
 if jit then part(luajit)(library, jit.version_num) end
 exhausted, slow = as_function(exhausted), as_function(slow)
 local is_memory, is_late, late, over = part(limits)(library, exhausted, as_function(tick), slow, way)
@@ -45,14 +49,14 @@ local is_memory, is_late, late, over = part(limits)(library, exhausted, as_funct
 local function with_room(f)
     f = as_function(f)
     return function(...)
-        local result, problem = f(...)
+        local result, problem, number = f(...)
         if result == false then
             exhausted()
             error("not enough memory", 0)
         elseif result == true then
             late()
         end
-        return result, problem
+        return result, problem, number
     end
 end
 
@@ -75,6 +79,10 @@ local host = {
     source = with_room(source), written = as_function(written),
 }
 local compile = part(files)(host, directory, path, cpath)
+if programs then
+    part(programs)(library, allowed["os.execute"], allowed["io.popen"], slow, way,
+        with_room(start_program), with_room(read_program), with_room(write_program), with_room(finish_program))
+end
 package.loaded.luafcgid = nil
 package.preload.luafcgid = function() return part(luafcgid)() end
 
