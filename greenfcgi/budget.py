@@ -32,7 +32,9 @@ class Budget:
     `timeout`, `slow_after` and `time_slice` are seconds. `slow_after` None: nobody wants to know.
     """
 
-    __slots__ = ("_deadline", "_hurried", "_next", "_slice", "_slow_after", "_slow_at", "_turn_end", "_turns", "timeout")
+    __slots__ = (
+        "_deadline", "_hurried", "_next", "_slice", "_slow_after", "_slow_at", "_turn_end", "_turns", "timeout",
+    )  # fmt: skip
 
     def __init__(self, turns: Turns, timeout: float, slow_after: float | None, time_slice: float) -> None:
         self._turns = turns

@@ -1,8 +1,4 @@
-"""The command `greenfcgi`: arguments in, exit status out. Whatever a user did wrong is answered with one line.
-
-Exit status: 0 when all went well, 1 when serving failed (an address is taken) or was cut short, or when --try got an
-error, 2 when the configuration or the command line is wrong.
-"""
+"""The command `greenfcgi`: arguments in, exit status out. Whatever a user did wrong is answered with one line."""
 
 from __future__ import annotations
 
@@ -10,15 +6,11 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple, NoReturn
 
-from . import __version__
-from .errors import BindError, ConfigError
+from . import __version__, exits
+from .errors import BindError, BootError, ConfigError
 
 if TYPE_CHECKING:
     from .config import Config
-
-EXIT_OK = 0
-EXIT_FAILED = 1
-EXIT_USAGE = 2
 
 
 class Options(NamedTuple):
@@ -39,15 +31,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return _print(f"{options.config}: fine\n".encode())
         if options.print_config:
             return _print_config(config)
-        return _serve(config) if options.url is None else _try(config, options.url)
+        return _serve(config, options.config) if options.url is None else _try(config, options.url)
     except ConfigError as problem:
         print(f"greenfcgi: {problem}", file=sys.stderr)
-        return EXIT_USAGE
+        return exits.USAGE
+    except BootError as problem:
+        print(f"greenfcgi: {problem}", file=sys.stderr)
+        return problem.status
     except BindError as problem:
         print(f"greenfcgi: {problem}", file=sys.stderr)
-        return EXIT_FAILED
+        return exits.FAILED
     except KeyboardInterrupt:
-        return EXIT_FAILED
+        return exits.FAILED
 
 
 def _parse(arguments: Sequence[str]) -> Options:
@@ -58,7 +53,7 @@ def _parse(arguments: Sequence[str]) -> Options:
 
     class Parser(argparse.ArgumentParser):
         def error(self, message: str) -> NoReturn:
-            self.exit(EXIT_USAGE, f"greenfcgi: {message}; greenfcgi --help tells what there is\n")
+            self.exit(exits.USAGE, f"greenfcgi: {message}; greenfcgi --help tells what there is\n")
 
     parser = Parser(prog="greenfcgi", description="A FastCGI application server for Lua.", allow_abbrev=False)
     parser.add_argument("config", nargs="?", default="config.toml", help="the configuration (default: config.toml)")
@@ -94,7 +89,7 @@ def _print(output: bytes) -> int:
     signal.signal(signal.SIGPIPE, signal.SIG_DFL)
     sys.stdout.buffer.write(output)
     sys.stdout.flush()
-    return EXIT_OK
+    return exits.OK
 
 
 def _print_config(config: Config) -> int:
@@ -103,15 +98,27 @@ def _print_config(config: Config) -> int:
     return _print(dump(config).encode())
 
 
-def _serve(config: Config) -> int:
-    # The TOML parser has done its work; what is imported next takes its place in memory: 0.3 MB.
+def _serve(config: Config, path: str) -> int:
+    _forget_parser()
+    if config.processes == 0:
+        from .standalone import serve
+
+        return exits.OK if serve(config) else exits.FAILED
+    from .supervisor import Supervisor
+
+    def read() -> Config:
+        try:
+            return _configuration(path)
+        finally:
+            _forget_parser()
+
+    return Supervisor(config, read).run()
+
+
+def _forget_parser() -> None:
+    """The TOML parser has done its work; what is imported next takes its place in memory: 0.3 MB."""
     for name in [name for name in sys.modules if name.partition(".")[0] == "tomllib"]:
         del sys.modules[name]
-    from .process import Process
-
-    process = Process(config)
-    process.bind()
-    return EXIT_OK if process.run() else EXIT_FAILED
 
 
 def _try(config: Config, url: str) -> int:
@@ -124,5 +131,5 @@ def _try(config: Config, url: str) -> int:
     reply = respond(config, url)
     _print(reply.stdout)
     is_whole = reply.ended is not None and reply.ended[0] == 0
-    return EXIT_OK if is_whole and reply.status < 400 else EXIT_FAILED
+    return exits.OK if is_whole and reply.status < 400 else exits.FAILED
 

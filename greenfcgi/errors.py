@@ -5,10 +5,12 @@
     GreenfcgiError
     ├── ConfigError        the operator's: config.toml or the command line; one line, exit status 2
     ├── BindError          the operator's: an address cannot be listened on; one line, exit status 1
+    ├── BootError          the operator's: a process ended before it could serve; one line, exit status 2 or 3
     ├── ProtocolError      the web server's: bytes that are not FastCGI; its connection is closed
     └── ScriptError        the script author's: answered with `status`, told in the error log
         ├── ScriptMissing      404
         ├── ScriptForbidden    403
+        ├── ScriptBusy         503: nothing to run it with, for now
         └── ScriptBroken       500: it does not load, or has no handler
             └── ScriptLate         504: it does not load within its time
 
@@ -26,6 +28,14 @@ class ConfigError(GreenfcgiError):
 
 class BindError(GreenfcgiError):
     """An address cannot be listened on. The text names the address and the reason."""
+
+
+class BootError(GreenfcgiError):
+    """A process ended before it could serve. `status` is what the command exits with."""
+
+    def __init__(self, problem: str, status: int) -> None:
+        super().__init__(problem)
+        self.status = status
 
 
 class ProtocolError(GreenfcgiError):
@@ -49,6 +59,12 @@ class ScriptForbidden(ScriptError):
     """The file is outside `scripts.root`, has another extension, or may not be read."""
 
     status = 403
+
+
+class ScriptBusy(ScriptError):
+    """The server has no state, or no descriptor, to run it with; soon it may."""
+
+    status = 503
 
 
 class ScriptBroken(ScriptError):

@@ -37,7 +37,10 @@ class Wire(Protocol):
 class Exchange:
     """A request, its body as far as it has come, and its reply as far as it has gone."""
 
-    __slots__ = ("_gone", "_wire", "aborted", "body", "deadline", "head_sent", "request", "sent", "started", "status")
+    __slots__ = (
+        "_gone", "_wire", "aborted", "body", "deadline", "head_sent", "is_logged", "request", "sent", "started",
+        "status",
+    )  # fmt: skip
 
     def __init__(self, wire: Wire, request: Request) -> None:
         self._wire = wire
@@ -52,6 +55,8 @@ class Exchange:
         self.deadline = _NEVER
         #: What has gone out: the status (0: nothing yet), the header block, bytes of the body.
         self.status = 0
+        #: It goes to the access log.
+        self.is_logged = True
         self.head_sent = b""
         self.sent = 0
 

@@ -1,4 +1,4 @@
-"""Listening sockets from addresses, before gevent sees them: unix, TCP and inherited ones. Accepts nothing."""
+"""Listening sockets from addresses, without gevent: unix, TCP and inherited ones. Accepts nothing."""
 
 from __future__ import annotations
 
@@ -6,19 +6,65 @@ import errno
 import os
 import socket
 import stat
+from collections.abc import Mapping
+from typing import NamedTuple
 
+from .config import Config
 from .errors import BindError
 from .kinds import Address
+from .privileges import Identity
 
 
-def listen(address: Address, backlog: int, mode: int) -> socket.socket:
-    """A socket that listens on `address`, not blocking. `mode` is the access mode of a unix socket's file.
+class Bound(NamedTuple):
+    """A socket that listens on an address. `inode` is that of a unix socket's file, 0 for others."""
+
+    address: Address
+    socket: socket.socket
+    inode: int
+
+    def remove(self) -> None:
+        """Remove the file of a unix socket, unless another server has put its own in the place."""
+        try:
+            if self.inode and os.stat(self.address.path).st_ino == self.inode:
+                os.unlink(self.address.path)
+        except OSError:
+            pass
+
+
+def listen_all(config: Config, who: Identity, there: Mapping[str, int]) -> list[Bound]:
+    """Listen on every address of `bind`; `there` has the descriptors of addresses that are listened on already.
+
+    Files of unix sockets are given to `who`. Raises `BindError`, and listens on no new address then.
+    """
+    bound: list[Bound] = []
+    try:
+        for address in config.bind:
+            descriptor = there.get(str(address))
+            if descriptor is None:
+                bound.append(listen(address, config.backlog, config.socket_mode, who))
+            else:
+                bound.append(_bound(address, socket.socket(fileno=descriptor)))
+    except BindError:
+        for one in bound:
+            if str(one.address) in there:
+                # It stays with whoever has it.
+                one.socket.detach()
+            else:
+                one.remove()
+                one.socket.close()
+        raise
+    return bound
+
+
+def listen(address: Address, backlog: int, mode: int, who: Identity) -> Bound:
+    """Listen on `address`, not blocking. `mode` and `who` are for a unix socket's file.
 
     Raises `BindError`, whose text names the address and the reason.
     """
     try:
         if address.kind == "unix":
             listening = _unix(address.path, mode, backlog)
+            who.own(address.path)
         else:
             listening = _inherited(address) if address.kind == "fd" else _tcp(address)
             listening.listen(backlog)
@@ -26,7 +72,20 @@ def listen(address: Address, backlog: int, mode: int) -> socket.socket:
         reason = problem.strerror if isinstance(problem, OSError) and problem.strerror else str(problem)
         raise BindError(f"bind: cannot listen on {address}: {reason}") from None
     listening.setblocking(False)
-    return listening
+    return _bound(address, listening)
+
+
+def _bound(address: Address, listening: socket.socket) -> Bound:
+    try:
+        inode = os.stat(address.path).st_ino if address.kind == "unix" else 0
+    except OSError:
+        inode = 0
+    return Bound(address, listening, inode)
+
+
+def names(bound: list[Bound]) -> str:
+    """Where sockets listen, for messages."""
+    return ", ".join(name(one.socket) for one in bound)
 
 
 def name(listening: socket.socket) -> str:
@@ -35,15 +94,6 @@ def name(listening: socket.socket) -> str:
     if listening.family == socket.AF_UNIX:
         return f"unix:{at}"
     return f"[{at[0]}]:{at[1]}" if listening.family == socket.AF_INET6 else f"{at[0]}:{at[1]}"
-
-
-def remove(path: str, inode: int) -> None:
-    """Remove the file of a unix socket, unless another process has put its own in the place."""
-    try:
-        if os.stat(path).st_ino == inode:
-            os.unlink(path)
-    except OSError:
-        pass
 
 
 def _unix(path: str, mode: int, backlog: int) -> socket.socket:

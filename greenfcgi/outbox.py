@@ -22,7 +22,7 @@ class Outbox:
     `emptied` is called in the hub when everything has left, `broken` when the peer is not there any more.
     """
 
-    __slots__ = ("_broken", "_changed", "_emptied", "_queue", "_socket", "_writer", "size")
+    __slots__ = ("_broken", "_changed", "_emptied", "_queue", "_socket", "_writer", "size", "taken")
 
     def __init__(
         self, bare: BareSocket, buffers: list[bytes], emptied: Callable[[], None], broken: Callable[[], None]
@@ -33,6 +33,8 @@ class Outbox:
         self._queue: deque[memoryview] = deque()
         #: Bytes that wait.
         self.size = 0
+        #: Bytes that have left.
+        self.taken = 0
         self._changed = Event()
         self.add(buffers)
         self._writer = get_hub().loop.io(bare.fileno(), _WRITABLE)
@@ -50,6 +52,7 @@ class Outbox:
     def drop_sent(self, sent: int) -> None:
         """So many bytes have left."""
         self.size -= sent
+        self.taken += sent
         while sent:
             first = self._queue.popleft()
             if sent < len(first):

@@ -39,15 +39,27 @@ State = TypeVar("State", bound=Member)
 class _Holding(Generic[Script, State]):
     """The states that hold one script."""
 
-    __slots__ = ("count", "idle", "popularity", "script")
+    __slots__ = ("count", "idle", "popularity", "script", "since")
 
     def __init__(self, script: Script) -> None:
         self.script = script
         #: States that nobody uses. The one used last is on top: its memory is warm.
         self.idle: list[State] = []
+        #: When each of these was put there, in the pool's time.
+        self.since: list[float] = []
         #: All of its states: idle, in use, or being made.
         self.count = 0
         self.popularity = 0.0
+
+    def take(self, at: int = -1) -> State:
+        """Take an idle state out: the one on top, unless another place is given."""
+        self.since.pop(at)
+        return self.idle.pop(at)
+
+    def put(self, state: State, now: float) -> None:
+        """Put a state on top of the idle ones."""
+        self.idle.append(state)
+        self.since.append(now)
 
 
 class Pool(Generic[Script, State]):
@@ -68,6 +80,10 @@ class Pool(Generic[Script, State]):
         self._most = most
         self._clones = clones
         self._total = 0
+        #: Seconds that have passed, as `age` tells.
+        self._now = 0.0
+        #: States that had to go to make room for others.
+        self.evicted = 0
         self._holdings: dict[Script, _Holding[Script, State]] = {}
         self._waiting: deque[tuple[_Holding[Script, State], AsyncResult[State | None]]] = deque()
 
@@ -90,23 +106,29 @@ class Pool(Generic[Script, State]):
         for holding in list(self._holdings.values()):
             yield from list(holding.idle)
 
-    def checkout(self, script: Script) -> State:
-        """A state that holds `script`, for the caller alone until it is given back. May wait.
+    def checkout(self, script: Script, seconds: float | None = None) -> State:
+        """A state that holds `script`, for the caller alone until it is given back. May wait, at most so long.
 
-        Raises what `make` raises.
+        Raises what `make` raises, and `TimeoutError`.
         """
         holding = self._holdings.get(script)
         if holding is None:
             holding = self._holdings[script] = _Holding(script)
         holding.popularity += 1
         if holding.idle:
-            return holding.idle.pop()
+            return holding.take()
         evicted: list[State] = []
         if self._reserve(holding, evicted):
             self._close(evicted)
             return self._fill(holding)
         turn: AsyncResult[State | None] = AsyncResult()
-        self._waiting.append((holding, turn))
+        entry = holding, turn
+        self._waiting.append(entry)
+        if not turn.ready():
+            turn.wait(seconds)
+        if not turn.ready():
+            self._waiting.remove(entry)
+            raise TimeoutError
         state = turn.get()
         return state if state is not None else self._fill(holding)
 
@@ -115,7 +137,7 @@ class Pool(Generic[Script, State]):
         holding = self._holdings.get(script)
         if holding is None or state not in holding.idle:
             return False
-        holding.idle.remove(state)
+        holding.take(holding.idle.index(state))
         return True
 
     def give_back(self, state: State, script: Script) -> None:
@@ -123,7 +145,7 @@ class Pool(Generic[Script, State]):
         holding = self._holdings[script]
         fit = state.fit
         if fit:
-            holding.idle.append(state)
+            holding.put(state, self._now)
         else:
             self._release(holding)
         if self._waiting:
@@ -136,7 +158,7 @@ class Pool(Generic[Script, State]):
         holding = self._holdings.setdefault(script, _Holding(script))
         unwanted: list[State] = []
         if self._reserve(holding, unwanted):
-            holding.idle.append(state)
+            holding.put(state, self._now)
         else:
             unwanted.append(state)
         self._close(unwanted)
@@ -149,15 +171,17 @@ class Pool(Generic[Script, State]):
         holding = self._holdings.get(script)
         if holding is None:
             return 0
-        stale = [state for state in holding.idle if not state.fit]
-        holding.idle = [state for state in holding.idle if state.fit]
-        for _ in stale:
-            self._release(holding)
+        stale = []
+        for at in range(len(holding.idle) - 1, -1, -1):
+            if not holding.idle[at].fit:
+                stale.append(holding.take(at))
+                self._release(holding)
         self._close(stale)
         return len(stale)
 
     def age(self, seconds: float) -> None:
-        """Let popularity decay by so much time, and forget scripts that hold nothing."""
+        """So much time has passed: popularity decays, and scripts that hold nothing are forgotten."""
+        self._now += seconds
         factor = 0.5 ** (seconds / HALF_LIFE)
         waited_for = {id(holding) for holding, _ in self._waiting}
         for script, holding in list(self._holdings.items()):
@@ -165,12 +189,20 @@ class Pool(Generic[Script, State]):
             if holding.count == 0 and id(holding) not in waited_for:
                 del self._holdings[script]
 
+    def expire(self, seconds: float) -> None:
+        """Close the states that nobody has used for longer than this; of each script, the last one stays."""
+        for holding in list(self._holdings.values()):
+            # The bottom one has been idle longest.
+            while holding.idle and holding.count > 1 and self._now - holding.since[0] > seconds:
+                self._release(holding)
+                self._discard(holding.take(0))
+
     def close(self) -> None:
         """Close all idle states."""
         for holding in list(self._holdings.values()):
             while holding.idle:
                 self._release(holding)
-                self._discard(holding.idle.pop())
+                self._discard(holding.take())
 
     def _reserve(self, holding: _Holding[Script, State], evicted: list[State]) -> bool:
         """Make room for one more state of this script, and count it.
@@ -186,7 +218,8 @@ class Pool(Generic[Script, State]):
                 return False
             least = min(idle, key=lambda other: other.popularity)
             # The bottom one has been idle longest.
-            evicted.append(least.idle.pop(0))
+            evicted.append(least.take(0))
+            self.evicted += 1
             self._release(least)
         holding.count += 1
         self._total += 1
@@ -211,7 +244,7 @@ class Pool(Generic[Script, State]):
             holding, turn = entry
             if holding.idle:
                 self._waiting.remove(entry)
-                turn.set(holding.idle.pop())
+                turn.set(holding.take())
             elif self._reserve(holding, evicted):
                 self._waiting.remove(entry)
                 turn.set(None)

@@ -1,23 +1,27 @@
-"""One server process, put together: configuration in, a running server, a graceful stop. Forks nothing."""
+"""One server process, put together: configuration in, a running server, a graceful stop.
+
+It listens on what it is given, and forks nothing; who its supervisor is, it knows only through a `Link`.
+"""
 
 from __future__ import annotations
 
 import gc
 import os
 import signal
-import socket
+import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import gevent
 from gevent.event import Event
 
-from . import __version__, listening
+from . import exits
 from .config import Config
-from .errors import BindError
 from .flush import Flusher
 from .flush_queue import FlushQueue
 from .heartbeat import Detached, Heartbeat
+from .link import Link
+from .listening import Bound
 from .log import ErrorLog
 from .pool import Pool
 from .responder import Responder
@@ -31,6 +35,8 @@ gevent.config.format_context = "builtins.repr"
 
 #: Seconds that `shutdown` hooks get at least, when requests have used up `graceful_timeout`.
 _HOOKS = 1.0
+#: More is of no use, and some kernels refuse more.
+_MOST_DESCRIPTORS = 1 << 20
 
 
 class Process:
@@ -38,6 +44,7 @@ class Process:
 
     def __init__(self, config: Config) -> None:
         self._config = config
+        _raise_limit()
         self.log = ErrorLog(config.errorlog, config.loglevel)
         self.access = None
         if config.accesslog:
@@ -55,12 +62,17 @@ class Process:
         self.server = Server(config, responder.respond, self.log, self.access, self._flavour.routing())
         self._watcher: Watcher | None = None
         self._heartbeat = Heartbeat(config.heartbeat, self._tasks(), self.log)
-        self._sockets: list[tuple[socket.socket, str, int]] = []
+        self._link: Link | None = None
+        #: Another process takes over what this one has.
+        self._is_replaced = False
+        self._release: Callable[[], None] = _nothing
+        self._timers: list[object] = []
         self._stop = Event()
 
     def _tasks(self) -> list[Callable[[], None]]:
         config = self._config
-        tasks: list[Callable[[], None]] = [self.server.sweep, self._age, self._run_heartbeat_hooks]
+        sweep = Detached(self.server.sweep, self.log)
+        tasks: list[Callable[[], None]] = [sweep, self._age, self._run_heartbeat_hooks]
         if config.reload:
             queue = FlushQueue()
             folders = [config.scripts.root, *config.lua.path]
@@ -76,6 +88,8 @@ class Process:
 
     def _age(self) -> None:
         self.pool.age(self._config.heartbeat)
+        if self._config.states.idle:
+            self.pool.expire(self._config.states.idle)
 
     def _spawn_hook(self, work: Callable[..., None], *arguments: State) -> None:
         # Not gevent.pool.Group: to import it costs 1 MB.
@@ -103,54 +117,106 @@ class Process:
             self._watcher.start()
         self._heartbeat.start()
 
-    def bind(self) -> None:
-        """Listen on every address of `bind`. Raises `BindError`, and listens on none then."""
-        try:
-            for address in self._config.bind:
-                listening_socket = listening.listen(address, self._config.backlog, self._config.socket_mode)
-                inode = os.stat(address.path).st_ino if address.kind == "unix" else 0
-                self._sockets.append((listening_socket, address.path, inode))
-        except BindError:
-            self._unbind()
-            raise
-        self._write_pid()
+    @property
+    def flavour(self) -> str:
+        """The Lua that runs scripts: "LuaJIT 2.1"."""
+        return self._flavour.name
 
-    def run(self) -> bool:
-        """Serve until SIGTERM or SIGINT, then stop gracefully. True when every request was finished."""
-        for number in (signal.SIGTERM, signal.SIGINT):
-            gevent.signal_handler(number, self._asked_to_stop, number)
+    def every(self, seconds: float, task: Callable[[], None]) -> None:
+        """Call `task` so often while the event loop runs."""
+        timer = gevent.get_hub().loop.timer(seconds, seconds)
+        timer.start(task)
+        self._timers.append(timer)
+
+    def run(
+        self, sockets: Sequence[Bound], link: Link | None = None, release: Callable[[], None] | None = None
+    ) -> bool:
+        """Serve on `sockets` until a signal says otherwise. True when every request was finished.
+
+        SIGTERM and SIGINT stop gracefully, and at once the second time; SIGQUIT at once; SIGUSR1 opens the logs anew.
+        With a `link`, SIGHUP says that another process takes over. `release` is called when the stop begins.
+        """
+        self._link = link
+        self._release = release or _nothing
+        self._listen_to_signals()
         self.start()
-        for listening_socket, _, _ in self._sockets:
-            self.server.listen(listening_socket)
-        where = ", ".join(listening.name(listening_socket) for listening_socket, _, _ in self._sockets)
-        self.log.info(f"greenfcgi {__version__} ({self._flavour.name}) serves {self._catalogue.root} on {where}")
+        for bound in sockets:
+            self.server.listen(bound.socket)
         # What is here now stays: the garbage collector need not look at it again and again.
         gc.collect()
         gc.freeze()
+        if link is not None:
+            link.attach(self.server, self.log, self._orphaned)
         self._stop.wait()
         return self.stop()
 
+    def _listen_to_signals(self) -> None:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            gevent.signal_handler(number, self._asked_to_stop, number)
+        gevent.signal_handler(signal.SIGQUIT, self._cut, "SIGQUIT")
+        gevent.signal_handler(signal.SIGUSR1, self._reopen_logs)
+        if self._link is not None:
+            # Ctrl-C reaches all processes of a terminal; here it is the supervisor's.
+            signal.signal(signal.SIGINT, signal.SIG_IGN)
+            gevent.signal_handler(signal.SIGHUP, self._replaced)
+            for number in (signal.SIGUSR2, signal.SIGTTIN, signal.SIGTTOU):
+                signal.signal(number, signal.SIG_IGN)
+        else:
+            for number in (signal.SIGHUP, signal.SIGUSR2, signal.SIGTTIN, signal.SIGTTOU):
+                gevent.signal_handler(number, self._without_supervisor, number)
+
     def _asked_to_stop(self, number: signal.Signals) -> None:
         if self._stop.is_set():
-            self.log.warning(f"{number.name} again: not waiting for requests any longer")
-            self._unbind()
-            if self.access is not None:
-                self.access.flush()
-            os._exit(1)
+            self._cut(f"{number.name} again")
         self.log.info(f"{number.name}: stopping, with {self.server.workers.running} requests under way")
         self._stop.set()
 
+    def _replaced(self) -> None:
+        if not self._stop.is_set():
+            self.log.info(f"replaced: leaving, with {self.server.workers.running} requests under way")
+            self._is_replaced = True
+            self._stop.set()
+
+    def _orphaned(self) -> None:
+        if not self._stop.is_set():
+            self.log.error("the supervisor has ended: stopping")
+            self._stop.set()
+
+    def _without_supervisor(self, number: signal.Signals) -> None:
+        self.log.warning(f"{number.name} does nothing without a supervisor (processes = 0)")
+
+    def _cut(self, reason: str) -> None:
+        """End now, whatever is under way."""
+        self.log.warning(f"{reason}: not waiting for requests any longer")
+        self._release()
+        if self.access is not None:
+            self.access.flush()
+        _end_programs()
+        os._exit(exits.FAILED)
+
+    def _reopen_logs(self) -> None:
+        self.log.reopen()
+        if self.access is not None:
+            self.access.reopen()
+        self.log.info("SIGUSR1: logs opened anew")
+
     def stop(self) -> bool:
         """Stop accepting, let requests under way finish, close the states. True when every request was finished."""
-        deadline = time.monotonic() + self._config.graceful_timeout
-        self._unbind()
-        finished = self.server.stop(self._config.graceful_timeout)
+        seconds = self._config.graceful_timeout
+        deadline = time.monotonic() + seconds
+        self._release()
+        give = None
+        if self._link is not None:
+            self._link.leave()
+            give = self._link.give if self._is_replaced else None
+        finished = self.server.stop(seconds, give)
         self._heartbeat.stop()
         if self._watcher is not None:
             self._watcher.stop()
         self.close_states(max(_HOOKS, deadline - time.monotonic()))
+        _end_programs()
         if not finished:
-            self.log.warning(f"stopped with requests unfinished after {self._config.graceful_timeout} s")
+            self.log.warning(f"stopped with requests unfinished after {seconds:g} s")
         self.log.info("stopped")
         if self.access is not None:
             self.access.close()
@@ -164,31 +230,23 @@ class Process:
         if len(gevent.joinall(hooks, timeout=seconds)) < len(hooks):
             self.log.warning("stopped with hooks of scripts unfinished")
 
-    def _write_pid(self) -> None:
-        if self._config.pidfile:
-            try:
-                with open(self._config.pidfile, "w") as file:
-                    file.write(f"{os.getpid()}\n")
-            except OSError as problem:
-                self._unbind()
-                raise BindError(f"pidfile: cannot write {self._config.pidfile!r}: {problem.strerror}") from None
 
-    def _unbind(self) -> None:
-        """Remove socket and pid files. The sockets themselves are closed by the server, or with the process."""
-        for _, path, inode in self._sockets:
-            if path:
-                listening.remove(path, inode)
-        self._sockets.clear()
-        if self._config.pidfile:
-            _remove_pid(self._config.pidfile)
+def _raise_limit() -> None:
+    """Allow as many descriptors as the system does. Shells give 1,024, for programs that use select(2)."""
+    import resource
+
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    most = _MOST_DESCRIPTORS if hard == resource.RLIM_INFINITY else min(hard, _MOST_DESCRIPTORS)
+    if soft < most:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
 
 
-def _remove_pid(path: str) -> None:
-    """Remove the pid file, if it is still this process's own."""
-    try:
-        with open(path) as file:
-            is_own = file.read().strip() == str(os.getpid())
-        if is_own:
-            os.unlink(path)
-    except OSError:
-        pass
+def _end_programs() -> None:
+    """End what scripts have started, where they may start anything."""
+    programs = sys.modules.get(f"{__package__}.programs")
+    if programs is not None:
+        programs.kill_all()
+
+
+def _nothing() -> None:
+    """What a process without files of its own has to release."""

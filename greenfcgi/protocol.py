@@ -105,6 +105,16 @@ class Connection:
         return self._closing and not self.requests
 
     @property
+    def keeps(self) -> bool:
+        """Every request so far has come with KEEP_CONN."""
+        return not self._closing
+
+    @property
+    def partial(self) -> bool:
+        """A record has come in part."""
+        return bool(self._partial)
+
+    @property
     def clean(self) -> bool:
         """Nothing is half received: closing now cannot turn unread input into a reset that eats the reply."""
         return not (self._partial or self._refused)

@@ -7,6 +7,7 @@ from typing import NamedTuple
 _REASONS = {
     403: "Forbidden",
     404: "Not Found",
+    408: "Request Timeout",
     413: "Content Too Large",
     431: "Request Header Fields Too Large",
     500: "Internal Server Error",
@@ -33,7 +34,9 @@ def refusal(status: int, detail: str = "", head_only: bool = False) -> Reply:
     if detail:
         page += f"<pre>{_text(detail)}</pre>\n"
     body = (page + "</body></html>\n").encode("utf-8", "replace")
-    head = f"Status: {title}\r\nContent-Type: text/html; charset=utf-8\r\n\r\n".encode()
+    # Busy now, not for long.
+    more = "Retry-After: 1\r\n" if status == 503 else ""
+    head = f"Status: {title}\r\nContent-Type: text/html; charset=utf-8\r\n{more}\r\n".encode()
     return Reply(status, head, b"" if head_only else body)
 
 

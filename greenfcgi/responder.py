@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from .config import Config
-from .errors import ScriptBroken, ScriptError
+from .errors import ScriptBroken, ScriptBusy, ScriptError
 from .exchange import Exchange
 from .log import ErrorLog
 from .pool import Pool
@@ -31,7 +31,7 @@ class Responder:
         exchange.begin(self._timeout)
         try:
             script = self._catalogue.find(exchange.request.filename)
-            state = self._pool.checkout(script)
+            state = self._checkout(script, exchange.left())
             try:
                 # The request may have been taken back while it waited for a worker or a state.
                 result = None if exchange.aborted else state.run(exchange)
@@ -52,6 +52,12 @@ class Responder:
             # The border of a request: whatever went wrong inside the server ends this request only.
             self._log.error(f"{exchange.title}: the server failed: {problem!r}", _traceback(problem))
             self._fail(exchange, 500, "")
+
+    def _checkout(self, script: Script, seconds: float) -> State:
+        try:
+            return self._pool.checkout(script, seconds)
+        except TimeoutError:
+            raise ScriptBusy(f"{script.path}: no state became free for {self._timeout:g} s") from None
 
     def _refuse(self, exchange: Exchange, problem: ScriptError) -> None:
         traceback = problem.traceback if isinstance(problem, ScriptBroken) else ""

@@ -13,12 +13,16 @@ from collections.abc import Callable
 from socket import socket as Socket
 from typing import TYPE_CHECKING, Any
 
+import gevent
 from gevent.server import StreamServer
 
 from . import records
 from .config import Config
 from .exchange import Exchange
 from .log import ErrorLog
+from .messages import Request
+from .patience import USUAL, Patience
+from .replies import Reply
 from .session import Session
 from .workers import Workers
 
@@ -29,6 +33,14 @@ if TYPE_CHECKING:
 
 #: Seconds for which accepting pauses when the process has no file descriptor left.
 _PAUSE = 0.5
+#: Descriptors that connections leave free, beside one for each worker.
+_RESERVE = 64
+#: Connections that are looked at in one go; a thousand take half a millisecond.
+_SWEPT_AT_ONCE = 500
+#: Seconds between two looks at what is under way in a stop.
+_LOOK = 0.01
+#: Seconds that give others a turn.
+_TURN = 1e-5
 #: Seconds for which a connection that has been answered early may go on sending.
 _LINGER = 2.0
 
@@ -43,17 +55,33 @@ class Server:
         log: ErrorLog,
         access: AccessLog | None = None,
         routing: records.Routing = records.routing,
+        patience: Patience = USUAL,
     ) -> None:
         self.routing = routing
         self.log = log
         self.access = access
         self.max_post = config.scripts.max_post
-        self.workers: Workers[Exchange] = Workers(config.workers, respond)
+        self.workers: Workers[Exchange] = Workers(config.workers, config.queue, respond)
+        self.patience = patience
         self.sessions: set[Session] = set()
+        #: Answers requests to the server itself: the reply, and whether it goes to the access log; None to others.
+        self.own: Callable[[Request], tuple[Reply, bool] | None] | None = None
+        #: Called with each request that has ended.
+        self.observers: list[Callable[[Exchange], None]] = [] if access is None else [self._log_access]
+        #: Where connections go that are kept while this process leaves; None: they are closed.
+        self.give: Callable[[BareSocket, str], bool] | None = None
         #: Counts housekeeping beats: a clock that costs nothing to read.
         self.beat = 0
+        #: Seconds between two beats.
+        self.heartbeat = config.heartbeat
+        #: Seconds that a script has, and a web server to take some of a reply.
+        self.timeout = config.timeout
         self._keepalive_beats = max(1, round(config.keepalive / config.heartbeat))
         self._linger_beats = max(1, round(_LINGER / config.heartbeat))
+        #: The most connections, and whether some wait for one to be closed.
+        self.most_sessions = _most_sessions(config.workers)
+        self._is_full = False
+        self._rejected = 0
         self._allowed = tuple(config.allowed_clients)
         self._listeners: list[Listener] = []
 
@@ -74,9 +102,26 @@ class Server:
         """A TCP client at this address may connect."""
         return _is_allowed(host, self._allowed)
 
-    def log_access(self, exchange: Exchange) -> None:
+    def forget(self, session: Session) -> None:
+        """A connection has been closed, or given away."""
+        self.sessions.discard(session)
+        if self._is_full:
+            self._is_full = False
+            for listener in self._listeners:
+                listener.go_on()
+
+    def is_full(self) -> bool:
+        """No connection more is to be accepted, until one is closed."""
+        if len(self.sessions) < self.most_sessions:
+            return False
+        if not self._is_full:
+            self._is_full = True
+            self.log.warning(f"{self.most_sessions} connections are open: others wait until one is closed")
+        return True
+
+    def _log_access(self, exchange: Exchange) -> None:
         """Write a request that has ended to the access log."""
-        if self.access is not None and exchange.request.params_ended:
+        if self.access is not None and exchange.is_logged and exchange.request.params_ended:
             from .accesslog import Entry
 
             seconds = time.monotonic() - exchange.started
@@ -84,40 +129,58 @@ class Server:
             self.access.write(Entry(variables, exchange.status, exchange.sent, seconds, exchange.head_sent))
 
     def sweep(self) -> None:
-        """One beat of housekeeping: close the connections that have been idle for longer than `keepalive`."""
-        self.beat += 1
-        for session in list(self.sessions):
-            quiet = self.beat - session.quiet_since
-            if session.lingering:
-                if quiet > self._linger_beats:
-                    session.close()
-            elif quiet > self._keepalive_beats and session.idle:
-                session.close_when_idle()
+        """One beat of housekeeping: close the connections that have been idle, or late, for too long.
 
-    def stop(self, seconds: float) -> bool:
+        Gives way now and then, so that thousands of connections hold up nobody.
+        """
+        self.beat += 1
+        if self.workers.rejected != self._rejected:
+            number, self._rejected = self.workers.rejected - self._rejected, self.workers.rejected
+            self.log.warning(f"{number} requests answered with 503: as many wait for a worker as queue allows")
+        for count, session in enumerate(list(self.sessions), 1):
+            self._look_at(session)
+            if count % _SWEPT_AT_ONCE == 0:
+                gevent.sleep(_TURN)
+
+    def _look_at(self, session: Session) -> None:
+        quiet = self.beat - session.quiet_since
+        if session.lingering:
+            if quiet > self._linger_beats:
+                session.close()
+        elif not session.at_rest:
+            session.check()
+        elif quiet > self._keepalive_beats:
+            session.close_when_idle()
+        else:
+            session.rest()
+
+    def stop(self, seconds: float, give: Callable[[BareSocket, str], bool] | None = None) -> bool:
         """Accept nothing more, let requests under way finish for at most so long, then close all connections.
 
-        True when every request was finished.
+        With `give`, kept connections are not closed, but given away as soon as nothing is under way on them; it says
+        whether that was possible. True when every request was finished.
         """
         deadline = time.monotonic() + seconds
+        self.give = give
         for listener in self._listeners:
+            if give is None:
+                listener.accept_rest()
             listener.stop()
-        for session in list(self.sessions):
-            session.close_when_idle()
-        finished = self.workers.join(seconds) and self._wait_for_sessions(deadline)
+        finished = self._leave(deadline)
         for session in list(self.sessions):
             session.close()
         return finished
 
-    def _wait_for_sessions(self, deadline: float) -> bool:
-        """Wait for replies that still leave, and requests that still come in."""
-        import gevent
-
-        while any(not session.lingering for session in self.sessions):
+    def _leave(self, deadline: float) -> bool:
+        """Let go of the connections, as requests and replies on them end. False when the time is over before."""
+        while True:
+            for session in list(self.sessions):
+                session.leave()
+            if not (self.workers.running or self.workers.waiting or any(not one.lingering for one in self.sessions)):
+                return True
             if time.monotonic() >= deadline:
                 return False
-            gevent.sleep(0.01)
-        return True
+            gevent.sleep(_LOOK)
 
 
 class Listener(StreamServer):
@@ -131,6 +194,9 @@ class Listener(StreamServer):
 
     def do_read(self) -> Any:
         """Accept one connection: (descriptor, address), or None when there is none."""
+        if self._server.is_full():
+            self.stop_accepting()
+            return None
         try:
             return self.socket._accept()  # type: ignore[attr-defined]  # of the C socket: (descriptor, address)
         except BlockingIOError:
@@ -143,8 +209,18 @@ class Listener(StreamServer):
             self._server.log.error(f"cannot accept a connection: {problem.strerror}: accepting pauses for {_PAUSE} s")
             self.stop_accepting()
             self._timer = self.loop.timer(_PAUSE)
-            self._timer.start(self._start_accepting_if_started)  # type: ignore[call-arg, attr-defined]
+            self._timer.start(self.go_on)
             return None
+
+    def go_on(self) -> None:
+        """Accept again, unless the listener has been stopped."""
+        self._start_accepting_if_started()  # type: ignore[attr-defined]
+
+    def accept_rest(self) -> None:
+        """Accept what waits already: to close the listener would reset it."""
+        if self.started:
+            while (accepted := self.do_read()) is not None:
+                self.do_handle(*accepted)
 
     def do_handle(self, descriptor: int, address: Any) -> None:  # type: ignore[override]
         """Serve an accepted connection, or close it when its address is not allowed."""
@@ -156,6 +232,14 @@ class Listener(StreamServer):
             bare.close()
             return
         self._server.connect(bare, peer)
+
+
+def _most_sessions(workers: int) -> int:
+    """The most connections: descriptors are kept back for scripts, their files, logs, and the bodies of requests."""
+    import resource
+
+    limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return limit - min(_RESERVE + workers, limit // 2)
 
 
 def _unused(*_: object) -> None:

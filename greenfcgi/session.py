@@ -11,6 +11,7 @@ from __future__ import annotations
 import socket
 import time
 from _socket import socket as BareSocket
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from gevent import get_hub
@@ -37,7 +38,7 @@ class Session:
     """A connection from its acceptance to its close."""
 
     __slots__ = (
-        "_closing", "_outbox", "_paused", "_reader", "_server", "_socket", "_unread", "closed", "connection",
+        "_closing", "_outbox", "_paused", "_reader", "_seen", "_server", "_socket", "_unread", "closed", "connection",
         "exchanges", "lingering", "peer", "quiet_since",
     )  # fmt: skip
 
@@ -60,6 +61,8 @@ class Session:
         self._closing = False
         #: A request was answered before its body had come: more input may be on its way.
         self._unread = False
+        #: What is unfinished, with the beat at which it was first seen so. None until something is.
+        self._seen: dict[object, int] | None = None
         #: All is said; what still comes in is thrown away until the peer closes.
         self.lingering = False
 
@@ -102,7 +105,7 @@ class Session:
                 if self.closed:
                     return
                 if event == protocol.READY:
-                    self._server.workers.submit(self._exchange(request))
+                    self._ready(self._exchange(request))
                 elif event == protocol.BEGUN:
                     if request.content_length:
                         self._expect(request, request.content_length)
@@ -125,6 +128,15 @@ class Session:
             self.write(connection.take_output())
         if connection.done or self._closing:
             self._close_after_replies()
+
+    def _ready(self, exchange: Exchange) -> None:
+        server = self._server
+        own = server.own(exchange.request) if server.own is not None else None
+        if own is not None:
+            reply, exchange.is_logged = own
+            exchange.reply(reply)
+        elif not server.workers.submit(exchange):
+            exchange.reply(refusal(503, head_only=exchange.head_only))
 
     def _exchange(self, request: Request) -> Exchange:
         exchange = self.exchanges.get(request.id)
@@ -224,13 +236,83 @@ class Session:
     def ended(self, exchange: Exchange) -> None:
         """The reply of one request is complete."""
         server, request = self._server, exchange.request
-        if server.access is not None:
-            server.log_access(exchange)
+        for observe in server.observers:
+            observe(exchange)
         self.quiet_since = server.beat
         if self.exchanges.get(request.id) is exchange:
             del self.exchanges[request.id]
         if not request.keep_conn or self._closing:
             self._close_after_replies()
+        elif server.give is not None:
+            # Not here: more requests may have come in the same read.
+            get_hub().loop.run_callback(self.leave)
+
+    # Patience
+
+    @property
+    def at_rest(self) -> bool:
+        """Idle, and not half a record has come."""
+        return self.idle and not self.connection.partial
+
+    def rest(self) -> None:
+        """Nothing is under way. Called once a beat."""
+        self._seen = None
+
+    def check(self) -> None:
+        """Something is under way: see whether the web server takes too long over it. Called once a beat."""
+        server, patience = self._server, self._server.patience
+        before, self._seen = self._seen or {}, {}
+        if self._outbox is not None and self._age((self._outbox, self._outbox.taken), before) > server.timeout:
+            server.log.warning(f"connection from {self.peer} closed: no reply has been taken for {server.timeout:g} s")
+            self._hang_up()
+            return
+        unfinished = [
+            request for request in self.connection.requests.values()
+            if not (request.params_ended and request.stdin_ended)
+        ]  # fmt: skip
+        if self.connection.partial and not unfinished and self._age(self.quiet_since, before) > patience.header:
+            server.log.warning(f"connection from {self.peer} closed: half a record for {patience.header:g} s")
+            self._hang_up()
+            return
+        for request in unfinished:
+            exchange = self.exchanges.get(request.id)
+            length = exchange.body.length if exchange is not None and exchange.body is not None else 0
+            most = patience.for_body(length) if request.params_ended else patience.params
+            if self._age(request, before) > most:
+                what = f"its body, of which {length} bytes have come" if request.params_ended else "its parameters"
+                self._refuse(self._exchange(request), 408, f"waited {most:.0f} s for {what}")
+        if not self.closed and self._closing:
+            self._close_after_replies()
+
+    def _age(self, what: object, before: dict[object, int]) -> float:
+        """Seconds since something was first seen."""
+        beat = self._server.beat
+        assert self._seen is not None
+        self._seen[what] = before.get(what, beat)
+        return (beat - self._seen[what]) * self._server.heartbeat
+
+    # Leaving
+
+    def leave(self) -> None:
+        """The process stops: give the connection away, or close it, as soon as nothing is under way on it."""
+        if self.closed or self.lingering:
+            return
+        if self._server.give is None or not self.connection.keeps:
+            self.close_when_idle()
+        elif self.at_rest and self.connection.clean:
+            self._give(self._server.give)
+
+    def _give(self, give: Callable[[BareSocket, str], bool]) -> None:
+        if self._reader is not None:
+            self._reader.stop()
+        if not give(self._socket, self.peer):
+            if self._reader is not None:
+                self._reader.start(self._read)
+            return
+        self.closed = True
+        if self._reader is not None:
+            self._reader.close()
+        self._server.forget(self)
 
     def close_when_idle(self) -> None:
         """Take no further request; close at once when none is under way."""
@@ -266,7 +348,7 @@ class Session:
             self._outbox.close()
             self._outbox = None
         self._socket.close()
-        self._server.sessions.discard(self)
+        self._server.forget(self)
         for exchange in list(self.exchanges.values()):
             self._abandon(exchange)
         self.exchanges.clear()

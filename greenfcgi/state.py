@@ -10,6 +10,7 @@ raises the limit for such a push; the state is thrown away after the request.
 
 from __future__ import annotations
 
+import errno
 import importlib
 import os
 import sys
@@ -19,7 +20,16 @@ from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 from .api import Exchange, Host, TellSlow, lua_literal, lua_parts
 from .budget import Budget
 from .config import Config
-from .errors import ConfigError, ProtocolError, ScriptBroken, ScriptError, ScriptForbidden, ScriptLate, ScriptMissing
+from .errors import (
+    ConfigError,
+    ProtocolError,
+    ScriptBroken,
+    ScriptBusy,
+    ScriptError,
+    ScriptForbidden,
+    ScriptLate,
+    ScriptMissing,
+)
 from .log import ErrorLog, decode
 from .records import Routing
 from .replies import Reply
@@ -380,4 +390,6 @@ def _unreadable(path: str, problem: OSError) -> ScriptError:
         kind = ScriptMissing
     elif isinstance(problem, PermissionError):
         kind = ScriptForbidden
+    elif problem.errno in (errno.EMFILE, errno.ENFILE):
+        kind = ScriptBusy
     return kind(f"{path}: {problem.strerror}")

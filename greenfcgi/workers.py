@@ -7,28 +7,29 @@ not wait is answered before the callback returns.
 
 from __future__ import annotations
 
-import time
 from collections import deque
 from collections.abc import Callable
 from typing import Any, Generic, TypeVar
 
 from gevent import get_hub
-from gevent.event import Event
 from greenlet import getcurrent, greenlet
 
 Job = TypeVar("Job")
 
 
 class Workers(Generic[Job]):
-    """At most `most` jobs run at once, each by `work`, which must not raise; more wait in their order."""
+    """At most `most` jobs run at once, each by `work`, which must not raise; `queue` more wait in their order."""
 
-    def __init__(self, most: int, work: Callable[[Job], None]) -> None:
+    def __init__(self, most: int, queue: int, work: Callable[[Job], None]) -> None:
         self._most = most
+        self._most_waiting = queue
+        #: The most jobs that have ever waited, and how many have been turned away.
+        self.longest = 0
+        self.rejected = 0
         self._work = work
         self._idle: list[greenlet] = []
         self._count = 0
         self._queue: deque[Job] = deque()
-        self._quiet: Event | None = None
 
     @property
     def running(self) -> int:
@@ -40,23 +41,23 @@ class Workers(Generic[Job]):
         """How many jobs wait for a worker."""
         return len(self._queue)
 
-    def submit(self, job: Job) -> None:
-        """Run `job`, or queue it. To be called in the hub; returns when the job has ended or waits."""
+    def submit(self, job: Job) -> bool:
+        """Run `job`, or queue it; False when the queue is full. To be called in the hub.
+
+        Returns when the job has ended or waits.
+        """
         if self._idle:
             self._idle.pop().switch(job)
         elif self._count < self._most:
             self._count += 1
             greenlet(self._serve, get_hub()).switch(job)
-        else:
+        elif len(self._queue) < self._most_waiting:
             self._queue.append(job)
-
-    def join(self, seconds: float) -> bool:
-        """Wait until no job runs or waits, at most so long. True when that is so."""
-        deadline = time.monotonic() + seconds
-        while (self.running or self._queue) and (left := deadline - time.monotonic()) > 0:
-            self._quiet = Event()
-            self._quiet.wait(left)
-        return not (self.running or self._queue)
+            self.longest = max(self.longest, len(self._queue))
+        else:
+            self.rejected += 1
+            return False
+        return True
 
     def _serve(self, job: Any) -> None:
         hub = get_hub()
@@ -68,6 +69,4 @@ class Workers(Generic[Job]):
                 continue
             del job
             self._idle.append(me)
-            if self._quiet is not None and not self.running:
-                self._quiet.set()
             job = hub.switch()

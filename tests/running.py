@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -97,6 +98,8 @@ class Server:
         self.root = folder / "lua_scripts"
         self.root.mkdir(parents=True, exist_ok=True)
         self.socket_path = str(folder / "s.sock")
+        #: Where `connect` goes.
+        self.address: str | tuple[str, int] = self.socket_path
         for name, text in (scripts or {}).items():
             self.write(name, text)
         self.config = folder / "config.toml"
@@ -167,9 +170,15 @@ class Server:
         assert self.process is not None
         return self.process.pid
 
+    def use_logged_address(self) -> None:
+        """Connect to where the log says that it listens: to port 0, which has become another."""
+        found = re.search(r" on 127\.0\.0\.1:(\d+)", self.log())
+        if found:
+            self.address = "127.0.0.1", int(found[1])
+
     def connect(self, address: str | tuple[str, int] | None = None) -> Connection:
         """A new connection, to the unix socket unless another address is given."""
-        return Connection(address or self.socket_path)
+        return Connection(address or self.address)
 
     def params(self, script: str, **more: str) -> dict[str, str]:
         """The params of a GET of a script, with some added or replaced."""

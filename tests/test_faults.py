@@ -99,7 +99,8 @@ def test_what_no_hook_can_stop(serve: Serve, text: str, place: str) -> None:
             connection.send(server.request("bad.lua"))
             until(lambda: len(set(children(server)) - before) == 1 and len(children(server)) == 2, "a new process")
         load.until(100)
-    assert load.failures == []
+    # It may have accepted connections whose requests came after it had stalled.
+    assert len(load.failures) <= 2, load.failures
     log = server.logged("stalled in ")
     assert re.search(r"\[CRITICAL\] stalled in \S*/bad\.lua: GET /bad\.lua", log)
     assert place in log.partition("it is here:")[2]
@@ -130,8 +131,7 @@ def test_reloads_lose_nothing(serve: Serve, address: str) -> None:
         Load(server, "hello.lua", b"hello", connections=6) as kept,
         Load(server, "hello.lua", b"hello", connections=2, keep=False) as fresh,
     ):
-        goal = int(os.environ.get("TEST_RELOAD_REQUESTS", "10000"))
-        while kept.done + fresh.done < goal:
+        while kept.done + fresh.done < 20_000 or len(generations) < 5:
             generations.add(tuple(children(server)))
             server.send_signal(signal.SIGHUP)
             second = time.monotonic() + 1
@@ -140,7 +140,6 @@ def test_reloads_lose_nothing(serve: Serve, address: str) -> None:
     assert kept.failures == fresh.failures == []
     assert kept.done
     assert fresh.done
-    assert len(generations) > 1
     print(f"{kept.done} requests on kept connections, {fresh.done} on new ones, {len(generations)} generations")
 
 

@@ -1,0 +1,59 @@
+"""Connections that go from one process to another: a process that leaves loses no request on those that are kept.
+
+Closing a kept connection races with the request that the web server sends on it at that moment. So a process that is
+replaced passes its idle connections on, as descriptors (unix(7), SCM_RIGHTS), to whichever process of its supervisor
+takes them first. What the web server has sent already waits in the kernel, and goes with the connection.
+"""
+
+from __future__ import annotations
+
+import socket
+from _socket import socket as BareSocket
+from collections.abc import Callable
+from typing import Any
+
+from gevent import get_hub
+
+_READABLE = 1
+#: Connections that are taken in one round of the event loop.
+_MOST_AT_ONCE = 16
+#: The peer's name goes with a connection.
+_LONGEST_NAME = 256
+
+
+class Handover:
+    """One process's side of the channel: two ends of a socket pair that all processes share, not blocking."""
+
+    def __init__(self, ends: tuple[socket.socket, socket.socket]) -> None:
+        self._out, self._in = ends
+        self._watcher: Any = None
+
+    def take(self, serve: Callable[[BareSocket, str], object]) -> None:
+        """Serve what others give, until `stop_taking`."""
+        self._watcher = get_hub().loop.io(self._in.fileno(), _READABLE)
+        self._watcher.start(self._take, serve)
+
+    def stop_taking(self) -> None:
+        """From now on, it is for others."""
+        if self._watcher is not None:
+            self._watcher.stop()
+            self._watcher.close()
+            self._watcher = None
+
+    def give(self, bare: BareSocket, peer: str) -> bool:
+        """Pass a connection on; it is closed here when that is done. False when the channel is full, for now."""
+        try:
+            socket.send_fds(self._out, [peer.encode()[:_LONGEST_NAME] or b"-"], [bare.fileno()], socket.MSG_DONTWAIT)
+        except OSError:
+            return False
+        bare.close()
+        return True
+
+    def _take(self, serve: Callable[[BareSocket, str], object]) -> None:
+        for _ in range(_MOST_AT_ONCE):
+            try:
+                name, descriptors, _, _ = socket.recv_fds(self._in, _LONGEST_NAME, 1)
+            except BlockingIOError:
+                return
+            for descriptor in descriptors:
+                serve(BareSocket(fileno=descriptor), name.decode())

@@ -1,0 +1,77 @@
+"""A process's ties to its supervisor: it beats, says when it is ready, notices that it is alone, and hands over.
+
+What is shared was made before the fork; the supervisor's side is in `supervisor`.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+from _socket import socket as BareSocket
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from gevent import get_hub
+
+from . import stall
+from .board import Board
+from .children import READY
+from .handover import Handover
+from .log import ErrorLog
+
+if TYPE_CHECKING:
+    from .server import Server
+
+#: Seconds between two beats.
+BEAT = 1.0
+
+_READABLE = 1
+
+
+class Ties(NamedTuple):
+    """What a process gets from its supervisor: shared memory and its slot in it, the channel for connections, and the
+    descriptors of pipes: for the word that it is ready, for the supervisor's end, for the question where it is stuck.
+    """
+
+    board: Board
+    slot: int
+    channel: tuple[socket.socket, socket.socket]
+    ready: int
+    lifeline: int
+    question: int
+
+
+class Link:
+    """The ties at work."""
+
+    def __init__(self, ties: Ties) -> None:
+        self._ties = ties
+        self._handover = Handover(ties.channel)
+        self._watchers: list[Any] = []
+
+    def attach(self, server: Server, log: ErrorLog, orphaned: Callable[[], None]) -> None:
+        """The process serves from now on. `orphaned` is called when the supervisor has gone."""
+        ties, loop = self._ties, get_hub().loop
+        ties.board.claim(ties.slot)
+        # From the hub itself: a thread would beat on while nothing else moves.
+        beat = loop.timer(BEAT, BEAT)
+        beat.start(ties.board.beat, ties.slot)
+        end = loop.io(ties.lifeline, _READABLE)
+        end.start(self._ended, orphaned)
+        self._watchers += [beat, end]
+        self._handover.take(server.connect)
+        stall.attend(ties.question, log)
+        os.write(ties.ready, READY)
+        os.close(ties.ready)
+
+    def _ended(self, orphaned: Callable[[], None]) -> None:
+        self._watchers[1].stop()
+        orphaned()
+
+    def leave(self) -> None:
+        """Take no connections over any longer."""
+        self._handover.stop_taking()
+
+    def give(self, bare: BareSocket, peer: str) -> bool:
+        """Hand a connection over; False when that cannot be done now."""
+        return self._handover.give(bare, peer)

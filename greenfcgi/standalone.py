@@ -1,0 +1,43 @@
+"""One process that does everything, without a supervisor (`processes = 0`): the least memory."""
+
+from __future__ import annotations
+
+from . import __version__, listening, systemd
+from .config import Config
+from .pidfile import PidFile
+from .privileges import identity, prepare_logs
+
+
+def serve(config: Config) -> bool:
+    """Serve until a signal says otherwise. True when every request was finished.
+
+    Raises `ConfigError` and `BindError`.
+    """
+    who = identity(config)
+    prepare_logs(config, who)
+    from .process import Process
+
+    process = Process(config)
+    bound = listening.listen_all(config, who, {})
+    pid_file = PidFile(config.pidfile)
+
+    def release() -> None:
+        systemd.notify("STOPPING=1")
+        for one in bound:
+            one.remove()
+        pid_file.remove()
+
+    try:
+        pid_file.write()
+        who.assume()
+    except BaseException:
+        release()
+        raise
+    process.log.info(
+        f"greenfcgi {__version__} ({process.flavour}) serves {config.scripts.root} on {listening.names(bound)}"
+    )
+    systemd.notify("READY=1")
+    interval = systemd.watchdog()
+    if interval:
+        process.every(interval, lambda: systemd.notify("WATCHDOG=1"))
+    return process.run(bound, release=release)

@@ -1,0 +1,50 @@
+"""A new supervisor on the same sockets: what the old one passes on when it starts the new binary (SIGUSR2).
+
+Descriptors are inherited; an environment variable says which of them is what.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import sys
+from typing import NamedTuple
+
+from .listening import Bound
+
+_VARIABLE = "GREENFCGI_INHERITED"
+
+
+class Inheritance(NamedTuple):
+    """What a supervisor got from its predecessor: descriptors by address, and the ends of the channel."""
+
+    sockets: dict[str, int]
+    channel: tuple[socket.socket, socket.socket]
+
+
+def start(bound: list[Bound], channel: tuple[socket.socket, socket.socket]) -> int:
+    """Start the command of this process anew, with these sockets. Returns its process id. Raises `OSError`."""
+    named = [(str(one.address), one.socket.fileno()) for one in bound]
+    named += [("give", channel[0].fileno()), ("take", channel[1].fileno())]
+    environment = {**os.environ, _VARIABLE: "\n".join(f"{number} {name}" for name, number in named)}
+    pid = os.fork()
+    if pid == 0:
+        try:
+            for _, number in named:
+                os.set_inheritable(number, True)
+            os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], environment)
+        finally:
+            os._exit(127)
+    return pid
+
+
+def inherited() -> Inheritance | None:
+    """What the predecessor of this process has passed on; None when there was none."""
+    text = os.environ.pop(_VARIABLE, "")
+    if not text:
+        return None
+    named = {name: int(number) for number, _, name in (line.partition(" ") for line in text.split("\n"))}
+    for number in named.values():
+        os.set_inheritable(number, False)
+    channel = socket.socket(fileno=named.pop("give")), socket.socket(fileno=named.pop("take"))
+    return Inheritance(named, channel)
