@@ -6,7 +6,7 @@ import errno
 import os
 import socket
 import stat
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from .config import Config
@@ -29,6 +29,12 @@ class Bound(NamedTuple):
                 os.unlink(self.address.path)
         except OSError:
             pass
+
+
+def instead(config: Config, numbers: Sequence[int]) -> Config:
+    """The configuration with sockets that are open already in the place of `bind`, where there are any."""
+    addresses = tuple(Address("fd", number=number) for number in numbers)
+    return config._replace(bind=addresses) if addresses else config
 
 
 def listen_all(config: Config, who: Identity, there: Mapping[str, int]) -> list[Bound]:

@@ -13,6 +13,7 @@ def serve(config: Config) -> bool:
 
     Raises `ConfigError` and `BindError`.
     """
+    config = listening.instead(config, systemd.listening())
     who = identity(config)
     prepare_logs(config, who)
     from .process import Process

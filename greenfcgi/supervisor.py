@@ -24,7 +24,6 @@ from .board import Board
 from .children import Child, Children, how
 from .config import Config
 from .errors import BindError, BootError, ConfigError
-from .kinds import Address
 from .listening import Bound
 from .log import ErrorLog
 from .pidfile import PidFile
@@ -79,7 +78,7 @@ class Supervisor:
 
         Raises `ConfigError`, `BindError` and `BootError` before anything is served.
         """
-        self._config = self._with_handed_over(self._config)
+        self._config = listening.instead(self._config, self._handed_over)
         self._who = identity(self._config)
         prepare_logs(self._config, self._who)
         self._log = ErrorLog(self._config.errorlog, self._config.loglevel)
@@ -106,11 +105,6 @@ class Supervisor:
             raise self._failure
         self._log.info("stopped")
         return exits.FAILED if self._cut else exits.OK
-
-    def _with_handed_over(self, config: Config) -> Config:
-        """The sockets of systemd take the place of `bind`."""
-        addresses = tuple(Address("fd", number=number) for number in self._handed_over)
-        return config._replace(bind=addresses) if addresses else config
 
     # What should be
 
@@ -167,13 +161,14 @@ class Supervisor:
         board, channel, who = self._board, self._channel, self._who
 
         def work(slot: int, ready: int, lifeline: int, question: int) -> int:
-            who.assume()
             # Here, so that the supervisor stays without them.
             from .link import Link, Ties
             from .process import Process
 
+            process = Process(config)
+            who.assume()
             link = Link(Ties(board, slot, channel, ready, lifeline, question))
-            return exits.OK if Process(config).run(bound, link) else exits.FAILED
+            return exits.OK if process.run(bound, link) else exits.FAILED
 
         try:
             if self._children.start(self._generation, config, work) is None:
@@ -293,7 +288,7 @@ class Supervisor:
             return
         systemd.reloading()
         try:
-            config = self._with_handed_over(self._read())
+            config = listening.instead(self._read(), self._handed_over)
             who = identity(config)
             if config.processes == 0:
                 raise ConfigError("processes: found 0, which takes a new start; expected 1 or more")

@@ -1,0 +1,370 @@
+"""Processes under a supervisor: started, replaced, added, taken away, and told by signals."""
+
+from __future__ import annotations
+
+import os
+import pwd
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from greenfcgi import exits
+from greenfcgi.client import Client
+
+from .load import Load
+from .running import PATIENCE, Server, until
+
+Serve = Callable[..., Server]
+
+HELLO = "function main(env, con) con:puts('hello') end"
+PROCESS = "function main(env, con) con:puts(io.open('/proc/self/stat'):read('*n')) end"
+SLEEP = "function main(env, con) con:log('begun') con:sleep(tonumber(env.QUERY_STRING)) con:puts('slept') end"
+
+
+def children(pid: int) -> list[int]:
+    """The processes that a process has started and that have not ended."""
+    try:
+        return list(map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text().split()))
+    except FileNotFoundError:
+        return []
+
+
+def is_there(pid: int) -> bool:
+    """The process has not ended."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+def memory_maps(pid: int) -> str:
+    """What a process has in its memory."""
+    return Path(f"/proc/{pid}/maps").read_text()
+
+
+def answers(server: Server, times: int = 40) -> set[int]:
+    """The processes that answer."""
+    return {int(server.get("process.lua").body) for _ in range(times)}
+
+
+class TestStart:
+    def test_processes_share_the_listener(self, serve: Serve) -> None:
+        """As many processes as the configuration says, which all answer; the supervisor itself has neither Lua nor
+        gevent in its memory."""
+        server = serve({"process.lua": PROCESS}, "processes = 3\n")
+        assert len(children(server.pid)) == 3
+        assert answers(server) <= set(children(server.pid))
+        assert "lupa" not in memory_maps(server.pid)
+        assert "gevent" not in memory_maps(server.pid)
+        assert "lupa" in memory_maps(children(server.pid)[0])
+        assert f"greenfcgi 0.1.0 (luajit21, 3 processes) serves {server.root} on unix:" in server.log()
+
+    def test_a_process_that_cannot_serve_stops_the_start(self, tmp_path: Path) -> None:
+        """One line and the exit status for it; nothing is left."""
+        server = Server(tmp_path, {}, 'processes = 2\npidfile = "pid"\nreload = false\naccesslog = "no/such/folder"\n')
+        with pytest.raises(AssertionError, match="the server did not start"):
+            server.start()
+        assert server.process is not None
+        assert server.process.wait(PATIENCE) == exits.USAGE
+        assert server.log().startswith("greenfcgi: accesslog: cannot open ")
+        assert server.log().count("\n") == 1
+        assert not (tmp_path / "pid").exists()
+        assert not (tmp_path / "s.sock").exists()
+
+    def test_a_process_that_dies_at_its_start_stops_the_start(self, tmp_path: Path) -> None:
+        """There is an exit status for what nobody has foreseen."""
+        (tmp_path / "gevent.py").write_text("raise RuntimeError('not here')\n")
+        server = Server(tmp_path, {}, "processes = 1\n")
+        ended = subprocess.run(
+            [sys.executable, "-m", "greenfcgi", str(server.config)],
+            env=os.environ | {"PYTHONPATH": str(tmp_path)}, capture_output=True, timeout=PATIENCE, check=False,
+        )  # fmt: skip
+        assert ended.returncode == exits.BOOT
+        assert ended.stderr == b"greenfcgi: a process failed: RuntimeError('not here')\n"
+
+
+class TestStop:
+    @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+    def test_gracefully(self, serve: Serve, number: signal.Signals) -> None:
+        """Requests under way are finished, and everything is removed."""
+        server = serve({"sleep.lua": SLEEP}, 'processes = 2\npidfile = "pid"\n')
+        assert (server.folder / "pid").read_text() == f"{server.pid}\n"
+        with server.connect() as connection:
+            connection.send(server.request("sleep.lua?0.3"))
+            server.logged("begun")
+            before = children(server.pid)
+            assert server.stop(number) == 0
+            assert connection.reply().body == b"slept"
+        assert not any(map(is_there, before))
+        assert not (server.folder / "pid").exists()
+        assert not (server.folder / "s.sock").exists()
+
+    @pytest.mark.parametrize("numbers", [(signal.SIGQUIT,), (signal.SIGTERM, signal.SIGTERM)])
+    def test_at_once(self, serve: Serve, numbers: tuple[signal.Signals, ...]) -> None:
+        """SIGQUIT, or a second SIGTERM, waits for nobody."""
+        server = serve({"sleep.lua": SLEEP}, "processes = 2\n")
+        with server.connect() as connection:
+            connection.send(server.request("sleep.lua?20"))
+            server.logged("begun")
+            for number in numbers[:-1]:
+                server.send_signal(number)
+                server.logged("stopping")
+            assert server.stop(numbers[-1]) == exits.FAILED
+            connection.until_closed()
+        assert not (server.folder / "s.sock").exists()
+
+    def test_past_graceful_timeout(self, serve: Serve) -> None:
+        """A request that does not end in time is cut off, and the exit status says so."""
+        server = serve({"sleep.lua": SLEEP}, "processes = 1\ngraceful_timeout = 0.2\n")
+        with server.connect() as connection:
+            connection.send(server.request("sleep.lua?20"))
+            server.logged("begun")
+            assert server.stop() == exits.FAILED
+
+    def test_without_the_supervisor(self, serve: Serve) -> None:
+        """When the supervisor is killed, its processes finish what is under way, and end."""
+        server = serve({"sleep.lua": SLEEP}, "processes = 2\n")
+        before = children(server.pid)
+        with server.connect() as connection:
+            connection.send(server.request("sleep.lua?0.3"))
+            server.logged("begun")
+            server.send_signal(signal.SIGKILL)
+            assert connection.reply().body == b"slept"
+        until(lambda: not any(map(is_there, before)), "the processes to end")
+        assert "the supervisor has ended: stopping" in server.log()
+
+
+class TestNumber:
+    def test_more_and_fewer(self, serve: Serve) -> None:
+        """SIGTTIN adds a process, SIGTTOU takes one away, but never the last."""
+        server = serve({"hello.lua": HELLO}, "processes = 1\n")
+        with Load(server, "hello.lua", b"hello", connections=2, pause=0.001) as load:
+            for number, count in ((signal.SIGTTIN, 2), (signal.SIGTTIN, 3), (signal.SIGTTOU, 2), (signal.SIGTTOU, 1)):
+                server.send_signal(number)
+                until(lambda count=count: len(children(server.pid)) == count, f"{count} processes")
+                load.until(20)
+            before = children(server.pid)
+            server.send_signal(signal.SIGTTOU)
+            server.logged("SIGTTOU: 1 process")
+            load.until(20)
+        assert load.failures == []
+        assert children(server.pid) == before
+
+    def test_one_that_dies_again_and_again_is_waited_for(self, serve: Serve) -> None:
+        """A process that does not live long is started again after a while, longer each time."""
+        server = serve({"hello.lua": HELLO}, "processes = 1\n")
+        for times in range(1, 4):
+            victim = until(lambda: children(server.pid))[0]
+            until(lambda: server.get("hello.lua").body == b"hello")
+            os.kill(victim, signal.SIGKILL)
+            until(lambda times=times: server.log().count("has ended (SIGKILL)") == times)
+        until(lambda: server.get("hello.lua").body == b"hello")
+
+
+class TestReload:
+    def test_a_new_configuration(self, serve: Serve) -> None:
+        """SIGHUP: other settings, another number of processes, another root; new processes, the same connection."""
+        server = serve({"hello.lua": HELLO}, "processes = 1\n")
+        other = server.folder / "other"
+        other.mkdir()
+        (other / "hello.lua").write_text("function main(env, con) con:puts(con:config('word')) end")
+        before = children(server.pid)
+        with server.connect() as kept:
+            kept.send(Client.request(server.params("hello.lua"), keep_conn=True))
+            assert kept.reply().body == b"hello"
+            server.config.write_text(
+                f'bind = "unix:{server.socket_path}"\nprocesses = 2\n[scripts]\nroot = "other"\n[app]\nword = "new"\n'
+            )
+            server.send_signal(signal.SIGHUP)
+            server.logged("the configuration has been read again, all 2 processes are new")
+            until(lambda: not any(map(is_there, before)))
+            assert len(children(server.pid)) == 2
+            server.root = other
+            kept.send(Client.request(server.params("hello.lua"), keep_conn=True))
+            assert kept.reply().body == b"new"
+
+    @pytest.mark.parametrize(
+        ("change", "told"),
+        [
+            ("workers = 0", "workers: found 0 (whole number), expected a whole number of at least 1"),
+            ("[lua", "line "),
+            ("processes = 0", "processes: found 0, which takes a new start; expected 1 or more"),
+            ('bind = ["unix:no/such/folder/s.sock"]', "bind: cannot listen on "),
+            ('accesslog = "no/such/folder/a.log"', "a process of the new one could not serve (accesslog: cannot open "),
+        ],
+    )
+    def test_a_broken_configuration(self, serve: Serve, change: str, told: str) -> None:
+        """The old one goes on, with the old processes, and the log says why; the next SIGHUP is another try."""
+        server = serve({"hello.lua": HELLO}, "processes = 2\n")
+        good = server.config.read_text()
+        before = children(server.pid)
+        lines = [line for line in good.splitlines() if line.split(" =")[0] != change.split(" =")[0]]
+        server.config.write_text("\n".join([change, *lines]) if "[" not in change[:2] else good + change)
+        server.send_signal(signal.SIGHUP)
+        log = server.logged("SIGHUP: the old configuration stays: ")
+        assert told in log
+        assert server.get("hello.lua").body == b"hello"
+        until(lambda: children(server.pid) == before)
+        server.config.write_text(good)
+        server.send_signal(signal.SIGHUP)
+        server.logged("all 2 processes are new")
+        until(lambda: not set(children(server.pid)) & set(before))
+        assert server.get("hello.lua").body == b"hello"
+
+    def test_addresses(self, serve: Serve) -> None:
+        """A new address is listened on, and one that is not named any more is given up."""
+        server = serve({"hello.lua": HELLO}, "processes = 1\n")
+        text = server.config.read_text()
+        server.config.write_text(text.replace("s.sock", "t.sock"))
+        server.send_signal(signal.SIGHUP)
+        server.logged("all 1 processes are new")
+        with server.connect(str(server.folder / "t.sock")) as connection:
+            connection.send(server.request("hello.lua"))
+            assert connection.reply().body == b"hello"
+        until(lambda: not Path(server.socket_path).exists())
+
+    def test_without_a_supervisor(self, serve: Serve) -> None:
+        """With one process alone, the signals for a supervisor do nothing, and the log says so."""
+        server = serve({"hello.lua": HELLO}, "processes = 0\n")
+        for number in (signal.SIGHUP, signal.SIGUSR2, signal.SIGTTIN, signal.SIGTTOU):
+            server.send_signal(number)
+            server.logged(f"{number.name} does nothing without a supervisor (processes = 0)")
+        assert server.get("hello.lua").body == b"hello"
+
+
+class TestSuccessor:
+    def test_takes_over(self, serve: Serve) -> None:
+        """SIGUSR2 starts the new binary on the same sockets; when the old one is stopped, nobody notices."""
+        server = serve({"hello.lua": HELLO}, 'processes = 2\npidfile = "pid"\n')
+        pid_file = server.folder / "pid"
+        with Load(server, "hello.lua", b"hello", connections=3, pause=0.001) as load:
+            server.send_signal(signal.SIGUSR2)
+            server.logged("the new binary is process")
+            until(lambda: server.log().count(" serves ") == 2, "the new supervisor")
+            new = int(pid_file.read_text())
+            assert new != server.pid
+            assert (server.folder / "pid.oldbin").read_text() == f"{server.pid}\n"
+            try:
+                load.until(20)
+                assert server.stop() == 0
+                load.until(50)
+                assert load.failures == []
+                assert pid_file.exists()
+                assert not (server.folder / "pid.oldbin").exists()
+                assert len(children(new)) == 2
+            finally:
+                load.__exit__()
+                os.kill(new, signal.SIGTERM)
+                until(lambda: not is_there(new))
+        assert not Path(server.socket_path).exists()
+
+    def test_that_fails(self, serve: Serve) -> None:
+        """When the new binary does not start, the old one goes on."""
+        server = serve({"hello.lua": HELLO}, 'processes = 1\npidfile = "pid"\n')
+        server.config.write_text("nonsense")
+        server.send_signal(signal.SIGUSR2)
+        server.logged("the new binary has ended; this one goes on")
+        assert (server.folder / "pid").read_text() == f"{server.pid}\n"
+        assert server.get("hello.lua").body == b"hello"
+
+
+class TestUser:
+    @pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
+    @pytest.mark.parametrize("processes", [0, 1])
+    def test_scripts_run_as_user(self, processes: int) -> None:
+        """Started by root, scripts run as the user of the configuration, who can still open the logs anew."""
+        import tempfile
+
+        nobody = pwd.getpwnam("nobody")
+        with tempfile.TemporaryDirectory() as name:
+            os.chmod(name, 0o755)
+            who = "function main(env, con) con:puts(io.open('/proc/self/status'):read('*a'):match('Uid:%s+(%d+)')) end"
+            settings = f'processes = {processes}\nuser = "nobody"\naccesslog = "access.log"\n'
+            with Server(Path(name), {"who.lua": who}, settings) as server:
+                assert server.get("who.lua").body == str(nobody.pw_uid).encode()
+                assert os.stat(server.socket_path).st_uid == nobody.pw_uid
+                assert os.stat(f"{name}/access.log").st_uid == nobody.pw_uid
+                assert server.stop() == 0
+
+    def test_only_root_can(self, tmp_path: Path) -> None:
+        """Another user than the one who starts it is refused unless that is root."""
+        if os.geteuid() == 0:
+            pytest.skip("run as root")
+        (tmp_path / "lua_scripts").mkdir()
+        server = Server(tmp_path, {}, 'user = "root"\n')
+        with pytest.raises(AssertionError, match="only root can become another user"):
+            server.start()
+
+
+@pytest.fixture
+def manager(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[socket.socket]:
+    """What systemd's manager is for a service: a socket that is told what happens."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as made:
+        made.bind(str(tmp_path / "notify"))
+        made.settimeout(PATIENCE)
+        monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "notify"))
+        yield made
+
+
+def told(manager: socket.socket, news: str) -> str:
+    """Wait for a message that begins so."""
+    while True:
+        text = manager.recv(4096).decode()
+        if text.startswith(news):
+            return text
+
+
+class TestSystemd:
+    def test_is_told_what_happens(self, serve: Serve, manager: socket.socket) -> None:
+        """Ready, reloading, ready again, stopping."""
+        server = serve({"hello.lua": HELLO}, "processes = 2\n")
+        assert f"STATUS=2 processes on unix:{server.socket_path}" in told(manager, "READY=1")
+        server.send_signal(signal.SIGHUP)
+        assert "MONOTONIC_USEC=" in told(manager, "RELOADING=1")
+        told(manager, "READY=1")
+        server.send_signal(signal.SIGTERM)
+        told(manager, "STOPPING=1")
+
+    @pytest.mark.parametrize("processes", [0, 1])
+    def test_watchdog(
+        self, serve: Serve, manager: socket.socket, monkeypatch: pytest.MonkeyPatch, processes: int
+    ) -> None:
+        """It is fed twice in the time that it waits."""
+        monkeypatch.setenv("WATCHDOG_USEC", "600000")
+        serve({"hello.lua": HELLO}, f"processes = {processes}\n")
+        told(manager, "READY=1")
+        for _ in range(3):
+            told(manager, "WATCHDOG=1")
+
+    @pytest.mark.parametrize("processes", [0, 2])
+    def test_sockets_of_systemd(self, tmp_path: Path, processes: int) -> None:
+        """Sockets that systemd has made take the place of bind."""
+        server = Server(tmp_path, {"hello.lua": HELLO}, f"processes = {processes}\n")
+        with socket.socket(socket.AF_UNIX) as made:
+            made.bind(str(tmp_path / "systemd.sock"))
+            made.listen()
+            start = (
+                "import os, sys; os.dup2(int(sys.argv[1]), 3);"
+                "os.environ.update(LISTEN_FDS='1', LISTEN_PID=str(os.getpid()));"
+                "os.execv(sys.executable, [sys.executable, '-m', 'greenfcgi', sys.argv[2]])"
+            )
+            with open(server.log_path, "ab") as log:
+                server.process = subprocess.Popen(
+                    [sys.executable, "-c", start, str(made.fileno()), str(server.config)],
+                    pass_fds=(made.fileno(), 3), stdout=log, stderr=log,
+                )  # fmt: skip
+            try:
+                server.logged(" serves ")
+                with server.connect(str(tmp_path / "systemd.sock")) as connection:
+                    connection.send(server.request("hello.lua"))
+                    assert connection.reply().body == b"hello"
+                assert not Path(server.socket_path).exists()
+                assert server.stop() == 0
+                assert (tmp_path / "systemd.sock").exists()
+            finally:
+                server.__exit__()
