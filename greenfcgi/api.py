@@ -16,7 +16,8 @@ import gevent
 from gevent.event import Event
 
 from .budget import LATE, Budget
-from .log import ErrorLog, decode
+from .lines import decode
+from .log import ErrorLog
 from .scripts import Version
 
 #: What a function returns to Lua: nil, text, or (value, problem); false when there is no memory for these, true when

@@ -101,7 +101,7 @@ class Children:
     def start(self, generation: int, config: Config, work: Callable[[int, int, int, int], int]) -> Child | None:
         """Fork another one. None when no slot is free. Raises `OSError`."""
         taken = {child.slot for child in self}
-        slot = next((slot for slot in range(self._board.slots) if slot not in taken), None)
+        slot = next((slot for slot in range(1, self._board.slots) if slot not in taken), None)
         if slot is None:
             return None
         ready, is_ready = os.pipe2(os.O_CLOEXEC)

@@ -73,7 +73,7 @@ def _configuration(path: str) -> Config:
 
     config = load(path)
     if config.accesslog:
-        from .accesslog import check_format
+        from .accessline import check_format
 
         try:
             check_format(config.access_log_format)

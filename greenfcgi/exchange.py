@@ -9,7 +9,7 @@ import gevent
 from gevent.event import Event
 
 from .body import Body
-from .log import decode
+from .lines import decode
 from .messages import Request
 from .protocol import Connection
 from .replies import Reply

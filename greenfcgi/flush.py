@@ -15,6 +15,7 @@ import gevent
 from .errors import ScriptBroken, ScriptError
 from .flush_queue import Changes, FlushQueue
 from .log import ErrorLog
+from .metrics import Metrics
 from .pool import Pool
 from .scripts import Catalogue, Script, Version
 from .signature import changed
@@ -31,13 +32,20 @@ class Flusher:
     """Flushes the scripts whose files have changed."""
 
     def __init__(
-        self, queue: FlushQueue, catalogue: Catalogue, pool: Pool[Script, State], load: Load, log: ErrorLog
+        self,
+        queue: FlushQueue,
+        catalogue: Catalogue,
+        pool: Pool[Script, State],
+        load: Load,
+        log: ErrorLog,
+        metrics: Metrics,
     ) -> None:
         self._queue = queue
         self._catalogue = catalogue
         self._pool = pool
         self._load = load
         self._log = log
+        self._metrics = metrics
         #: The paths of the scripts that are being loaded anew.
         self._renewing: set[str] = set()
 
@@ -89,6 +97,7 @@ class Flusher:
             )
             return
         script.version, script.tried = version, None
+        self._metrics.flushes += 1
         closed = self._pool.flush(script)
         if self._pool.count(script) or closed:
             self._pool.add(state, script)
@@ -101,5 +110,6 @@ class Flusher:
         self._catalogue.forget(script)
         # No state is of this version any more, so the idle ones go now and the others when they come back.
         script.version = script.new_version()
+        self._metrics.flushes += 1
         self._pool.flush(script)
         self._log.info(f"{script.path}: flushed: {reason}")

@@ -13,11 +13,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from gevent import get_hub
 
-from . import stall
-from .board import Board
+from . import history, stall
+from .board import ROOM, Board
 from .children import READY
 from .handover import Handover
+from .history import Overview
 from .log import ErrorLog
+from .snapshot import Snapshot
 
 if TYPE_CHECKING:
     from .server import Server
@@ -48,14 +50,21 @@ class Link:
         self._ties = ties
         self._handover = Handover(ties.channel)
         self._watchers: list[Any] = []
+        self._tell: Callable[[int], bytes] | None = None
 
-    def attach(self, server: Server, log: ErrorLog, orphaned: Callable[[], None]) -> None:
-        """The process serves from now on. `orphaned` is called when the supervisor has gone."""
+    def attach(
+        self, server: Server, log: ErrorLog, orphaned: Callable[[], None], tell: Callable[[int], bytes] | None
+    ) -> None:
+        """The process serves from now on. `orphaned` is called when the supervisor has gone.
+
+        With each beat goes what `tell` has to tell the other processes, in at most so many bytes.
+        """
         ties, loop = self._ties, get_hub().loop
-        ties.board.claim(ties.slot)
+        self._tell = tell
+        self._beat()
         # From the hub itself: a thread would beat on while nothing else moves.
         beat = loop.timer(BEAT, BEAT)
-        beat.start(ties.board.beat, ties.slot)
+        beat.start(self._beat)
         end = loop.io(ties.lifeline, _READABLE)
         end.start(self._ended, orphaned)
         self._watchers += [beat, end]
@@ -63,6 +72,20 @@ class Link:
         stall.attend(ties.question, log)
         os.write(ties.ready, READY)
         os.close(ties.ready)
+
+    def _beat(self) -> None:
+        board, slot = self._ties.board, self._ties.slot
+        board.beat(slot)
+        if self._tell is not None:
+            board.publish(slot, self._tell(ROOM))
+
+    def overview(self, own: Snapshot) -> Overview:
+        """What all processes tell; `own` is what this one does now."""
+        return history.read(self._ties.board, own)
+
+    def close(self) -> None:
+        """Tell what there is to tell for the last time."""
+        self._beat()
 
     def _ended(self, orphaned: Callable[[], None]) -> None:
         self._watchers[1].stop()

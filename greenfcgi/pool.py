@@ -21,7 +21,7 @@ from gevent.event import AsyncResult
 HALF_LIFE = 60.0
 
 
-class Member(Protocol):
+class Member(Hashable, Protocol):
     """What the pool asks of a state."""
 
     @property
@@ -84,6 +84,8 @@ class Pool(Generic[Script, State]):
         self._now = 0.0
         #: States that had to go to make room for others.
         self.evicted = 0
+        #: All states there are, idle or in use.
+        self.states: set[State] = set()
         self._holdings: dict[Script, _Holding[Script, State]] = {}
         self._waiting: deque[tuple[_Holding[Script, State], AsyncResult[State | None]]] = deque()
 
@@ -151,13 +153,14 @@ class Pool(Generic[Script, State]):
         if self._waiting:
             self._serve_waiting()
         if not fit:
-            self._discard(state)
+            self._close([state])
 
     def add(self, state: State, script: Script) -> None:
         """Take in a state made elsewhere, as an idle one, if there is room for it; else it is closed."""
         holding = self._holdings.setdefault(script, _Holding(script))
         unwanted: list[State] = []
         if self._reserve(holding, unwanted):
+            self.states.add(state)
             holding.put(state, self._now)
         else:
             unwanted.append(state)
@@ -195,14 +198,14 @@ class Pool(Generic[Script, State]):
             # The bottom one has been idle longest.
             while holding.idle and holding.count > 1 and self._now - holding.since[0] > seconds:
                 self._release(holding)
-                self._discard(holding.take(0))
+                self._close([holding.take(0)])
 
     def close(self) -> None:
         """Close all idle states."""
         for holding in list(self._holdings.values()):
             while holding.idle:
                 self._release(holding)
-                self._discard(holding.take())
+                self._close([holding.take()])
 
     def _reserve(self, holding: _Holding[Script, State], evicted: list[State]) -> bool:
         """Make room for one more state of this script, and count it.
@@ -231,11 +234,13 @@ class Pool(Generic[Script, State]):
 
     def _fill(self, holding: _Holding[Script, State]) -> State:
         try:
-            return self._make(holding.script)
+            state = self._make(holding.script)
         except BaseException:
             self._release(holding)
             self._serve_waiting()
             raise
+        self.states.add(state)
+        return state
 
     def _serve_waiting(self) -> None:
         """Give what has become free to those who wait, in their order, as far as it is of use to them."""
@@ -254,4 +259,5 @@ class Pool(Generic[Script, State]):
 
     def _close(self, states: list[State]) -> None:
         for state in states:
+            self.states.discard(state)
             self._discard(state)

@@ -15,19 +15,24 @@ from collections.abc import Callable, Sequence
 import gevent
 from gevent.event import Event
 
-from . import exits
+from . import census, exits, history, snapshot
 from .config import Config
+from .exchange import Exchange
 from .flush import Flusher
 from .flush_queue import FlushQueue
 from .heartbeat import Detached, Heartbeat
+from .history import Overview
 from .link import Link
 from .listening import Bound
-from .log import ErrorLog
+from .logs import Logs
+from .metrics import Metrics
 from .pool import Pool
 from .responder import Responder
 from .scripts import Catalogue, Script
 from .server import Server
+from .snapshot import Snapshot
 from .state import Flavour, State
+from .status import Status
 from .watcher import Watcher, watch
 
 # Read when the hub is made. The default imports pprint, and with it dataclasses and inspect: 1.4 MB.
@@ -45,13 +50,10 @@ class Process:
     def __init__(self, config: Config) -> None:
         self._config = config
         _raise_limit()
-        self.log = ErrorLog(config.errorlog, config.loglevel)
-        self.access = None
-        if config.accesslog:
-            from .accesslog import AccessLog
-
-            self.access = AccessLog(config.accesslog, config.access_log_format)
-        self._flavour = Flavour(config, self.log)
+        self._logs = Logs(config)
+        self.log = self._logs.error
+        self._metrics = Metrics()
+        self._flavour = Flavour(config, self.log, self._logs.tell_slow if config.slowlog else None, self._metrics)
         #: Scripts' hooks at work. They may wait, so each has a greenlet of its own.
         self._hooks: set[gevent.Greenlet[..., None]] = set()
         self._catalogue = Catalogue(config.scripts.root, config.scripts.extensions)
@@ -59,9 +61,14 @@ class Process:
             self._flavour.make, config.states.max, config.states.clones, self._discard
         )
         responder = Responder(config, self._catalogue, self.pool, self.log)
-        self.server = Server(config, responder.respond, self.log, self.access, self._flavour.routing())
+        self.server = Server(config, responder.respond, self.log, self._logs.access, self._flavour.routing())
         self._watcher: Watcher | None = None
         self._heartbeat = Heartbeat(config.heartbeat, self._tasks(), self.log)
+        self._started = time.time()
+        if config.status_path or config.ping_path:
+            self.server.own = Status(config, self._overview).answer
+        if config.status_path:
+            self.server.observers.append(self._observe)
         self._link: Link | None = None
         #: Another process takes over what this one has.
         self._is_replaced = False
@@ -80,11 +87,9 @@ class Process:
                 config.reload_engine, folders, self._catalogue.signatures, queue, config.poll_interval, self.log
             )
             self._catalogue.noticed = self._watcher.add_folder
-            flusher = Flusher(queue, self._catalogue, self.pool, self._flavour.make, self.log)
+            flusher = Flusher(queue, self._catalogue, self.pool, self._flavour.make, self.log, self._metrics)
             tasks += [self._watcher.check, Detached(flusher.flush, self.log)]
-        if self.access is not None:
-            tasks.append(self.access.flush)
-        return tasks
+        return [*tasks, self._logs.flush]
 
     def _age(self) -> None:
         self.pool.age(self._config.heartbeat)
@@ -97,7 +102,22 @@ class Process:
         self._hooks.add(hook)
         hook.link(self._hooks.discard)
 
+    def _observe(self, exchange: Exchange) -> None:
+        if exchange.is_logged:
+            self._metrics.observe(exchange.status, time.monotonic() - exchange.started)
+
+    def _snapshot(self) -> Snapshot:
+        return census.take(self._started, self.server, self.pool, self._catalogue, self._metrics)
+
+    def _overview(self) -> Overview:
+        own = self._snapshot()
+        return self._link.overview(own) if self._link is not None else history.alone(own)
+
+    def _tell(self, room: int) -> bytes:
+        return snapshot.pack(self._snapshot(), room)
+
     def _discard(self, state: State) -> None:
+        state.script.requests += state.requests
         self._spawn_hook(state.close)
 
     def _run_heartbeat_hooks(self) -> None:
@@ -146,7 +166,7 @@ class Process:
         gc.collect()
         gc.freeze()
         if link is not None:
-            link.attach(self.server, self.log, self._orphaned)
+            link.attach(self.server, self.log, self._orphaned, self._tell if self._config.status_path else None)
         self._stop.wait()
         return self.stop()
 
@@ -189,15 +209,12 @@ class Process:
         """End now, whatever is under way."""
         self.log.warning(f"{reason}: not waiting for requests any longer")
         self._release()
-        if self.access is not None:
-            self.access.flush()
+        self._logs.flush()
         _end_programs()
         os._exit(exits.FAILED)
 
     def _reopen_logs(self) -> None:
-        self.log.reopen()
-        if self.access is not None:
-            self.access.reopen()
+        self._logs.reopen()
         self.log.info("SIGUSR1: logs opened anew")
 
     def stop(self) -> bool:
@@ -214,13 +231,13 @@ class Process:
         if self._watcher is not None:
             self._watcher.stop()
         self.close_states(max(_HOOKS, deadline - time.monotonic()))
+        if self._link is not None:
+            self._link.close()
         _end_programs()
         if not finished:
             self.log.warning(f"stopped with requests unfinished after {seconds:g} s")
         self.log.info("stopped")
-        if self.access is not None:
-            self.access.close()
-        self.log.close()
+        self._logs.close()
         return finished
 
     def close_states(self, seconds: float) -> None:

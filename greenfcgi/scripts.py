@@ -96,7 +96,10 @@ class Version:
 class Script:
     """One script: where it lies, the version that is served, and what became of the last change."""
 
-    __slots__ = ("_noticed", "directory", "head_warned", "loaded", "path", "spellings", "tried", "version")
+    __slots__ = (
+        "_noticed", "directory", "head_warned", "loaded", "path", "problem", "requests", "spellings", "tried",
+        "version",
+    )  # fmt: skip
 
     def __init__(self, path: str, noticed: Callable[[str], None]) -> None:
         self._noticed = noticed
@@ -107,8 +110,12 @@ class Script:
         self.spellings: dict[str, Signature] = {}
         #: The last version that loaded; before the first has, the one that is tried next.
         self.version = self.new_version()
-        #: A version has loaded.
-        self.loaded = False
+        #: When that version was loaded, in seconds of the epoch; 0: none has been yet.
+        self.loaded = 0.0
+        #: Why the last version that was tried does not load; empty when it does.
+        self.problem = ""
+        #: Requests that states have answered which are not there any more.
+        self.requests = 0
         #: The version that was tried last and did not load; None while the files are sound.
         self.tried: Version | None = None
         #: A warning about its large header block has been given.

@@ -64,6 +64,8 @@ class Server:
         self.workers: Workers[Exchange] = Workers(config.workers, config.queue, respond)
         self.patience = patience
         self.sessions: set[Session] = set()
+        #: Connections served so far.
+        self.accepted = 0
         #: Answers requests to the server itself: the reply, and whether it goes to the access log; None to others.
         self.own: Callable[[Request], tuple[Reply, bool] | None] | None = None
         #: Called with each request that has ended.
@@ -95,6 +97,7 @@ class Server:
         """Serve a connection that has been made."""
         session = Session(self, bare, peer)
         self.sessions.add(session)
+        self.accepted += 1
         session.start()
         return session
 
@@ -122,7 +125,7 @@ class Server:
     def _log_access(self, exchange: Exchange) -> None:
         """Write a request that has ended to the access log."""
         if self.access is not None and exchange.is_logged and exchange.request.params_ended:
-            from .accesslog import Entry
+            from .accessline import Entry
 
             seconds = time.monotonic() - exchange.started
             variables = exchange.request.variables()

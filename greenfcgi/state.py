@@ -14,6 +14,7 @@ import errno
 import importlib
 import os
 import sys
+import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
@@ -30,7 +31,9 @@ from .errors import (
     ScriptLate,
     ScriptMissing,
 )
-from .log import ErrorLog, decode
+from .lines import decode
+from .log import ErrorLog
+from .metrics import Metrics
 from .records import Routing
 from .replies import Reply
 from .scripts import Script, Version
@@ -70,8 +73,12 @@ class Flavour:
     would crash. Raises `ConfigError` when lupa does not have it.
     """
 
-    def __init__(self, config: Config, log: ErrorLog, tell_slow: TellSlow | None = None) -> None:
+    def __init__(
+        self, config: Config, log: ErrorLog, tell_slow: TellSlow | None = None, metrics: Metrics | None = None
+    ) -> None:
         self._config = config
+        #: Counts the runs that had to be stopped.
+        self.metrics = metrics or Metrics()
         self._log = log
         self._tell_slow = tell_slow or _tell_nobody
         self._slow_after = None if tell_slow is None else config.slowlog_timeout
@@ -102,14 +109,18 @@ class Flavour:
 
         Raises `ScriptError`: missing, forbidden, or broken.
         """
+        is_new = version is not None or not script.loaded
         try:
             state = State(self, script, version or script.version)
-        except ScriptError:
+        except ScriptError as problem:
+            if is_new:
+                script.problem = str(problem)
             if not script.loaded:
                 # There is nothing good to go back to: the next request reads the files anew.
                 script.version = script.new_version()
             raise
-        script.loaded = True
+        if is_new:
+            script.loaded, script.problem = time.time(), ""
         return state
 
     def _compiled(self, parts: dict[str, bytes]) -> dict[str, bytes]:
@@ -187,8 +198,8 @@ class State:
     """One runtime with one version of one script loaded. Made by `Flavour.make`."""
 
     __slots__ = (
-        "_budget", "_collect_above", "_hook", "_host", "_limit", "_limited", "_log", "_most_requests", "_programs",
-        "_run", "_runtime", "requests", "script", "sound", "version",
+        "_budget", "_collect_above", "_hook", "_host", "_limit", "_limited", "_log", "_metrics", "_most_requests",
+        "_programs", "_run", "_runtime", "made", "requests", "script", "sound", "version",
     )  # fmt: skip
 
     def __init__(self, flavour: Flavour, script: Script, version: Version) -> None:
@@ -196,7 +207,10 @@ class State:
         self.version = version
         #: False once something happened that may have left it in disorder: it must not be used again.
         self.sound = True
+        #: When it was made, in seconds of the monotonic clock.
+        self.made = time.monotonic()
         self._log = flavour._log
+        self._metrics = flavour.metrics
         self._limit = flavour._config.lua.memory
         self._limited = flavour.limited
         #: How many requests it has answered.
@@ -263,6 +277,8 @@ class State:
 
     def has_hook(self, name: str) -> bool:
         """The script defines a function of this name."""
+        # The time of whatever it ran last may be over.
+        self._budget.begin()
         found: bool = self._hook(name.encode(), True)
         return found
 
@@ -309,9 +325,11 @@ class State:
     def _failed(self, message: str, traceback: str) -> LuaFailure:
         if _LATE in message:
             self.sound = False
+            self._metrics.timeouts += 1
             return LuaFailure(f"stopped: it ran longer than timeout, {self._budget.timeout:g} s", traceback, 504)
         if _OUT_OF_MEMORY in message or (message == _IN_HANDLER and self.memory() + _HEADROOM > self._limit):
             self.sound = False
+            self._metrics.memory_kills += 1
             message = f"out of memory (lua.memory is {self._limit} bytes)"
         return LuaFailure(message, traceback)
 

@@ -24,8 +24,9 @@ from .board import Board
 from .children import Child, Children, how
 from .config import Config
 from .errors import BindError, BootError, ConfigError
+from .history import History
 from .listening import Bound
-from .log import ErrorLog
+from .logs import error_log
 from .pidfile import PidFile
 from .privileges import identity, prepare_logs
 from .signals import Signals
@@ -81,7 +82,7 @@ class Supervisor:
         self._config = listening.instead(self._config, self._handed_over)
         self._who = identity(self._config)
         prepare_logs(self._config, self._who)
-        self._log = ErrorLog(self._config.errorlog, self._config.loglevel)
+        self._log = error_log(self._config)
         inheritance = successor.inherited()
         self._bound = listening.listen_all(self._config, self._who, inheritance.sockets if inheritance else {})
         self._channel = inheritance.channel if inheritance else _channel()
@@ -89,6 +90,7 @@ class Supervisor:
         self._lifeline = os.pipe2(os.O_CLOEXEC)
         self._signals = Signals(_MEANINGS)
         self._board = Board(max(_SLOTS, 3 * self._wanted))
+        self._history = History(self._board)
         self._children = Children(self._board, self._signals, self._lifeline)
         try:
             self._pid_file.write()
@@ -201,6 +203,7 @@ class Supervisor:
 
     def _reap(self) -> None:
         for child, status in self._children.reap():
+            self._history.add(child.slot)
             if os.WIFSIGNALED(status) or os.WEXITSTATUS(status) == exits.FAILED:
                 self._cut = self._cut or self._is_stopping
             if not child.is_leaving and not self._is_stopping:
@@ -218,6 +221,7 @@ class Supervisor:
         if not child.is_ready and self._before is not None and child.generation == self._generation:
             self._go_back(child.problem or how(status))
             return
+        self._history.count_replaced()
         self._log.error(f"process {child.pid} has ended ({child.problem or how(status)}): another takes its place")
         if monotonic() - child.started > _WELL:
             self._back_off = 0.0
@@ -294,7 +298,7 @@ class Supervisor:
                 raise ConfigError("processes: found 0, which takes a new start; expected 1 or more")
             there = {str(one.address): one.socket.fileno() for one in self._bound}
             prepare_logs(config, who)
-            log = ErrorLog(config.errorlog, config.loglevel)
+            log = error_log(config)
             bound = listening.listen_all(config, who, there)
         except (ConfigError, BindError) as problem:
             self._log.error(f"SIGHUP: the old configuration stays: {problem}")

@@ -20,10 +20,10 @@ _READ_SIZE = 65536
 def respond(config: Config, url: str) -> Reply:
     """The reply to a GET of `url`, a path below `scripts.root` with an optional query.
 
-    The error log goes to stderr, and no access log is written. Raises `ConfigError` when `url` is not a path.
+    The error log goes to stderr, and no other log is written. Raises `ConfigError` when `url` is not a path.
     """
     request = Client.request(_params(config, url))
-    process = Process(config._replace(errorlog="-", accesslog="", reload=False, heartbeat=1.0))
+    process = Process(config._replace(errorlog="-", accesslog="", slowlog="", reload=False, heartbeat=1.0))
     near, far = socket.socketpair()
     process.server.connect(BareSocket(far.family, far.type, far.proto, far.detach()))
     client = Client()

@@ -32,6 +32,11 @@ class Workers(Generic[Job]):
         self._queue: deque[Job] = deque()
 
     @property
+    def count(self) -> int:
+        """How many workers there are; made on demand, they stay."""
+        return self._count
+
+    @property
     def running(self) -> int:
         """How many jobs run now."""
         return self._count - len(self._idle)

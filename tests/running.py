@@ -83,7 +83,7 @@ class Server:
     """A server process with scripts of its own in a folder. Use it as a context manager.
 
     `settings` is TOML for the top level and the tables; `bind`, `heartbeat` and `processes = 0` are added unless it
-    has them.
+    has them. `before` is a command that becomes the server's, such as prlimit.
     """
 
     def __init__(
@@ -93,6 +93,7 @@ class Server:
         settings: str = "",
         *,
         arguments: tuple[str, ...] = (),
+        before: tuple[str, ...] = (),
     ) -> None:
         self.folder = folder
         self.root = folder / "lua_scripts"
@@ -113,6 +114,7 @@ class Server:
         self.config.write_text(settings)
         self.log_path = folder / "stderr.log"
         self._arguments = arguments
+        self._before = before
         self.process: subprocess.Popen[bytes] | None = None
 
     def write(self, name: str, text: str) -> Path:
@@ -130,7 +132,7 @@ class Server:
         """Start the process, and wait until it listens."""
         with open(self.log_path, "ab") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "greenfcgi", *self._arguments, str(self.config)],
+                [*self._before, sys.executable, "-m", "greenfcgi", *self._arguments, str(self.config)],
                 stdin=subprocess.DEVNULL, stdout=log, stderr=log,
             )  # fmt: skip
         until(lambda: " serves " in self.log() or self._has_ended(), "the server's start")

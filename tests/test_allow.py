@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-import os
 import re
 import time
 from collections.abc import Callable, Iterator
@@ -16,6 +15,7 @@ from greenfcgi.client import Client
 from greenfcgi.kinds import REACH
 
 from .inside import FLAVOURS, Inside, Request
+from .processes import children, descriptors, is_alive
 from .running import Connection, Server, until
 
 PROGRAMS = '[lua]\nallow = ["os.execute", "io.popen"]\n'
@@ -87,35 +87,13 @@ def is_old(lua: Inside) -> bool:
     return lua.flavour.name.startswith(("LuaJIT", "Lua 5.1"))
 
 
-def children(pid: int | str = "self") -> list[int]:
-    """The processes that one has started, with those that nobody has reaped."""
-    found = []
-    own = str(os.getpid()) if pid == "self" else str(pid)
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdigit():
-            try:
-                stat = (entry / "stat").read_text()
-            except OSError:
-                continue
-            if stat.rpartition(")")[2].split()[1] == own:
-                found.append(int(entry.name))
-    return found
+def no_child_is_left() -> bool:
+    """All programs have ended. Those that are ended in the background get their turn here."""
+    gevent.sleep(0.01)
+    return not children()
 
 
-def descriptors(pid: int | str = "self") -> int:
-    """How many a process has open."""
-    return len(os.listdir(f"/proc/{pid}/fd"))
-
-
-def is_alive(pid: int) -> bool:
-    """It runs: it is there, and not a zombie."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except OSError:
-        return False
-
-
-@pytest.mark.parametrize(("statements", "old", "new"), ANSWERS, ids=[case[0][:60] for case in ANSWERS])
+@pytest.mark.parametrize(("statements", "old", "new"), ANSWERS, ids=[str(case[0])[:60] for case in ANSWERS])
 def test_as_in_plain_lua(lua: Inside, statements: str, old: str, new: str | None) -> None:
     """Programs and their files answer as those of this Lua."""
     expected = old if is_old(lua) or new is None else new
@@ -184,8 +162,7 @@ def test_nothing_is_left(lua: Inside) -> None:
         started = "local f = io.popen('printf abc; trap \"\" TERM; sleep 1 &')"
         state = lua.load(f"function main() {started} {ending} end")
         lua.run(state, Request(seconds=0.3))
-        # The programs are ended in the background, which gets its turn here.
-        until(lambda: gevent.sleep(0.01) or not children(), ending)
+        until(no_child_is_left, ending)
         assert descriptors() == before, ending
 
 

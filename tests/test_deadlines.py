@@ -101,7 +101,7 @@ def test_it_ends(lua: Inside, name: str) -> None:
     state = lua.load(f"function main(env, con)\n{statements}\nend\n")
     request = Request(seconds=TIMEOUT)
     if "sleep" in name:
-        request.sleep = time.sleep  # type: ignore[method-assign]
+        request.sleep = time.sleep  # type: ignore[method-assign, assignment]  # C functions are positional
     answer = lua.run(state, request)
     assert answer.failure is not None
     assert answer.failure.status == 504, answer.failure
@@ -131,6 +131,16 @@ def test_hooks_end(lua: Inside) -> None:
     state.hook("heartbeat")
     assert "page.lua: heartbeat: stopped: it ran longer than timeout, 0.1 s" in lua.log()
     assert not state.fit
+
+
+def test_an_idle_state_is_not_late(lua: Inside) -> None:
+    """To look whether it has a hook takes nothing of a time that was over long ago."""
+    state = lua.load("function main() end")
+    time.sleep(2.5 * TIMEOUT)
+    for _ in range(2000):
+        assert not state.has_hook("heartbeat")
+    assert lua.run(state, Request(seconds=TIMEOUT)).status == 200
+    assert state.fit
 
 
 def test_the_way_to_the_place(lua: Inside) -> None:

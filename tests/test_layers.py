@@ -14,27 +14,28 @@ PACKAGE = PROJECT / "greenfcgi"
 
 #: From the bottom up. A module imports from lower layers, and in its own layer from those that stand before it.
 LAYERS: tuple[tuple[str, ...], ...] = (
-    ("errors",),
+    ("errors", "exits"),
     (
-        "records", "messages", "body", "replies", "kinds", "settings", "config", "log", "accesslog", "signature",
-        "scripts",
+        "records", "messages", "body", "replies", "patience", "kinds", "settings", "config", "lines", "sink", "log",
+        "accessline", "accesslog", "logs", "metrics", "signature", "scripts",
     ),
     (
         "protocol", "client", "outbox", "exchange", "flush_queue", "polling", "filesystems", "folders", "inotify",
-        "watcher", "api",
+        "watcher", "turns", "budget", "api", "programs", "board", "snapshot", "history",
     ),
     ("state", "pool", "workers"),
     ("responder", "flush", "heartbeat"),
-    ("session", "server", "listening"),
-    ("process",),
+    ("session", "server", "privileges", "listening", "census", "statuspage", "status"),
+    ("systemd", "signals", "pidfile", "handover", "stall", "children", "link", "process", "standalone", "successor",
+     "supervisor"),
     ("trial", "cli", "__main__"),
 )  # fmt: skip
 ORDER = [module for layer in LAYERS for module in layer]
 
 #: The modules in which something waits, or is called by the event loop.
 WITH_GEVENT = {
-    "api", "exchange", "flush", "heartbeat", "inotify", "outbox", "polling", "pool", "process", "server", "session",
-    "trial", "workers",
+    "api", "exchange", "flush", "handover", "heartbeat", "inotify", "link", "outbox", "polling", "pool", "process",
+    "programs", "server", "session", "trial", "turns", "workers",
 }  # fmt: skip
 #: Each costs memory for the life of the server, or starts what only a supervisor may start.
 TOO_HEAVY = {
@@ -106,14 +107,39 @@ def test_gevent_is_imported_where_something_waits() -> None:
     assert users("gevent", "greenlet") == WITH_GEVENT
 
 
-def test_nothing_forks() -> None:
-    """A server process starts no other."""
+def test_processes_are_started_in_few_places() -> None:
+    """Forks are the supervisor's, and what scripts run is started in one module."""
+    starting = {"fork": {"children", "successor"}, "execve": {"successor"}, "posix_spawn": {"programs"}}
+    found: dict[str, set[str]] = {}
     for module in ORDER:
         nodes = list(ast.walk(tree(module)))
         names = {node.attr for node in nodes if isinstance(node, ast.Attribute)}
         names |= {alias.name for node in nodes if isinstance(node, ast.ImportFrom) for alias in node.names}
-        assert not names & {"fork", "forkpty", "posix_spawn", "posix_spawnp", "system", "popen"}, module
+        for name in names & {*starting, "forkpty", "posix_spawnp", "system", "popen", "execv", "execvp", "execvpe"}:
+            found.setdefault(name, set()).add(module)
+    assert found == starting
+
+
+def test_what_is_heavy_is_not_imported() -> None:
+    """Memory for the life of the server is spent on nothing that there is a lighter way for."""
     assert users(*TOO_HEAVY) == set()
+
+
+def test_the_supervisor_stays_without_gevent_and_lua() -> None:
+    """What it imports before it forks, and what that imports, has neither: each process gets its own."""
+
+    def reached(module: str, seen: set[str]) -> set[str]:
+        if module not in seen:
+            seen.add(module)
+            for node in tree(module).body:
+                names = [node.module or ""] if isinstance(node, ast.ImportFrom) and node.level and node.module else []
+                if isinstance(node, ast.ImportFrom) and node.level and not node.module:
+                    names = [alias.name for alias in node.names if alias.name in ORDER]
+                for name in names:
+                    reached(name, seen)
+        return seen
+
+    assert not reached("supervisor", set()) & (WITH_GEVENT | {"state"})
 
 
 def test_the_readme_shows_the_layers() -> None:

@@ -1,5 +1,6 @@
 """The error log, the access log, and what both do when they cannot write."""
 
+import json
 import os
 import re
 import resource
@@ -14,9 +15,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from greenfcgi.accesslog import BUFFER_SIZE, AccessLog, Entry
+from greenfcgi.accessline import Entry
+from greenfcgi.accesslog import BUFFER_SIZE, AccessLog
 from greenfcgi.errors import ConfigError
-from greenfcgi.log import LEVELS, ErrorLog, escape
+from greenfcgi.lines import escape
+from greenfcgi.log import LEVELS, ErrorLog
+
+from .running import Server
 
 DEFAULT_FORMAT = '%(h)s %(l)s %(u)s %(t)s "%(r)s" %(s)s %(b)s "%(f)s" "%(a)s" %(D)s'
 PARAMS = {
@@ -500,6 +505,106 @@ class TestAccessFormat:
             AccessLog(str(file), "%(h)s" + ending)
         found = escape("%(h)s" + ending)
         assert str(error.value) == f'access_log_format: found a line break in "{found}"; expected one line'
+
+
+class TestJson:
+    @given(st.text(st.characters()) | st.binary(), st.text(st.characters()) | st.binary())
+    def test_error_log(self, tmp_path_factory: pytest.TempPathFactory, text: str | bytes, detail: str | bytes) -> None:
+        """Whatever is logged, a line is one object in ASCII, without anything that a terminal would obey."""
+        file = tmp_path_factory.mktemp("json") / "x.log"
+        log = ErrorLog(str(file), "debug", as_json=True)
+        log.error(text, detail)
+        log.close()
+        written = file.read_bytes()
+        assert written.endswith(b"\n")
+        assert written[:-1].isascii()
+        assert written[:-1].decode().isprintable()
+        found = json.loads(written)
+        assert (found["level"], found["pid"]) == ("error", os.getpid())
+        if isinstance(text, str) and not re.search("[\ud800-\udfff]", text):
+            assert found["message"] == text
+        assert ("detail" in found) == bool(detail)
+
+    def test_error_line(self, file: Path, clock: Callable[[float], None]) -> None:
+        """The members of an object, and a time as RFC 3339 has it."""
+        clock(NOON)
+        log = ErrorLog(str(file), "info", as_json=True)
+        log.debug("not written")
+        log.warning(b"caf\xe9 \xc3\xa9", "a\n\tb")
+        log.close()
+        head = f'{{"time": "2026-11-22T17:32:09+05:30", "pid": {os.getpid()}, "level": "warning", '
+        assert file.read_text() == head + r'"message": "caf\\xe9 \u00e9", "detail": "a\n\tb"}' + "\n"
+
+    @pytest.mark.parametrize(
+        ("format", "expected"),
+        [
+            (DEFAULT_FORMAT, {
+                "remote_addr": "192.0.2.7", "user": "ada", "time": "2026-11-22T17:32:09+05:30",
+                "request": "GET /shop/item.lua?id=7 HTTP/1.1", "status": 200, "bytes": 5120,
+                "referer": "http://example.org/", "user_agent": "curl/8.5.0", "microseconds": 1000603,
+            }),
+            ("100%% %(m)s %(U)s?%(q)s %(H)s %(M)s %(L)s", {
+                "method": "GET", "path": "/shop/item.lua", "query": "id=7", "protocol": "HTTP/1.1",
+                "milliseconds": 1000, "seconds": 1.000603,
+            }),
+            ("%({X-Forwarded-For}i)s %({x-cache}o)s %({NONE}e)s %(p)s", {
+                "{X-Forwarded-For}i": "198.51.100.1", "{x-cache}o": "HIT", "{NONE}e": None, "pid": os.getpid(),
+            }),
+        ],
+    )  # fmt: skip
+    def test_access_log(
+        self, file: Path, clock: Callable[[float], None], format: str, expected: dict[str, object]
+    ) -> None:
+        """The letters of the format are the members of the object."""
+        clock(NOON)
+        log = AccessLog(str(file), format, as_json=True)
+        log.write(ENTRY)
+        log.close()
+        assert json.loads(file.read_bytes()) == expected
+
+    @given(st.binary(), st.binary())
+    def test_access_values(self, tmp_path_factory: pytest.TempPathFactory, agent: bytes, target: bytes) -> None:
+        """Whatever clients send, a line is one object in ASCII."""
+        file = tmp_path_factory.mktemp("json") / "x.log"
+        log = AccessLog(str(file), DEFAULT_FORMAT, as_json=True)
+        log.write(ENTRY._replace(params={b"HTTP_USER_AGENT": agent, b"REQUEST_URI": target}))
+        log.close()
+        written = file.read_bytes()
+        assert written[:-1].isascii()
+        assert written[:-1].decode().isprintable()
+        assert set(json.loads(written)) >= {"request", "user_agent"}
+
+    @pytest.mark.parametrize("kind", ["access", "error"])
+    def test_loss(self, file: Path, kind: str) -> None:
+        """What a log tells of itself is an object, too."""
+        log: AccessLog | ErrorLog = AccessLog(str(file), "%(m)s", as_json=True)
+        if kind == "error":
+            log = ErrorLog(str(file), "info", as_json=True)
+        for limit in (0, 10_000):
+            with file_size_limit(limit):
+                if isinstance(log, AccessLog):
+                    log.write(ENTRY)
+                    log.flush()
+                else:
+                    log.info("x")
+        log.close()
+        found = [json.loads(line) for line in file.read_text().splitlines()]
+        assert len(found) == 2
+        assert found[0]["notice" if kind == "access" else "message"] == "1 log line was lost"
+
+    def test_all_logs_of_a_server(self, serve: Callable[..., Server]) -> None:
+        """With log_format = "json", each line of every log is one object, those of a script included."""
+        text = "function main(env, con) con:log('warning', 'a\\nb') con:sleep(0.1) error({}) end"
+        settings = 'log_format = "json"\naccesslog = "access.log"\nslowlog = "slow.log"\nslowlog_timeout = 0.05\n'
+        server = serve({"x.lua": text}, settings)
+        assert server.get("x.lua").status == 500
+        assert server.stop() == 0
+        logs = {name: (server.folder / name).read_text() for name in ("stderr.log", "access.log", "slow.log")}
+        found = {name: [json.loads(line) for line in text.splitlines()] for name, text in logs.items()}
+        assert [line["status"] for line in found["access.log"]] == [500]
+        assert "has run for 0.1 s" in found["slow.log"][0]["message"]
+        assert "x.lua:1: in " in found["slow.log"][0]["detail"]
+        assert any(line["message"].endswith("x.lua: GET /x.lua: a\nb") for line in found["stderr.log"])
 
 
 class TestAccessFile:

@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,7 @@ from greenfcgi import exits
 from greenfcgi.client import Client
 
 from .load import Load
+from .processes import children, is_alive
 from .running import PATIENCE, Server, until
 
 Serve = Callable[..., Server]
@@ -26,20 +28,14 @@ PROCESS = "function main(env, con) con:puts(io.open('/proc/self/stat'):read('*n'
 SLEEP = "function main(env, con) con:log('begun') con:sleep(tonumber(env.QUERY_STRING)) con:puts('slept') end"
 
 
-def children(pid: int) -> list[int]:
-    """The processes that a process has started and that have not ended."""
-    try:
-        return list(map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text().split()))
-    except FileNotFoundError:
-        return []
+def has_children(server: Server, count: int) -> bool:
+    """The server has so many processes."""
+    return len(children(server.pid)) == count
 
 
-def is_there(pid: int) -> bool:
-    """The process has not ended."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except FileNotFoundError:
-        return False
+def has_told(server: Server, text: str, times: int) -> bool:
+    """The log has a text so often."""
+    return server.log().count(text) == times
 
 
 def memory_maps(pid: int) -> str:
@@ -100,7 +96,7 @@ class TestStop:
             before = children(server.pid)
             assert server.stop(number) == 0
             assert connection.reply().body == b"slept"
-        assert not any(map(is_there, before))
+        assert not any(map(is_alive, before))
         assert not (server.folder / "pid").exists()
         assert not (server.folder / "s.sock").exists()
 
@@ -135,7 +131,7 @@ class TestStop:
             server.logged("begun")
             server.send_signal(signal.SIGKILL)
             assert connection.reply().body == b"slept"
-        until(lambda: not any(map(is_there, before)), "the processes to end")
+        until(lambda: not any(map(is_alive, before)), "the processes to end")
         assert "the supervisor has ended: stopping" in server.log()
 
 
@@ -146,7 +142,7 @@ class TestNumber:
         with Load(server, "hello.lua", b"hello", connections=2, pause=0.001) as load:
             for number, count in ((signal.SIGTTIN, 2), (signal.SIGTTIN, 3), (signal.SIGTTOU, 2), (signal.SIGTTOU, 1)):
                 server.send_signal(number)
-                until(lambda count=count: len(children(server.pid)) == count, f"{count} processes")
+                until(partial(has_children, server, count), f"{count} processes")
                 load.until(20)
             before = children(server.pid)
             server.send_signal(signal.SIGTTOU)
@@ -162,7 +158,7 @@ class TestNumber:
             victim = until(lambda: children(server.pid))[0]
             until(lambda: server.get("hello.lua").body == b"hello")
             os.kill(victim, signal.SIGKILL)
-            until(lambda times=times: server.log().count("has ended (SIGKILL)") == times)
+            until(partial(has_told, server, "has ended (SIGKILL)", times))
         until(lambda: server.get("hello.lua").body == b"hello")
 
 
@@ -182,7 +178,7 @@ class TestReload:
             )
             server.send_signal(signal.SIGHUP)
             server.logged("the configuration has been read again, all 2 processes are new")
-            until(lambda: not any(map(is_there, before)))
+            until(lambda: not any(map(is_alive, before)))
             assert len(children(server.pid)) == 2
             server.root = other
             kept.send(Client.request(server.params("hello.lua"), keep_conn=True))
@@ -260,7 +256,7 @@ class TestSuccessor:
             finally:
                 load.__exit__()
                 os.kill(new, signal.SIGTERM)
-                until(lambda: not is_there(new))
+                until(lambda: not is_alive(new))
         assert not Path(server.socket_path).exists()
 
     def test_that_fails(self, serve: Serve) -> None:

@@ -1,0 +1,63 @@
+"""Takes the `Snapshot` of a process: looks at its connections, workers, states and scripts, and changes nothing."""
+
+from __future__ import annotations
+
+import os
+import time
+
+from .metrics import Metrics
+from .pool import Pool
+from .scripts import Catalogue, Script
+from .server import Server
+from .snapshot import ScriptLine, Snapshot
+from .state import State
+
+
+def take(
+    started: float, server: Server, pool: Pool[Script, State], catalogue: Catalogue, metrics: Metrics
+) -> Snapshot:
+    """What the process does now, and has done since it was `started`, in seconds of the epoch."""
+    workers = server.workers
+    return Snapshot(
+        pid=os.getpid(),
+        started=started,
+        running=workers.running,
+        waiting=workers.waiting,
+        waiting_for_state=pool.waiting,
+        workers=workers.count,
+        connections=len(server.sessions),
+        states=len(pool),
+        longest_queue=workers.longest,
+        accepted=server.accepted,
+        rejected=workers.rejected,
+        evictions=pool.evicted,
+        flushes=metrics.flushes,
+        timeouts=metrics.timeouts,
+        memory_kills=metrics.memory_kills,
+        seconds=metrics.seconds,
+        statuses=metrics.statuses,
+        histogram=metrics.histogram,
+        scripts=_scripts(pool, catalogue),
+    )
+
+
+def _scripts(pool: Pool[Script, State], catalogue: Catalogue) -> tuple[ScriptLine, ...]:
+    holders: dict[Script, list[State]] = {script: [] for script in catalogue}
+    for state in pool.states:
+        if state.script in holders:
+            holders[state.script].append(state)
+    idle = set(pool.idle())
+    now = time.monotonic()
+    return tuple(
+        ScriptLine(
+            script.path,
+            script.requests + sum(state.requests for state in states),
+            len(states),
+            sum(state not in idle for state in states),
+            max((now - state.made for state in states), default=0.0),
+            sum(state.memory() for state in states),
+            script.loaded,
+            script.problem,
+        )
+        for script, states in holders.items()
+    )

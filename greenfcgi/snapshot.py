@@ -1,0 +1,124 @@
+"""What one process tells of itself at one moment: values, how several are added up, how they go into shared memory."""
+
+from __future__ import annotations
+
+import marshal
+from collections.abc import Iterable
+from typing import Any, NamedTuple
+
+from .metrics import BOUNDS
+
+
+class ScriptLine(NamedTuple):
+    """One script: requests answered so far, and its states of this moment.
+
+    `states` are all its states, `busy` those in use. `age` is that of the oldest in seconds, `memory` that of all in
+    bytes. `loaded` is when the version that is served was loaded, in seconds of the epoch; 0: none has been.
+    `problem` says why the files that are there now do not load; "" when they do. Then the last good version goes on.
+    """
+
+    path: str
+    requests: int = 0
+    states: int = 0
+    busy: int = 0
+    age: float = 0.0
+    memory: int = 0
+    loaded: float = 0.0
+    problem: str = ""
+
+
+class Snapshot(NamedTuple):
+    """One process, or several added up. `started` is in seconds of the epoch."""
+
+    pid: int = 0
+    started: float = 0.0
+    # Of this moment.
+    running: int = 0
+    waiting: int = 0
+    waiting_for_state: int = 0
+    workers: int = 0
+    connections: int = 0
+    states: int = 0
+    # Since the process began.
+    longest_queue: int = 0
+    accepted: int = 0
+    rejected: int = 0
+    evictions: int = 0
+    flushes: int = 0
+    timeouts: int = 0
+    memory_kills: int = 0
+    seconds: float = 0.0
+    statuses: dict[int, int] = {}
+    histogram: list[int] = [0] * (len(BOUNDS) + 1)
+    scripts: tuple[ScriptLine, ...] = ()
+
+    @property
+    def requests(self) -> int:
+        """All that have ended."""
+        return sum(self.statuses.values())
+
+
+_MOMENTARY = ("running", "waiting", "waiting_for_state", "workers", "connections", "states")
+_ADDED = (
+    *_MOMENTARY, "accepted", "rejected", "evictions", "flushes", "timeouts", "memory_kills", "seconds",
+)  # fmt: skip
+
+
+def total(snapshots: Iterable[Snapshot]) -> Snapshot:
+    """All of them added up, with the scripts that most requests were for first."""
+    snapshots = list(snapshots)
+    statuses: dict[int, int] = {}
+    for snapshot in snapshots:
+        for status, count in snapshot.statuses.items():
+            statuses[status] = statuses.get(status, 0) + count
+    values: dict[str, Any] = {name: sum(getattr(one, name) for one in snapshots) for name in _ADDED}
+    return Snapshot(
+        **values,
+        started=min((one.started for one in snapshots), default=0.0),
+        longest_queue=max((one.longest_queue for one in snapshots), default=0),
+        statuses=dict(sorted(statuses.items())),
+        histogram=[sum(one.histogram[at] for one in snapshots) for at in range(len(BOUNDS) + 1)],
+        scripts=_scripts(line for one in snapshots for line in one.scripts),
+    )
+
+
+def _scripts(lines: Iterable[ScriptLine]) -> tuple[ScriptLine, ...]:
+    found: dict[str, ScriptLine] = {}
+    for line in lines:
+        other = found.get(line.path, ScriptLine(line.path))
+        found[line.path] = ScriptLine(
+            line.path,
+            other.requests + line.requests,
+            other.states + line.states,
+            other.busy + line.busy,
+            max(other.age, line.age),
+            other.memory + line.memory,
+            max(other.loaded, line.loaded),
+            line.problem or other.problem,
+        )
+    return tuple(sorted(found.values(), key=lambda line: (-line.requests, line.path)))
+
+
+def ended(snapshot: Snapshot) -> Snapshot:
+    """What is left of a process that has ended: its counters."""
+    scripts = tuple(ScriptLine(line.path, line.requests) for line in snapshot.scripts if line.requests)
+    nothing: dict[str, Any] = dict.fromkeys(_MOMENTARY, 0)
+    return snapshot._replace(**nothing, scripts=scripts)
+
+
+def pack(snapshot: Snapshot, room: int) -> bytes:
+    """As bytes, at most `room` of them: scripts that few requests were for are left out where that takes more."""
+    scripts = sorted(snapshot.scripts, key=lambda line: -line.requests)
+    while True:
+        # Not json, which would have to be imported; nobody but processes of one server reads it.
+        # Plain tuples: no others can be packed.
+        data = marshal.dumps((*snapshot[:-1], tuple(tuple(line) for line in scripts)))
+        if len(data) <= room or not scripts:
+            return data
+        scripts = scripts[: len(scripts) // 2]
+
+
+def unpack(data: bytes) -> Snapshot:
+    """What `pack` has packed."""
+    found = Snapshot(*marshal.loads(data))
+    return found._replace(scripts=tuple(ScriptLine(*line) for line in found.scripts))

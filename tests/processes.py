@@ -1,0 +1,30 @@
+"""What the kernel knows of a process: its children, its descriptors, whether it runs."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+
+def children(pid: int | str = "self") -> list[int]:
+    """The processes that one has started, with those that nobody has reaped; none when it is not there itself."""
+    found: list[int] = []
+    try:
+        for task in Path(f"/proc/{pid}/task").iterdir():
+            found += map(int, (task / "children").read_text().split())
+    except OSError:
+        pass
+    return found
+
+
+def descriptors(pid: int | str = "self") -> int:
+    """How many a process has open."""
+    return len(os.listdir(f"/proc/{pid}/fd"))
+
+
+def is_alive(pid: int) -> bool:
+    """It runs: it is there, and not a zombie."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
