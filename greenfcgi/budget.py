@@ -22,6 +22,8 @@ SLOW: Final = False
 SOONER: Final = 1
 AS_USUAL: Final = 0
 
+#: Seconds for a round of turns: of many that compute, each has a shorter one, so that none waits for its deadline long.
+_ROUND = 0.1
 #: Seconds by which the hook may be late for a turn's end.
 _MOST_LATE = 0.01
 
@@ -82,18 +84,19 @@ class Budget:
 
     def _look(self, now: float) -> bool | int | None:
         late = now - self._turn_end
-        if late >= 0:
+        verdict = self._judge(now)
+        if late >= 0 and verdict is not LATE:
             self._turns.give_way()
             now = monotonic()
             self._begin_turn(now)
-        verdict = self._judge(now)
+            verdict = self._judge(now) if verdict is None else verdict
         if verdict is not None or self._hurried == (late > _MOST_LATE):
             return verdict
         self._hurried = not self._hurried
         return SOONER if self._hurried else AS_USUAL
 
     def _begin_turn(self, now: float) -> None:
-        self._turn_end = now + self._slice
+        self._turn_end = now + min(self._slice, _ROUND / (len(self._turns) + 1))
         #: When the next look is due.
         self._next = min(self._turn_end, self._slow_at, self._deadline)
 

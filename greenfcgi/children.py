@@ -37,6 +37,8 @@ class Child:
         self.problem = ""
         #: It has been told to go.
         self.is_leaving = False
+        #: The logs have been moved before it was ready: it opens them anew then.
+        self.reopens = False
         #: When it is killed; None: not at all.
         self.killed_at: float | None = None
         self.ready = ready
@@ -61,9 +63,19 @@ class Child:
         """Its pipe has something: it is ready, or has ended."""
         word = os.read(self.ready, 4096)
         self.is_ready = word == READY
-        self.problem = "" if self.is_ready else word.decode("utf-8", "replace")
+        if not self.is_ready and word:
+            self.problem = word.decode("utf-8", "replace")
+        if self.is_ready and self.reopens:
+            self.send(signal.SIGUSR1)
         os.close(self.ready)
         self.ready = -1
+
+    def reopen_logs(self) -> None:
+        """Have it open its logs anew, now or when it is ready: before that, the signal would end it."""
+        if self.is_ready:
+            self.send(signal.SIGUSR1)
+        else:
+            self.reopens = True
 
     def ask(self) -> None:
         """Ask where it is stuck; the answer goes to the error log."""
@@ -105,14 +117,25 @@ class Children:
         if slot is None:
             return None
         ready, is_ready = os.pipe2(os.O_CLOEXEC)
-        question, ask = os.pipe2(os.O_CLOEXEC)
+        try:
+            question, ask = os.pipe2(os.O_CLOEXEC)
+        except OSError:
+            os.close(ready)
+            os.close(is_ready)
+            raise
         sys.stdout.flush()
         sys.stderr.flush()
         # The pages that are shared stay so: the collector does not write to what it does not look at.
         gc.collect()
         gc.freeze()
         self._signals.block()
-        pid = os.fork()
+        try:
+            pid = os.fork()
+        except OSError:
+            self._signals.unblock()
+            for descriptor in (ready, is_ready, question, ask):
+                os.close(descriptor)
+            raise
         if pid == 0:
             status = exits.BOOT
             try:
@@ -140,30 +163,44 @@ class Children:
             child.close()
         self._signals.forget()
 
-    def reap(self) -> Sequence[tuple[Child, int]]:
-        """Those that have ended since the last call, with their wait status."""
-        ended = []
-        for child in self:
-            pid, status = os.waitpid(child.pid, os.WNOHANG)
-            if pid:
+    def reap(self) -> Sequence[tuple[int, Child | None, int]]:
+        """Those that have ended since the last call, with their wait status.
+
+        In a container, the supervisor may be process 1, which inherits every orphan: they are reaped, too, and are no
+        `Child`.
+        """
+        ended: list[tuple[int, Child | None, int]] = []
+        while (found := _waited()) is not None:
+            pid, status = found
+            child = self._by_pid.pop(pid, None)
+            if child is not None:
                 if child.ready != -1:
                     child.hear()
-                del self._by_pid[pid]
                 child.close()
-                ended.append((child, status))
+            ended.append((pid, child, status))
         return ended
+
+
+def _waited() -> tuple[int, int] | None:
+    try:
+        found = os.waitpid(-1, os.WNOHANG)
+    except ChildProcessError:
+        return None
+    return found if found[0] else None
 
 
 def _say(ready: int, problem: str) -> None:
     try:
         os.write(ready, problem.encode("utf-8", "replace"))
     except OSError:
-        # It has been ready, so the supervisor does not listen any more.
+        # It has been ready, and the supervisor has closed its end.
         print(f"greenfcgi: {problem}", file=sys.stderr, flush=True)
 
 
 def how(status: int) -> str:
     """A wait status in words: "SIGKILL", "exit status 3"."""
     if os.WIFSIGNALED(status):
-        return signal.Signals(os.WTERMSIG(status)).name
+        number = os.WTERMSIG(status)
+        # Real-time signals have no names.
+        return signal.Signals(number).name if number in set(signal.Signals) else f"signal {number}"
     return f"exit status {os.WEXITSTATUS(status)}"

@@ -7,6 +7,7 @@ takes them first. What the web server has sent already waits in the kernel, and 
 
 from __future__ import annotations
 
+import os
 import socket
 from _socket import socket as BareSocket
 from collections.abc import Callable
@@ -17,6 +18,8 @@ from gevent import get_hub
 _READABLE = 1
 #: Connections that are taken in one round of the event loop.
 _MOST_AT_ONCE = 16
+#: Seconds between two looks whether there is room again.
+_PAUSE = 0.1
 #: The peer's name goes with a connection.
 _LONGEST_NAME = 256
 
@@ -27,18 +30,23 @@ class Handover:
     def __init__(self, ends: tuple[socket.socket, socket.socket]) -> None:
         self._out, self._in = ends
         self._watcher: Any = None
+        self._pause: Any = None
 
-    def take(self, serve: Callable[[BareSocket, str], object]) -> None:
-        """Serve what others give, until `stop_taking`."""
-        self._watcher = get_hub().loop.io(self._in.fileno(), _READABLE)
-        self._watcher.start(self._take, serve)
+    def take(self, serve: Callable[[BareSocket, str], object], is_full: Callable[[], bool]) -> None:
+        """Serve what others give, until `stop_taking`; nothing while `is_full` says that there is no room."""
+        self._serve, self._is_full = serve, is_full
+        loop = get_hub().loop
+        self._watcher = loop.io(self._in.fileno(), _READABLE)
+        self._pause = loop.timer(_PAUSE)
+        self._watcher.start(self._take)
 
     def stop_taking(self) -> None:
         """From now on, it is for others."""
-        if self._watcher is not None:
-            self._watcher.stop()
-            self._watcher.close()
-            self._watcher = None
+        for watcher in (self._watcher, self._pause):
+            if watcher is not None:
+                watcher.stop()
+                watcher.close()
+        self._watcher = self._pause = None
 
     def give(self, bare: BareSocket, peer: str) -> bool:
         """Pass a connection on; it is closed here when that is done. False when the channel is full, for now."""
@@ -49,11 +57,18 @@ class Handover:
         bare.close()
         return True
 
-    def _take(self, serve: Callable[[BareSocket, str], object]) -> None:
+    def _take(self) -> None:
         for _ in range(_MOST_AT_ONCE):
+            if self._is_full():
+                # It may be for others, or there is room soon.
+                self._watcher.stop()
+                self._pause.start(self._watcher.start, self._take)
+                return
             try:
                 name, descriptors, _, _ = socket.recv_fds(self._in, _LONGEST_NAME, 1)
             except BlockingIOError:
                 return
             for descriptor in descriptors:
-                serve(BareSocket(fileno=descriptor), name.decode())
+                # It was made without the flag.
+                os.set_inheritable(descriptor, False)
+                self._serve(BareSocket(fileno=descriptor), name.decode())

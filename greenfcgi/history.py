@@ -5,7 +5,7 @@ The supervisor writes it into the first slot of the board, where every process c
 
 from __future__ import annotations
 
-import marshal
+import json
 import time
 from typing import NamedTuple
 
@@ -34,7 +34,7 @@ class Overview(NamedTuple):
 
 
 class History:
-    """The supervisor's side."""
+    """The supervisor's side. Without a status page there is nothing in it, and nothing is imported for it."""
 
     def __init__(self, board: Board) -> None:
         self._board = board
@@ -47,12 +47,18 @@ class History:
     def add(self, slot: int) -> None:
         """The process of this slot has ended."""
         told = self._board.told(slot)
-        if told:
+        if not told:
+            return
+        try:
             last = snapshot.unpack(told)
-            self._keys = [*self._keys, (last.pid, last.started)][-_MOST_KEYS:]
-            self._total = snapshot.total([self._total, snapshot.ended(last)])
-            self._write()
-            self._board.clear(slot)
+            together = snapshot.total([self._total, snapshot.ended(last)])
+        except (ValueError, TypeError):
+            # Nobody but a script that may write to memory (ffi) does such a thing.
+            last, together = Snapshot(), self._total
+        self._keys = [*self._keys, (last.pid, last.started)][-_MOST_KEYS:]
+        self._total = together
+        self._write()
+        self._board.clear(slot)
 
     def count_replaced(self) -> None:
         """A process has ended that nobody told to."""
@@ -60,7 +66,7 @@ class History:
         self._write()
 
     def _write(self) -> None:
-        head = marshal.dumps((self._began, self._replaced, self._keys))
+        head = json.dumps((self._began, self._replaced, self._keys)).encode()
         room = ROOM - len(head) - 4
         self._board.publish(SLOT, len(head).to_bytes(4) + head + snapshot.pack(self._total, room))
 
@@ -71,8 +77,8 @@ def read(board: Board, own: Snapshot) -> Overview:
     # Behind the others: what has been added since they were read is not counted twice.
     told = board.told(SLOT)
     end = 4 + int.from_bytes(told[:4])
-    began, replaced, keys = marshal.loads(told[4:end])
-    there = {(one.pid, one.started): one for one in others if (one.pid, one.started) not in keys}
+    began, replaced, keys = json.loads(told[4:end])
+    there = {(one.pid, one.started): one for one in others if [one.pid, one.started] not in keys}
     there[own.pid, own.started] = own
     processes = tuple(sorted(there.values(), key=lambda one: one.pid))
     return Overview(began, replaced, processes, snapshot.total([snapshot.unpack(told[end:]), *processes]))

@@ -77,3 +77,10 @@ def json_line(members: Mapping[str, object]) -> bytes:
 
 def _plain(text: str | bytes) -> str:
     return _SURROGATE.sub(_escape_character, decode(text))
+
+
+def traceback_of(problem: BaseException) -> str:
+    """Where an exception came from, as Python prints it: for the log, when the server itself has failed."""
+    import traceback
+
+    return "".join(traceback.format_exception(problem))

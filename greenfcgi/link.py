@@ -68,10 +68,10 @@ class Link:
         end = loop.io(ties.lifeline, _READABLE)
         end.start(self._ended, orphaned)
         self._watchers += [beat, end]
-        self._handover.take(server.connect)
+        self._handover.take(server.connect, server.is_full)
         stall.attend(ties.question, log)
+        # Not closed: another descriptor would get its number, and be written to when the process fails.
         os.write(ties.ready, READY)
-        os.close(ties.ready)
 
     def _beat(self) -> None:
         board, slot = self._ties.board, self._ties.slot

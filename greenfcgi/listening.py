@@ -106,15 +106,14 @@ def _unix(path: str, mode: int, backlog: int) -> socket.socket:
     _remove_stale(path)
     listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
-        # The file is made with the mask of the process: nobody may connect before it has its mode.
-        mask = os.umask(0o777)
+        # The file is made with the mask of the process: never does it have another mode.
+        mask = os.umask(0o777 & ~mode)
         try:
             listening.bind(path)
             # At once: a server that starts meanwhile takes a socket that nobody listens on for a stale one.
             listening.listen(backlog)
         finally:
             os.umask(mask)
-        os.chmod(path, mode)
     except BaseException:
         listening.close()
         raise

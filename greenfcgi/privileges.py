@@ -16,21 +16,32 @@ class Identity(NamedTuple):
     uid: int
     gid: int
 
-    def own(self, path: str) -> None:
-        """Give a file to them. Raises `OSError`."""
-        if (self.uid, self.gid) != (-1, -1):
-            os.chown(path, self.uid, self.gid)
+    def own(self, file: str | int) -> None:
+        """Give a file, or what a descriptor is open for, to them. Raises `OSError`."""
+        if (self.uid, self.gid) == (-1, -1):
+            return
+        if isinstance(file, int):
+            os.fchown(file, self.uid, self.gid)
+        else:
+            os.chown(file, self.uid, self.gid, follow_symlinks=False)
 
     def assume(self) -> None:
-        """Become them, for good. Raises `OSError`."""
-        if self.gid != -1:
-            if self.user:
-                os.initgroups(self.user, self.gid)
-            else:
-                os.setgroups([self.gid])
-            os.setgid(self.gid)
-        if self.uid != -1:
-            os.setuid(self.uid)
+        """Become them, for good. Raises `ConfigError` when that is not allowed."""
+        try:
+            if self.gid != -1:
+                if self.user:
+                    os.initgroups(self.user, self.gid)
+                else:
+                    os.setgroups([self.gid])
+                os.setgid(self.gid)
+            if self.uid != -1:
+                os.setuid(self.uid)
+        except OSError as problem:
+            raise ConfigError(f'user: cannot become "{self.user}": {problem.strerror}') from None
+        if self.user:
+            import pwd
+
+            os.environ |= {"USER": self.user, "LOGNAME": self.user, "HOME": pwd.getpwnam(self.user).pw_dir}
 
 
 def identity(config: Config) -> Identity:
@@ -54,12 +65,16 @@ def identity(config: Config) -> Identity:
 
 
 def prepare_logs(config: Config, who: Identity) -> None:
-    """Make the log files that are not there, so that whoever runs scripts can append to them. Never raises."""
+    """Make the log files that are not there, so that whoever runs scripts can append to them. Never raises.
+
+    A file that is there stays whose it is: root must not give away what somebody has put in its place.
+    """
     for path in (config.errorlog, config.accesslog, config.slowlog):
         if path not in ("", "-"):
             try:
-                os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NONBLOCK, 0o640))
-                who.own(path)
+                descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o640)
             except OSError:
-                # Whoever opens it for writing says why.
-                pass
+                # It is there, or whoever opens it for writing says why not.
+                continue
+            who.own(descriptor)
+            os.close(descriptor)

@@ -187,7 +187,10 @@ class Process:
 
     def _asked_to_stop(self, number: signal.Signals) -> None:
         if self._stop.is_set():
-            self._cut(f"{number.name} again")
+            if self._link is None:
+                self._cut(f"{number.name} again")
+            # With a supervisor, both may have been sent it; that one says SIGQUIT when it means at once.
+            return
         self.log.info(f"{number.name}: stopping, with {self.server.workers.running} requests under way")
         self._stop.set()
 

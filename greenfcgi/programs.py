@@ -36,6 +36,11 @@ _LOOKS = 0.01
 #: Programs that one script may have at a time.
 _MOST = 64
 
+#: Signals that Python or a process of a supervisor does not listen to; programs do.
+_IGNORED = (
+    signal.SIGPIPE, signal.SIGXFSZ, signal.SIGINT, signal.SIGUSR2, signal.SIGTTIN, signal.SIGTTOU,
+)  # fmt: skip
+
 #: What a function tells Lua beside the usual answers: (nil, problem, errno), or (text, number).
 Outcome = Answer | tuple[bytes | None, bytes | int] | tuple[None, bytes, int]
 
@@ -97,19 +102,24 @@ class Program:
         """
         self._give_back()
         self._signal(signal.SIGTERM)
-        timer = self._watchers["kill"] = get_hub().loop.timer(_GRACE)
-        timer.start(self._kill)
+        timer = self._watchers["kill"] = get_hub().loop.timer(_GRACE, _GRACE)
+        timer.start(self.kill)
 
     def kill(self) -> None:
-        """End it at once, and wait until it has."""
-        self._signal(signal.SIGKILL)
-        _, self.status = os.waitpid(self._pid, 0)
-        _alive.discard(self)
+        """End it at once, with all that it has started, and reap it when it has ended.
 
-    def _kill(self) -> None:
-        self._watchers.pop("kill").close()
+        Does not wait, since a disk that hangs may hold it for long; then it is reaped later, or by whoever is left.
+        """
         if self.status is None:
-            self.kill()
+            self._signal(signal.SIGKILL)
+            pid, status = os.waitpid(self._pid, os.WNOHANG)
+            if not pid:
+                return
+            self.status = status
+            _alive.discard(self)
+        timer = self._watchers.pop("kill", None)
+        if timer is not None:
+            timer.close()
 
     def _signal(self, number: int) -> None:
         # Not there yet, or all of them run as somebody else by now.
@@ -303,7 +313,7 @@ def _spawn(command: bytes, mode: bytes) -> tuple[int, int, int]:
         actions += [(os.POSIX_SPAWN_CLOSE, descriptor) for descriptor in _inheritable()]
         pid = os.posix_spawn(
             "/bin/sh", (b"sh", b"-c", command), os.environ, file_actions=actions,
-            setpgroup=0, setsigmask=(), setsigdef=(signal.SIGPIPE, signal.SIGXFSZ),
+            setpgroup=0, setsigmask=(), setsigdef=_IGNORED,
         )  # fmt: skip
     except OSError:
         for descriptor in ours:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from .config import Config
 from .errors import ScriptBroken, ScriptBusy, ScriptError
 from .exchange import Exchange
+from .lines import traceback_of
 from .log import ErrorLog
 from .pool import Pool
 from .replies import Reply, refusal
@@ -50,7 +51,7 @@ class Responder:
             self._refuse(exchange, problem)
         except Exception as problem:
             # The border of a request: whatever went wrong inside the server ends this request only.
-            self._log.error(f"{exchange.title}: the server failed: {problem!r}", _traceback(problem))
+            self._log.error(f"{exchange.title}: the server failed: {problem!r}", traceback_of(problem))
             self._fail(exchange, 500, "")
 
     def _checkout(self, script: Script, seconds: float) -> State:
@@ -80,10 +81,3 @@ class Responder:
             f"{script.path}: a header block of {length} bytes: web servers answer 502 to more than their buffer "
             "holds, which is 4 or 8 KiB unless set (nginx: fastcgi_buffer_size)"
         )
-
-
-def _traceback(problem: BaseException) -> str:
-    import traceback
-
-    return "".join(traceback.format_exception(problem))
-

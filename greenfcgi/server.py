@@ -14,6 +14,7 @@ from socket import socket as Socket
 from typing import TYPE_CHECKING, Any
 
 import gevent
+from gevent.event import Event
 from gevent.server import StreamServer
 
 from . import records
@@ -35,6 +36,8 @@ if TYPE_CHECKING:
 _PAUSE = 0.5
 #: Descriptors that connections leave free, beside one for each worker.
 _RESERVE = 64
+#: Connections that may wait to be accepted when a stop begins; as many as a backlog of the usual size.
+_MOST_WAITING = 4096
 #: Connections that are looked at in one go; a thousand take half a millisecond.
 _SWEPT_AT_ONCE = 500
 #: Seconds between two looks at what is under way in a stop.
@@ -165,14 +168,20 @@ class Server:
         """
         deadline = time.monotonic() + seconds
         self.give = give
-        for listener in self._listeners:
-            if give is None:
-                listener.accept_rest()
-            listener.stop()
+        stopped = Event()
+        # Requests that come with these connections start there, as all do.
+        gevent.get_hub().loop.run_callback(self._stop_accepting, stopped)
+        stopped.wait()
         finished = self._leave(deadline)
         for session in list(self.sessions):
             session.close()
         return finished
+
+    def _stop_accepting(self, stopped: Event) -> None:
+        for listener in self._listeners:
+            listener.accept_rest()
+            listener.stop()
+        stopped.set()
 
     def _leave(self, deadline: float) -> bool:
         """Let go of the connections, as requests and replies on them end. False when the time is over before."""
@@ -220,10 +229,12 @@ class Listener(StreamServer):
         self._start_accepting_if_started()  # type: ignore[attr-defined]
 
     def accept_rest(self) -> None:
-        """Accept what waits already: to close the listener would reset it."""
-        if self.started:
-            while (accepted := self.do_read()) is not None:
-                self.do_handle(*accepted)
+        """Accept what waits already: to close the listener may reset it. Not what comes without an end."""
+        for _ in range(_MOST_WAITING):
+            accepted = self.do_read() if self.started else None
+            if accepted is None:
+                return
+            self.do_handle(*accepted)
 
     def do_handle(self, descriptor: int, address: Any) -> None:  # type: ignore[override]
         """Serve an accepted connection, or close it when its address is not allowed."""

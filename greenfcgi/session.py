@@ -299,8 +299,12 @@ class Session:
             return
         if self._server.give is None or not self.connection.keeps:
             self.close_when_idle()
-        elif self.at_rest and self.connection.clean:
-            self._give(self._server.give)
+        elif self.at_rest:
+            if self.connection.clean:
+                self._give(self._server.give)
+            else:
+                # The rest of a refused request may be on its way: nobody else would know what it is.
+                self.close_when_idle()
 
     def _give(self, give: Callable[[BareSocket, str], bool]) -> None:
         if self._reader is not None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import marshal
+import json
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 
@@ -110,15 +110,19 @@ def pack(snapshot: Snapshot, room: int) -> bytes:
     """As bytes, at most `room` of them: scripts that few requests were for are left out where that takes more."""
     scripts = sorted(snapshot.scripts, key=lambda line: -line.requests)
     while True:
-        # Not json, which would have to be imported; nobody but processes of one server reads it.
-        # Plain tuples: no others can be packed.
-        data = marshal.dumps((*snapshot[:-1], tuple(tuple(line) for line in scripts)))
+        # Not marshal or pickle: a supervisor that is root must not trust what a process wrote.
+        data = json.dumps(snapshot._replace(scripts=tuple(scripts))).encode()
         if len(data) <= room or not scripts:
             return data
         scripts = scripts[: len(scripts) // 2]
 
 
 def unpack(data: bytes) -> Snapshot:
-    """What `pack` has packed."""
-    found = Snapshot(*marshal.loads(data))
-    return found._replace(scripts=tuple(ScriptLine(*line) for line in found.scripts))
+    """What `pack` has packed. Raises `ValueError` when it is anything else."""
+    try:
+        found = Snapshot(*json.loads(data))
+        # Keys of objects are text in JSON.
+        statuses = {int(status): count for status, count in found.statuses.items()}
+        return found._replace(statuses=statuses, scripts=tuple(ScriptLine(*line) for line in found.scripts))
+    except (TypeError, AttributeError) as problem:
+        raise ValueError(f"not a snapshot: {problem}") from None

@@ -42,7 +42,7 @@ def _wait(descriptor: int, log: ErrorLog, held: int) -> None:
             log.critical("stalled outside any script", _python_way(frame))
             continue
         log.critical(f"stalled in {state.where()}")
-        traceback = _lua_way(state)
+        traceback = _lua_way(state) if state._runtime is not None else ""
         if traceback:
             log.critical("it is here:", traceback)
 

@@ -48,10 +48,12 @@ _HEADROOM = 64 * 1024
 _ROOM_FOR_PARAMS = 16
 #: What a state that has no memory left gets, so that it can end with an error.
 _RESERVE = 1024 * 1024
-_OUT_OF_MEMORY = "not enough memory"
-_LATE = "the request has run longer than its time"
-#: Often the same, at the moment when the way to an error is written down.
-_IN_HANDLER = "error in error handling"
+#: The kinds of error that `boot.lua` tells, beside b"gone".
+_ERROR, _LATE, _MEMORY = b"error", b"late", b"memory"
+#: What late code raises outside any script, between the parts of a run.
+_LATE_TEXT = "the request has run longer than its time"
+#: Often memory, at the moment when the way to an error is written down.
+_IN_HANDLER = b"error in error handling"
 #: The flavours whose memory lupa can neither count nor limit.
 _UNLIMITED = ("luajit20",)
 _NEVER = float("inf")
@@ -261,13 +263,13 @@ class State:
         try:
             status, head, body = self._run(params)
         except self._errors() as problem:
-            return self._failed(_message(problem), "")
+            return self._failed(*_failure(problem))
         finally:
             if self._programs is not None:
                 self._programs.end()
             host.exchange = None
-        if status is None:
-            return self._failed(decode(head), decode(body))
+        if isinstance(status, bytes):
+            return self._failed(status, head, body)
         return Reply(status, head, body)
 
     def where(self) -> str:
@@ -277,8 +279,9 @@ class State:
 
     def has_hook(self, name: str) -> bool:
         """The script defines a function of this name."""
-        # The time of whatever it ran last may be over.
+        # The time of whatever it ran last may be over, and its memory used up.
         self._budget.begin()
+        self._make_room(len(name))
         found: bool = self._hook(name.encode(), True)
         return found
 
@@ -289,12 +292,12 @@ class State:
             self._make_room(len(name))
             failure = self._hook(name.encode())
         except self._errors() as problem:
-            failure = (_message(problem).encode(), b"")
+            failure = _failure(problem)
         finally:
             if self._programs is not None:
                 self._programs.end()
         if failure is not None:
-            message, traceback, _ = self._failed(*map(decode, failure))
+            message, traceback, _ = self._failed(*failure)
             self._log.error(f"{self.script.path}: {name}: {message}", traceback)
 
     def close(self) -> None:
@@ -315,23 +318,25 @@ class State:
         try:
             failure = load(os.fsencode(path), text, is_startup)
         except self._errors() as problem:
-            failure = (_message(problem).encode(), b"")
+            failure = _failure(problem)
         if failure is not None:
-            message, traceback, status = self._failed(*map(decode, failure))
+            message, traceback, status = self._failed(*failure)
             kind = ScriptLate if status == ScriptLate.status else ScriptBroken
             # Lua shortens a long path, and some messages have none.
             raise kind(message if path in message else f"{path}: {message}", traceback)
 
-    def _failed(self, message: str, traceback: str) -> LuaFailure:
-        if _LATE in message:
+    def _failed(self, kind: bytes, message: bytes, traceback: bytes) -> LuaFailure:
+        """What `boot.lua` tells of an error, for people; the state is not used again where it may be in disorder."""
+        text, way = decode(message), decode(traceback)
+        if kind == _LATE:
             self.sound = False
             self._metrics.timeouts += 1
-            return LuaFailure(f"stopped: it ran longer than timeout, {self._budget.timeout:g} s", traceback, 504)
-        if _OUT_OF_MEMORY in message or (message == _IN_HANDLER and self.memory() + _HEADROOM > self._limit):
+            return LuaFailure(f"stopped: it ran longer than timeout, {self._budget.timeout:g} s", way, 504)
+        if kind == _MEMORY or (message == _IN_HANDLER and self.memory() + _HEADROOM > self._limit):
             self.sound = False
             self._metrics.memory_kills += 1
-            message = f"out of memory (lua.memory is {self._limit} bytes)"
-        return LuaFailure(message, traceback)
+            text = f"out of memory (lua.memory is {self._limit} bytes)"
+        return LuaFailure(text, way)
 
     def _exhausted(self) -> None:
         """The script has used all of its memory: it gets a little more, to end with."""
@@ -381,9 +386,11 @@ def _import_lupa(version: str, native_modules: bool) -> Any:
         sys.setdlopenflags(flags)
 
 
-def _message(problem: Exception) -> str:
-    """What lupa's exception says; that for memory says nothing."""
-    return _OUT_OF_MEMORY if isinstance(problem, MemoryError) else str(problem)
+def _failure(problem: Exception) -> tuple[bytes, bytes, bytes]:
+    """The same of an exception of lupa's: what was raised around a script, not in it."""
+    text = str(problem)
+    kind = _MEMORY if isinstance(problem, MemoryError) else _LATE if text.startswith(_LATE_TEXT) else _ERROR
+    return kind, text.encode("utf-8", "replace"), b""
 
 
 def _deny(*_: object) -> NoReturn:

@@ -16,22 +16,29 @@ _VARIABLE = "GREENFCGI_INHERITED"
 
 
 class Inheritance(NamedTuple):
-    """What a supervisor got from its predecessor: descriptors by address, and the ends of the channel."""
+    """What a supervisor got from its predecessor: descriptors by address, the ends of the channel, and the numbers
+    that the sockets of systemd have in their addresses.
+    """
 
     sockets: dict[str, int]
     channel: tuple[socket.socket, socket.socket]
+    handed_over: list[int]
 
 
-def start(bound: list[Bound], channel: tuple[socket.socket, socket.socket]) -> int:
+def start(bound: list[Bound], channel: tuple[socket.socket, socket.socket], handed_over: list[int]) -> int:
     """Start the command of this process anew, with these sockets. Returns its process id. Raises `OSError`."""
     named = [(str(one.address), one.socket.fileno()) for one in bound]
     named += [("give", channel[0].fileno()), ("take", channel[1].fileno())]
-    environment = {**os.environ, _VARIABLE: "\n".join(f"{number} {name}" for name, number in named)}
+    lines = [f"{number} {name}" for name, number in named] + [f"{number} systemd" for number in handed_over]
+    environment = {**os.environ, _VARIABLE: "\n".join(lines)}
     pid = os.fork()
     if pid == 0:
         try:
             for _, number in named:
                 os.set_inheritable(number, True)
+            if "WATCHDOG_PID" in environment:
+                # It feeds the watchdog once the service manager takes it for the main process.
+                environment["WATCHDOG_PID"] = str(os.getpid())
             os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], environment)
         finally:
             os._exit(127)
@@ -43,8 +50,10 @@ def inherited() -> Inheritance | None:
     text = os.environ.pop(_VARIABLE, "")
     if not text:
         return None
-    named = {name: int(number) for number, _, name in (line.partition(" ") for line in text.split("\n"))}
+    lines = [(name, int(number)) for number, _, name in (line.partition(" ") for line in text.split("\n"))]
+    handed_over = [number for name, number in lines if name == "systemd"]
+    named = {name: number for name, number in lines if name != "systemd"}
     for number in named.values():
         os.set_inheritable(number, False)
     channel = socket.socket(fileno=named.pop("give")), socket.socket(fileno=named.pop("take"))
-    return Inheritance(named, channel)
+    return Inheritance(named, channel, handed_over)

@@ -14,27 +14,31 @@ from __future__ import annotations
 import os
 import select
 import signal
-import socket
 from collections.abc import Callable
 from signal import Signals as Number
 from time import monotonic
+from typing import NamedTuple
 
-from . import __version__, exits, listening, successor, systemd
+from . import __version__, exits, listening, systemd
 from .board import Board
 from .children import Child, Children, how
 from .config import Config
 from .errors import BindError, BootError, ConfigError
 from .history import History
-from .listening import Bound
+from .lines import traceback_of
+from .log import ErrorLog
 from .logs import error_log
 from .pidfile import PidFile
-from .privileges import identity, prepare_logs
+from .privileges import Identity, identity, prepare_logs
 from .signals import Signals
+from .sockets import Sockets
 
 #: Seconds between two looks at what no signal tells of.
 _LOOK = 0.25
 #: Beats may be late by so many seconds, beside the time that a script has.
 _LATE = 2.0
+#: Seconds for a process to be ready.
+_BOOT = 30.0
 #: Seconds for a process to tell where it is stuck.
 _ANSWER = 1.0
 #: Seconds for hooks and logs after a graceful stop.
@@ -44,33 +48,48 @@ _BACK_OFF = 0.1
 _LONGEST_BACK_OFF = 10.0
 #: A process that has lived so many seconds was well.
 _WELL = 5.0
-#: The fewest slots: a configuration that is read again may want more processes.
-_SLOTS = 64
+#: The fewest slots: one is the supervisor's, and while processes are replaced there are the old and the new ones.
+_SLOTS = 256
 _OLD = ".oldbin"
+#: What a reload does not change.
+_FIXED = ("socket_mode", "backlog", "pidfile")
+
+
+class _Before(NamedTuple):
+    """What was before a reload, until the processes of the new configuration are ready."""
+
+    config: Config
+    who: Identity
+    wanted: int
+    log: ErrorLog
 
 
 class Supervisor:
     """`read` reads the configuration again; it raises `ConfigError`. `run` serves until a signal says otherwise."""
 
     def __init__(self, config: Config, read: Callable[[], Config]) -> None:
-        self._config = config
+        self._sockets = Sockets()
+        self._config = self._sockets.adapt(config)
+        self._who = identity(self._config)
         self._read = read
         self._wanted = config.processes
         self._generation = 0
-        #: What was before a reload, until a process of the new configuration is ready.
-        self._before: tuple[Config, int, list[Bound]] | None = None
+        self._before: _Before | None = None
+        #: A process of this generation has been ready: the configuration can serve.
+        self._is_proven = False
         self._is_started = False
         self._is_stopping = False
         #: Another SIGHUP came while the processes were being replaced.
         self._again = False
+        #: A stop had to cut requests off.
         self._cut = False
         self._back_off = 0.0
         self._not_before = 0.0
         self._failure: BootError | None = None
         self._successor = 0
-        self._handed_over = systemd.listening()
-        self._bound: list[Bound] = []
         self._is_fed = 0.0
+        #: When processes were looked at last, and since when they can be expected to have beaten.
+        self._looked = self._expecting = monotonic()
         #: The last turn has changed something, so the next follows at once.
         self._is_moving = True
 
@@ -79,34 +98,38 @@ class Supervisor:
 
         Raises `ConfigError`, `BindError` and `BootError` before anything is served.
         """
-        self._config = listening.instead(self._config, self._handed_over)
-        self._who = identity(self._config)
+        self._board = _board(self._wanted)
         prepare_logs(self._config, self._who)
         self._log = error_log(self._config)
-        inheritance = successor.inherited()
-        self._bound = listening.listen_all(self._config, self._who, inheritance.sockets if inheritance else {})
-        self._channel = inheritance.channel if inheritance else _channel()
+        self._sockets.listen(self._config, self._who)
         self._pid_file = PidFile(self._config.pidfile)
         self._lifeline = os.pipe2(os.O_CLOEXEC)
         self._signals = Signals(_MEANINGS)
-        self._board = Board(max(_SLOTS, 3 * self._wanted))
         self._history = History(self._board)
         self._children = Children(self._board, self._signals, self._lifeline)
         try:
             self._pid_file.write()
             while not (self._is_stopping and not self._children):
                 self._wait()
-                for number in self._signals.take():
-                    _MEANINGS[number](self, number)
-                self._reap()
-                self._look_after()
-                self._is_moving = self._approach()
+                self._turn()
         finally:
             self._release()
         if self._failure is not None:
             raise self._failure
         self._log.info("stopped")
         return exits.FAILED if self._cut else exits.OK
+
+    def _turn(self) -> None:
+        try:
+            for number in self._signals.take():
+                _MEANINGS[number](self, number)
+            self._reap()
+            self._look_after()
+            self._is_moving = self._approach()
+        except Exception as problem:
+            # The border of the supervisor: whatever goes wrong in it, the processes go on, and so does it.
+            self._is_moving = False
+            self._log.critical(f"the supervisor failed: {problem!r}", traceback_of(problem))
 
     # What should be
 
@@ -125,6 +148,9 @@ class Supervisor:
         if len(fresh) < self._wanted and not (old and is_booting) and monotonic() >= self._not_before:
             self._start()
         elif old and ready and len(old) > self._wanted - ready:
+            if len(old) == 1:
+                # The last one takes what still waits to be accepted there.
+                self._sockets.settle()
             self._retire(old[0])
         elif len(fresh) > self._wanted and not old:
             self._retire(fresh[-1])
@@ -140,11 +166,12 @@ class Supervisor:
             self._is_started = True
             self._log.info(
                 f"greenfcgi {__version__} ({self._config.lua.version}, {self._processes()}) serves "
-                f"{self._config.scripts.root} on {listening.names(self._bound)}"
+                f"{self._config.scripts.root} on {listening.names(self._sockets.bound)}"
             )
             self._tell_ready()
         elif self._before is not None:
-            self._forget_sockets(self._before[2])
+            self._sockets.settle()
+            self._before.log.close()
             self._before = None
             self._log.info(f"the configuration has been read again, all {self._wanted} processes are new")
             self._tell_ready()
@@ -153,24 +180,28 @@ class Supervisor:
             self._reload(Number.SIGHUP)
 
     def _tell_ready(self) -> None:
-        systemd.notify("READY=1", f"STATUS={self._processes()} on {listening.names(self._bound)}")
+        systemd.notify("READY=1", f"STATUS={self._processes()} on {listening.names(self._sockets.bound)}")
 
     def _processes(self) -> str:
         return f"{self._wanted} process{'es' if self._wanted > 1 else ''}"
 
     def _start(self) -> None:
-        config, bound = self._config, self._bound
-        board, channel, who = self._board, self._channel, self._who
+        config, sockets, board, who = self._config, self._sockets, self._board, self._who
+        logs = [self._log] if self._before is None else [self._log, self._before.log]
 
         def work(slot: int, ready: int, lifeline: int, question: int) -> int:
             # Here, so that the supervisor stays without them.
             from .link import Link, Ties
             from .process import Process
 
+            for one in sockets.unused():
+                one.socket.close()
+            for log in logs:
+                log.close()
             process = Process(config)
             who.assume()
-            link = Link(Ties(board, slot, channel, ready, lifeline, question))
-            return exits.OK if process.run(bound, link) else exits.FAILED
+            link = Link(Ties(board, slot, sockets.channel, ready, lifeline, question))
+            return exits.OK if process.run(sockets.bound, link) else exits.FAILED
 
         try:
             if self._children.start(self._generation, config, work) is None:
@@ -198,31 +229,39 @@ class Supervisor:
         for descriptor in booting:
             poll.register(descriptor, select.POLLIN)
         for descriptor, _ in poll.poll(0 if self._is_moving else _LOOK * 1000):
-            if descriptor in booting:
-                booting[descriptor].hear()
+            child = booting.get(descriptor)
+            if child is not None:
+                child.hear()
+                self._is_proven = self._is_proven or (child.is_ready and child.generation == self._generation)
 
     def _reap(self) -> None:
-        for child, status in self._children.reap():
+        for pid, child, status in self._children.reap():
+            if child is None:
+                if pid == self._successor:
+                    self._go_on_alone()
+                continue
             self._history.add(child.slot)
-            if os.WIFSIGNALED(status) or os.WEXITSTATUS(status) == exits.FAILED:
-                self._cut = self._cut or self._is_stopping
+            if child.is_ready and self._is_stopping and status != exits.OK:
+                self._cut = True
             if not child.is_leaving and not self._is_stopping:
                 self._replace(child, status)
-        if self._successor and os.waitpid(self._successor, os.WNOHANG)[0]:
-            self._successor = 0
-            self._pid_file.rename(_OLD, "")
-            self._log.error("the new binary has ended; this one goes on")
+
+    def _go_on_alone(self) -> None:
+        self._successor = 0
+        self._pid_file.rename(_OLD, "")
+        self._log.error("the new binary has ended; this one goes on")
 
     def _replace(self, child: Child, status: int) -> None:
         """A process has ended that nobody told to."""
+        problem = child.problem or how(status)
         if not child.is_ready and not self._is_started:
-            self._give_up(child.problem or how(status), exits.USAGE if status == exits.USAGE << 8 else exits.BOOT)
+            self._give_up(problem, exits.USAGE if status == exits.USAGE << 8 else exits.BOOT)
             return
-        if not child.is_ready and self._before is not None and child.generation == self._generation:
-            self._go_back(child.problem or how(status))
+        if self._before is not None and child.generation == self._generation and not self._is_proven:
+            self._go_back(problem)
             return
         self._history.count_replaced()
-        self._log.error(f"process {child.pid} has ended ({child.problem or how(status)}): another takes its place")
+        self._log.error(f"process {child.pid} has ended ({problem}): another takes its place")
         if monotonic() - child.started > _WELL:
             self._back_off = 0.0
         self._delay()
@@ -238,19 +277,29 @@ class Supervisor:
 
     def _look_after(self) -> None:
         now = monotonic()
+        if now - self._looked > _LATE:
+            # Everybody was frozen: a terminal's Ctrl-Z, a container's pause, a laptop's sleep.
+            self._expecting = now
+        self._looked = now
         is_well = True
         for child in self._children:
             if child.killed_at is not None and now >= child.killed_at:
-                self._cut = self._cut or self._is_stopping
+                self._cut = self._cut or (self._is_stopping and child.is_ready)
                 child.killed_at = None
                 child.send(Number.SIGKILL)
-            elif child.is_ready and not child.is_leaving:
-                silence = now - self._board.last_beat(child.slot)
+            elif child.is_leaving:
+                continue
+            elif not child.is_ready and now - max(child.started, self._expecting) > _BOOT:
+                child.problem = f"not ready after {_BOOT:.0f} s"
+                child.send(Number.SIGKILL)
+            elif child.is_ready:
+                silence = now - max(self._board.last_beat(child.slot), self._expecting)
                 if silence > child.config.timeout + _LATE:
                     is_well = False
                     self._log.critical(f"process {child.pid} has not beaten for {silence:.1f} s: it is replaced")
                     child.ask()
                     child.leave(None, _ANSWER)
+                    self._history.count_replaced()
         self._feed(now, is_well)
 
     def _feed(self, now: float, is_well: bool) -> None:
@@ -267,10 +316,11 @@ class Supervisor:
             self._quit(number)
             return
         self._is_stopping = True
-        systemd.notify("STOPPING=1")
         self._log.info(f"{number.name}: stopping {len(self._children)} processes")
-        if self._successor:
-            systemd.notify(f"MAINPID={self._successor}")
+        # From stopping the service manager would go on to end all processes of the service.
+        systemd.notify(f"MAINPID={self._successor}" if self._successor else "STOPPING=1")
+        # Nobody would answer what waited here.
+        self._sockets.close(for_successor=bool(self._successor))
         for child in self._active():
             # With a successor, connections that are kept go to its processes.
             child.leave(
@@ -291,59 +341,47 @@ class Supervisor:
             self._again = True
             return
         systemd.reloading()
+        log = None
         try:
-            config = listening.instead(self._read(), self._handed_over)
+            config = self._sockets.adapt(self._read())
             who = identity(config)
-            if config.processes == 0:
-                raise ConfigError("processes: found 0, which takes a new start; expected 1 or more")
-            there = {str(one.address): one.socket.fileno() for one in self._bound}
+            self._check_number(config.processes)
             prepare_logs(config, who)
             log = error_log(config)
-            bound = listening.listen_all(config, who, there)
+            self._sockets.change(config, who)
         except (ConfigError, BindError) as problem:
+            if log is not None:
+                log.close()
             self._log.error(f"SIGHUP: the old configuration stays: {problem}")
             self._tell_ready()
             return
         self._log.info("SIGHUP: the configuration has been read, processes are being replaced")
-        self._log.close()
-        self._log = log
-        self._before = self._config, self._wanted, self._bound
-        self._config, self._wanted, self._who = config, config.processes, who
-        self._bound = self._kept(bound)
+        for name in _FIXED:
+            if getattr(config, name) != getattr(self._config, name):
+                self._log.warning(f"SIGHUP: {name} stays as it was, it takes a new start")
+        self._before = _Before(self._config, self._who, self._wanted, self._log)
+        self._config, self._who, self._wanted, self._log = config, who, config.processes, log
         self._generation += 1
+        self._is_proven = False
         self._not_before = self._back_off = 0.0
 
-    def _kept(self, bound: list[Bound]) -> list[Bound]:
-        """The sockets of a new configuration, of which some have been there before."""
-        old = {str(one.address): one for one in self._bound}
-        kept = []
-        for one in bound:
-            there = old.get(str(one.address))
-            if there is not None:
-                # The same descriptor under another object.
-                one.socket.detach()
-            kept.append(there or one)
-        return kept
-
-    def _forget_sockets(self, bound: list[Bound]) -> None:
-        """Close those that are not in use any more."""
-        for one in bound:
-            if one not in self._bound:
-                one.remove()
-                one.socket.close()
+    def _check_number(self, processes: int) -> None:
+        most = (self._board.slots - 1) // 2
+        if not 1 <= processes <= most:
+            raise ConfigError(f"processes: found {processes}; without a new start, from 1 to {most} are possible")
 
     def _go_back(self, reason: str) -> None:
         """No process of the new configuration could serve: the old one stays."""
         assert self._before is not None
-        bound = self._bound
-        self._config, self._wanted, self._bound = self._before
+        self._sockets.go_back()
+        self._log.close()
+        self._config, self._who, self._wanted, self._log = self._before
         self._before = None
-        self._forget_sockets(bound)
-        self._who = identity(self._config)
         for child in self._active():
             if child.generation == self._generation:
                 child.leave(Number.SIGTERM, _ANSWER)
         self._generation -= 1
+        self._is_proven = True
         self._log.error(f"SIGHUP: the old configuration stays: a process of the new one could not serve ({reason})")
         self._tell_ready()
 
@@ -351,16 +389,18 @@ class Supervisor:
         prepare_logs(self._config, self._who)
         self._log.reopen()
         for child in self._children:
-            if child.is_ready:
-                child.send(number)
+            child.reopen_logs()
 
     def _start_successor(self, number: Number) -> None:
-        if self._successor or self._is_stopping:
+        if self._successor:
             self._log.warning(f"{number.name}: a new binary has been started already, process {self._successor}")
+            return
+        if self._is_stopping or self._before is not None or not self._is_started:
+            self._log.warning(f"{number.name}: not now, processes are being started, replaced or stopped")
             return
         self._pid_file.rename("", _OLD)
         try:
-            self._successor = successor.start(self._bound, self._channel)
+            self._successor = self._sockets.hand_over()
         except OSError as problem:
             self._pid_file.rename(_OLD, "")
             self._log.error(f"{number.name}: cannot start the new binary: {problem.strerror}")
@@ -371,22 +411,24 @@ class Supervisor:
         )
 
     def _more(self, number: Number) -> None:
-        if self._wanted < self._board.slots // 2:
-            self._wanted += 1
-        self._log.info(f"{number.name}: {self._wanted} processes")
+        try:
+            self._check_number(self._wanted + 1)
+        except ConfigError as problem:
+            self._log.warning(f"{number.name}: {problem}")
+            return
+        self._wanted += 1
+        self._log.info(f"{number.name}: {self._processes()}")
 
     def _fewer(self, number: Number) -> None:
         self._wanted = max(1, self._wanted - 1)
-        self._log.info(f"{number.name}: {self._wanted} processes")
+        self._log.info(f"{number.name}: {self._processes()}")
 
     def _nothing(self, number: Number) -> None:
         """It has woken the loop."""
 
     def _release(self) -> None:
         """Remove what a successor does not need."""
-        if not self._successor:
-            for one in self._bound:
-                one.remove()
+        self._sockets.close(for_successor=bool(self._successor))
         self._pid_file.remove()
         self._pid_file.remove(_OLD)
 
@@ -404,9 +446,8 @@ _MEANINGS: dict[Number, Callable[[Supervisor, Number], None]] = {
 }
 
 
-def _channel() -> tuple[socket.socket, socket.socket]:
-    """Two ends of a channel for connections: to give into the first, to take from the second."""
-    ends = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    for end in ends:
-        end.setblocking(False)
-    return ends
+def _board(processes: int) -> Board:
+    try:
+        return Board(max(_SLOTS, 2 * processes + 2))
+    except (OSError, OverflowError, ValueError):
+        raise ConfigError(f"processes: found {processes}, for which there is no memory; expected fewer") from None

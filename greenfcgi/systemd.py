@@ -49,4 +49,7 @@ def listening() -> list[int]:
     os.environ.pop("LISTEN_FDNAMES", None)
     if for_whom != str(os.getpid()) or not count.isdecimal():
         return []
-    return list(range(_FIRST, _FIRST + int(count)))
+    numbers = list(range(_FIRST, _FIRST + int(count)))
+    for number in numbers:
+        os.set_inheritable(number, False)
+    return numbers

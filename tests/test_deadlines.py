@@ -146,7 +146,8 @@ def test_an_idle_state_is_not_late(lua: Inside) -> None:
 def test_the_way_to_the_place(lua: Inside) -> None:
     """The traceback of a script that was stopped leads to where it was."""
     text = "local function work()\n  while true do end\nend\nfunction main()\n  work()\n  return 1\nend\n"
-    answer = lua.run(lua.load(text), Request(seconds=TIMEOUT))
+    # Long enough to have come there on a busy machine.
+    answer = lua.run(lua.load(text), Request(seconds=10 * TIMEOUT))
     assert answer.failure is not None
     lines = answer.failure.traceback.splitlines()
     assert "page.lua:2: in " in lines[2]

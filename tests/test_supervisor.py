@@ -189,7 +189,7 @@ class TestReload:
         [
             ("workers = 0", "workers: found 0 (whole number), expected a whole number of at least 1"),
             ("[lua", "line "),
-            ("processes = 0", "processes: found 0, which takes a new start; expected 1 or more"),
+            ("processes = 0", "processes: found 0; without a new start, from 1 to 127 are possible"),
             ('bind = ["unix:no/such/folder/s.sock"]', "bind: cannot listen on "),
             ('accesslog = "no/such/folder/a.log"', "a process of the new one could not serve (accesslog: cannot open "),
         ],

@@ -42,7 +42,7 @@ for name in gmatch(allow, "[^\n]+") do allowed[name] = true end
 local as_function = part(guard)(jit_on, allowed)
 if jit then part(luajit)(library, jit.version_num) end
 exhausted, slow = as_function(exhausted), as_function(slow)
-local is_memory, is_late, late, over = part(limits)(library, exhausted, as_function(tick), slow, way)
+local is_final, late, gone, no_memory, over = part(limits)(library, exhausted, as_function(tick), slow, way)
 
 -- A function that returns text, which the state may have no memory for (false), or that may have waited until the
 -- script's time was over (true).
@@ -51,8 +51,7 @@ local function with_room(f)
     return function(...)
         local result, problem, number = f(...)
         if result == false then
-            exhausted()
-            error("not enough memory", 0)
+            no_memory()
         elseif result == true then
             late()
         end
@@ -60,8 +59,8 @@ local function with_room(f)
     end
 end
 
--- A function that may wait. When it has waited for so long that somebody wants to know, it returns a number, and is to
--- be called again with that.
+-- A function that may wait: it returns nil, or text when the client has gone meanwhile. When it has waited for so long
+-- that somebody wants to know, it returns a number, and is to be called again with that.
 local function waiting(f)
     f = with_room(f)
     return function(...)
@@ -70,7 +69,7 @@ local function waiting(f)
             slow(way(2))
             result = f(result)
         end
-        return result
+        if result then gone() end
     end
 end
 
@@ -80,7 +79,7 @@ local host = {
 }
 local compile = part(files)(host, directory, path, cpath)
 if programs then
-    part(programs)(library, allowed["os.execute"], allowed["io.popen"], slow, way,
+    part(programs)(library, allowed["os.execute"], allowed["io.popen"], slow, way, gone,
         with_room(start_program), with_room(read_program), with_room(write_program), with_room(finish_program))
 end
 package.loaded.luafcgid = nil
@@ -138,11 +137,7 @@ end
 local trace
 
 local function explain(problem)
-    if is_late(problem) then return problem end
-    if is_memory(problem) then
-        exhausted()
-        return problem
-    end
+    if is_final(problem) then return problem end
     local message = problem
     if type(problem) ~= "string" then
         local ok, text = pcall(tostring, problem)
@@ -159,45 +154,47 @@ end
 local call, first, second
 local function entry() return call(first, second) end
 
--- Run a function with two arguments. Returns nil, or the message and the traceback of its error.
+-- Run a function with two arguments. Returns nil, or the kind of its error ("error", "late", "gone", "memory"), the
+-- message, and the traceback.
 local function protected(f, a, b)
     call, first, second, trace = f, a, b, nil
     local ok, message = xpcall(entry, explain)
     call, first, second = nil, nil, nil
-    if ok then return nil end
-    local text, where = over()
-    if text then return text, where end
-    return message or "error in error handling", trace or ""
+    -- No handler is called when memory has run out.
+    if not ok then is_final(message) end
+    local kind, text, where = over()
+    if kind then return kind, text, where end
+    if not ok then return "error", message or "error in error handling", trace or "" end
 end
 
 -- Run a file in this state. The script itself, which comes last, must define the handler; then its init runs.
 local function load_script(name, text, is_startup)
     local chunk, problem = compile(text, name)
-    if not chunk then return problem, "" end
-    local message, way = protected(chunk)
-    if message then return message, way end
+    if not chunk then return "error", problem, "" end
+    local kind, message, way = protected(chunk)
+    if kind then return kind, message, way end
     if is_startup then return nil end
     if type(rawget(globals, handler)) ~= "function" then
-        return name .. ": defines no function " .. handler .. "(env, con)", ""
+        return "error", name .. ": defines no function " .. handler .. "(env, con)", ""
     end
     local init = rawget(globals, "init")
     if type(init) == "function" then return protected(init, hook_con) end
 end
 
--- Run one request. Returns status, header block and body; or nil, the message and the traceback of an error.
+-- Run one request. Returns status, header block and body; or the kind, the message and the traceback of an error.
 local function run(params)
     local main = rawget(globals, handler)
     local env = environment(params)
     local con = begin(env.REQUEST_METHOD == "HEAD")
-    local message, way = protected(main, env, con)
-    if message then
+    local kind, message, way = protected(main, env, con)
+    if kind then
         abandon()
-        return nil, message, way
+        return kind, message, way
     end
     return finish()
 end
 
--- Run one of the hooks, where the script has it. Returns nil, or the message and the traceback of its error.
+-- Run one of the hooks, where the script has it. Returns nil, or the kind, the message and the traceback of its error.
 -- With only_ask, says whether the script has it.
 local function hook(name, only_ask)
     local f = rawget(globals, name)

@@ -187,8 +187,7 @@ local function send()
     if head == "" and text == "" then return end
     -- Not before: what goes before it may fail for want of memory.
     head_sent = true
-    local problem = host.send(number, head, text)
-    if problem then error(problem, 0) end
+    host.send(number, head, text)
 end
 
 local methods = {}
@@ -292,8 +291,7 @@ local function sleep(_, seconds)
     if type(seconds) ~= "number" or not (seconds >= 0 and seconds < 1e9) then
         error(format("bad argument #1 to 'sleep' (found %s, expected seconds from 0 up)", tostring(seconds)), 2)
     end
-    local problem = host.sleep(seconds)
-    if problem then error(problem, 0) end
+    host.sleep(seconds)
 end
 
 methods.config, methods.log, methods.sleep = config, log, sleep

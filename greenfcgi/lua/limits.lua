@@ -8,14 +8,17 @@
 -- "its time is over": the count hook asks the server after each thousand instructions, which gives others their turn
 -- there. No hook is called in finalizers, in C functions, and in what LuaJIT has compiled.
 --
+-- Which of these it is, is known by a flag and not by the text of the error: a script may raise a text that a client has
+-- chosen. Only the first sign of memory that has run out is a text, which Lua raises by itself.
+--
 -- arguments: library: the debug library, whole
 --            functions of the server: exhausted(), tick() (true: late, false: slow, 1: call
 --            sooner, 0: as usual), slow(traceback)
 --            way(level): the traceback of what called the function at that level
--- returns: is_memory(problem), is_late(problem): it is the error of memory, or of time
---          late(): raises the error of time
---          over(): once that has been raised: its message, and the way to where the script was; nothing interrupts
---          what runs from then on
+-- returns: is_final(problem): it is one of these errors
+--          late(), gone(), no_memory(): raise them
+--          over(): nil, or once one has been raised "late", "gone" or "memory", its message, and the way to where the
+--          script was; nothing interrupts what runs from then on
 
 local library, exhausted, tick, slow, way = ...
 
@@ -25,33 +28,44 @@ local close = coroutine.close
 local sethook = library.sethook
 
 local NO_MEMORY = "not enough memory"
-local GONE = "the client has gone"
-local LATE = "the request has run longer than its time"
+local TEXTS = {
+    late = "the request has run longer than its time", gone = "the client has gone", memory = NO_MEMORY,
+}
+-- Lua 5.3 has another text for buffers, with a place in front.
+local IN_BUFFER = _VERSION == "Lua 5.3" and "^[^\n]-:?%d*:? ?not enough memory for buffer allocation$"
 local INSTRUCTIONS, FEW = 1000, 1
 
-local is_over, where = false, nil
+local ending, where
 
--- There may be a place in front: coroutine.wrap puts one there, and Lua 5.3, which has a longer text for buffers.
-local function is_memory(problem)
-    return type(problem) == "string" and find(problem, NO_MEMORY, 1, true)
-end
-
-local function is_late(problem)
-    return type(problem) == "string" and find(problem, LATE, 1, true)
-end
-
-local function final(problem)
-    if type(problem) ~= "string" then return nil end
-    return find(problem, NO_MEMORY, 1, true) and NO_MEMORY or find(problem, GONE, 1, true) and GONE
-        or find(problem, LATE, 1, true) and LATE
-end
-
-local function late()
-    if not is_over then
-        is_over = true
-        where = way(3)
+local function raise(kind, level)
+    if not ending then
+        ending = kind
+        where = level and way(level + 1) or ""
     end
-    error(LATE, 0)
+    error(TEXTS[ending], 0)
+end
+
+local function late() raise("late", 3) end
+
+local function gone() raise("gone") end
+
+local function note_memory()
+    ending, where = ending or "memory", where or ""
+    exhausted()
+end
+
+local function no_memory()
+    note_memory()
+    raise("memory")
+end
+
+local function is_final(problem)
+    if ending then return true end
+    if problem ~= NO_MEMORY and not (IN_BUFFER and type(problem) == "string" and find(problem, IN_BUFFER)) then
+        return false
+    end
+    note_memory()
+    return true
 end
 
 local hook
@@ -67,18 +81,18 @@ function hook()
 end
 
 local function over()
-    if not is_over then return nil end
-    sethook()
-    return LATE, where
+    if not ending then return nil end
+    local kind, trace = ending, where
+    if kind == "gone" then
+        ending, where = nil, nil
+    else
+        sethook()
+    end
+    return kind, TEXTS[kind], trace
 end
 
 local function pass(ok, problem, ...)
-    if is_over then error(LATE, 0) end
-    if not ok then
-        local text = final(problem)
-        if text == NO_MEMORY then exhausted() end
-        if text then error(text, 0) end
-    end
+    if ending or (not ok and is_final(problem)) then error(TEXTS[ending], 0) end
     return ok, problem, ...
 end
 
@@ -86,7 +100,7 @@ function pcall(f, ...) return pass(native_pcall(f, ...)) end
 
 function xpcall(f, handler, ...)
     return pass(native_xpcall(f, function(problem)
-        if final(problem) then return problem end
+        if is_final(problem) then return problem end
         return handler(problem)
     end, ...))
 end
@@ -119,4 +133,4 @@ end
 
 sethook(hook, "", INSTRUCTIONS)
 
-return is_memory, is_late, late, over
+return is_final, late, gone, no_memory, over

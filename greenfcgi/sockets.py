@@ -1,0 +1,102 @@
+"""The sockets of a supervisor: listened on once, kept over reloads, handed to a successor, removed at the end.
+
+Who removes the file of a unix socket: whoever serves on it last. A successor (SIGUSR2) that ends while its predecessor
+still serves leaves it alone; so does a predecessor that leaves its sockets to a successor.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+
+from . import listening, successor, systemd
+from .config import Config
+from .listening import Bound
+from .privileges import Identity
+
+
+class Sockets:
+    """What this supervisor listens on, and the channel on which its processes hand connections to each other."""
+
+    def __init__(self) -> None:
+        inheritance = successor.inherited()
+        self._inherited = inheritance.sockets if inheritance else {}
+        self._predecessor = os.getppid() if inheritance else 0
+        self._handed_over = inheritance.handed_over if inheritance else systemd.listening()
+        self.channel = inheritance.channel if inheritance else _channel()
+        self.bound: list[Bound] = []
+        #: Those that are left when the configuration that is being tried can serve.
+        self._old: list[Bound] | None = None
+
+    def adapt(self, config: Config) -> Config:
+        """The sockets of systemd take the place of `bind`."""
+        return listening.instead(config, self._handed_over)
+
+    def listen(self, config: Config, who: Identity) -> None:
+        """Listen on the addresses of a configuration, for the first time. Raises `BindError`."""
+        self.bound = listening.listen_all(config, who, self._inherited)
+        named = {str(one.address) for one in self.bound}
+        for name, descriptor in self._inherited.items():
+            if name not in named:
+                os.close(descriptor)
+
+    def change(self, config: Config, who: Identity) -> None:
+        """Listen on the addresses of another configuration; the old ones stay open until `settle` or `go_back`.
+
+        Raises `BindError`, and leaves everything as it was then.
+        """
+        old = {str(one.address): one for one in self.bound}
+        fresh = listening.listen_all(config, who, {name: one.socket.fileno() for name, one in old.items()})
+        self._old, self.bound = self.bound, []
+        for one in fresh:
+            there = old.get(str(one.address))
+            if there is not None:
+                # The same descriptor under another object.
+                one.socket.detach()
+            self.bound.append(there or one)
+
+    def settle(self) -> None:
+        """The new configuration serves: close what only the old one had."""
+        self._forget(self._old or [], self.bound)
+        self._old = None
+
+    def go_back(self) -> None:
+        """The old configuration serves on: close what only the new one had."""
+        fresh, self.bound = self.bound, self._old or []
+        self._old = None
+        self._forget(fresh, self.bound)
+
+    def unused(self) -> list[Bound]:
+        """What a process of the new configuration has no use for: a listener that it kept open would never answer."""
+        return [one for one in self._old or [] if one not in self.bound]
+
+    def hand_over(self) -> int:
+        """Start a successor on these sockets. Returns its process id. Raises `OSError`."""
+        return successor.start(self.bound, self.channel, self._handed_over)
+
+    def close(self, for_successor: bool) -> None:
+        """Listen no longer; with a successor, the files are its own from now on."""
+        for one in dict.fromkeys([*self.bound, *(self._old or [])]):
+            if not for_successor:
+                self._remove(one)
+            one.socket.close()
+        self.bound, self._old = [], None
+
+    def _forget(self, some: list[Bound], but: list[Bound]) -> None:
+        for one in some:
+            if one not in but:
+                self._remove(one)
+                one.socket.close()
+
+    def _remove(self, one: Bound) -> None:
+        is_shared = str(one.address) in self._inherited and os.getppid() == self._predecessor
+        if not is_shared:
+            one.remove()
+
+
+def _channel() -> tuple[socket.socket, socket.socket]:
+    """Two ends of a channel for connections: to give into the first, to take from the second."""
+    ends = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    for end in ends:
+        end.setblocking(False)
+    return ends
