@@ -18,8 +18,6 @@ from gevent import get_hub
 _READABLE = 1
 #: Connections that are taken in one round of the event loop.
 _MOST_AT_ONCE = 16
-#: Seconds between two looks whether there is room again.
-_PAUSE = 0.1
 #: The peer's name goes with a connection.
 _LONGEST_NAME = 256
 
@@ -30,23 +28,18 @@ class Handover:
     def __init__(self, ends: tuple[socket.socket, socket.socket]) -> None:
         self._out, self._in = ends
         self._watcher: Any = None
-        self._pause: Any = None
 
-    def take(self, serve: Callable[[BareSocket, str], object], is_full: Callable[[], bool]) -> None:
-        """Serve what others give, until `stop_taking`; nothing while `is_full` says that there is no room."""
-        self._serve, self._is_full = serve, is_full
-        loop = get_hub().loop
-        self._watcher = loop.io(self._in.fileno(), _READABLE)
-        self._pause = loop.timer(_PAUSE)
-        self._watcher.start(self._take)
+    def take(self, serve: Callable[[BareSocket, str], object], lost: Callable[[], None]) -> None:
+        """Serve what others give, until `stop_taking`. `lost` is called for each that there is no descriptor for."""
+        self._watcher = get_hub().loop.io(self._in.fileno(), _READABLE)
+        self._watcher.start(self._take, serve, lost)
 
     def stop_taking(self) -> None:
         """From now on, it is for others."""
-        for watcher in (self._watcher, self._pause):
-            if watcher is not None:
-                watcher.stop()
-                watcher.close()
-        self._watcher = self._pause = None
+        if self._watcher is not None:
+            self._watcher.stop()
+            self._watcher.close()
+            self._watcher = None
 
     def give(self, bare: BareSocket, peer: str) -> bool:
         """Pass a connection on; it is closed here when that is done. False when the channel is full, for now."""
@@ -57,18 +50,16 @@ class Handover:
         bare.close()
         return True
 
-    def _take(self) -> None:
+    def _take(self, serve: Callable[[BareSocket, str], object], lost: Callable[[], None]) -> None:
         for _ in range(_MOST_AT_ONCE):
-            if self._is_full():
-                # It may be for others, or there is room soon.
-                self._watcher.stop()
-                self._pause.start(self._watcher.start, self._take)
-                return
             try:
                 name, descriptors, _, _ = socket.recv_fds(self._in, _LONGEST_NAME, 1)
             except BlockingIOError:
                 return
+            if not descriptors:
+                # The kernel has closed it.
+                lost()
             for descriptor in descriptors:
                 # It was made without the flag.
                 os.set_inheritable(descriptor, False)
-                self._serve(BareSocket(fileno=descriptor), name.decode())
+                serve(BareSocket(fileno=descriptor), name.decode())

@@ -68,7 +68,9 @@ class Link:
         end = loop.io(ties.lifeline, _READABLE)
         end.start(self._ended, orphaned)
         self._watchers += [beat, end]
-        self._handover.take(server.connect, server.is_full)
+        self._handover.take(
+            server.connect, lambda: log.error("a connection is lost: no descriptor is left to take it over with")
+        )
         stall.attend(ties.question, log)
         # Not closed: another descriptor would get its number, and be written to when the process fails.
         os.write(ties.ready, READY)

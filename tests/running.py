@@ -41,7 +41,11 @@ class Connection:
             family = socket.AF_INET6 if ":" in address[0] else socket.AF_INET
         self.socket = socket.socket(family, socket.SOCK_STREAM)
         self.socket.settimeout(PATIENCE)
-        self.socket.connect(address)
+        try:
+            self.socket.connect(address)
+        except OSError:
+            self.socket.close()
+            raise
         self.client = Client()
         #: The server has closed the connection.
         self.closed = False
@@ -125,7 +129,8 @@ class Server:
         return path
 
     def __enter__(self) -> Server:
-        self.start()
+        if self.process is None:
+            self.start()
         return self
 
     def start(self) -> None:

@@ -133,6 +133,19 @@ def test_hooks_end(lua: Inside) -> None:
     assert not state.fit
 
 
+@pytest.mark.parametrize(
+    "text", ["not enough memory", "the client has gone", "the request has run longer than its time"]
+)
+def test_words_end_nothing(lua: Inside, text: str) -> None:
+    """An error that quotes what a client sent can be caught, and is an error like others, whatever the words are."""
+    state = lua.load(f"function main(env, con) con:puts(select(2, pcall(error, 'bad value: {text}', 0))) end")
+    assert lua.run(state).text == f"bad value: {text}"
+    answer = lua.main(f"error('bad value: {text}')")
+    assert answer.failure is not None
+    assert answer.failure.status == 500
+    assert answer.error.endswith(f"page.lua:2: bad value: {text}")
+
+
 def test_an_idle_state_is_not_late(lua: Inside) -> None:
     """To look whether it has a hook takes nothing of a time that was over long ago."""
     state = lua.load("function main() end")

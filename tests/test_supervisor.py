@@ -2,30 +2,43 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import pwd
+import re
 import signal
 import socket
 import subprocess
 import sys
+import tempfile
+import textwrap
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 
 import pytest
 
-from greenfcgi import exits
+from greenfcgi import exits, records
 from greenfcgi.client import Client
 
 from .load import Load
-from .processes import children, is_alive
-from .running import PATIENCE, Server, until
+from .processes import children, descriptors, is_alive
+from .running import PATIENCE, Connection, Server, until
 
 Serve = Callable[..., Server]
 
 HELLO = "function main(env, con) con:puts('hello') end"
 PROCESS = "function main(env, con) con:puts(io.open('/proc/self/stat'):read('*n')) end"
 SLEEP = "function main(env, con) con:log('begun') con:sleep(tonumber(env.QUERY_STRING)) con:puts('slept') end"
+
+
+def is_refused(address: str | tuple[str, int]) -> bool:
+    """Nobody listens there."""
+    try:
+        Connection(address).socket.close()
+    except ConnectionRefusedError:
+        return True
+    return False
 
 
 def has_children(server: Server, count: int) -> bool:
@@ -114,6 +127,60 @@ class TestStop:
             connection.until_closed()
         assert not (server.folder / "s.sock").exists()
 
+    @pytest.mark.parametrize("processes", [0, 2])
+    def test_with_connections_that_wait(self, serve: Serve, processes: int) -> None:
+        """Requests on connections that nobody has accepted yet are answered, as many as there are."""
+        server = serve({"hello.lua": HELLO}, f"processes = {processes}\n")
+        serving = children(server.pid) or [server.pid]
+        for pid in serving:
+            os.kill(pid, signal.SIGSTOP)
+        waiting = [server.connect() for _ in range(300)]
+        for connection in waiting:
+            connection.send(server.request("hello.lua"))
+        server.send_signal(signal.SIGTERM)
+        for pid in serving:
+            os.kill(pid, signal.SIGCONT)
+        assert [connection.reply().body for connection in waiting] == [b"hello"] * 300
+        assert server.process is not None
+        assert server.process.wait(PATIENCE) == 0
+        for connection in waiting:
+            connection.socket.close()
+
+    def test_of_the_whole_group(self, serve: Serve) -> None:
+        """When all processes are sent SIGTERM, as many service managers do, requests under way are finished, too."""
+        server = serve({"sleep.lua": SLEEP}, "processes = 2\n")
+        with server.connect() as connection:
+            connection.send(server.request("sleep.lua?0.3"))
+            server.logged("begun")
+            for pid in children(server.pid):
+                os.kill(pid, signal.SIGTERM)
+            assert server.stop() == 0
+            assert connection.reply().body == b"slept"
+
+    @pytest.mark.parametrize("processes", [0, 1])
+    def test_refuses_connections_meanwhile(self, serve: Serve, processes: int) -> None:
+        """While the last requests are finished, a web server is refused at once, so that it can ask another."""
+        server = serve({"sleep.lua": SLEEP}, f'processes = {processes}\nbind = "127.0.0.1:0"\n')
+        server.use_logged_address()
+        with server.connect() as connection:
+            connection.send(server.request("sleep.lua?0.5"))
+            server.logged("begun")
+            server.send_signal(signal.SIGTERM)
+            until(lambda: is_refused(server.address), "a connection to be refused")
+            assert connection.reply().body == b"slept"
+
+    def test_before_it_serves(self, tmp_path: Path) -> None:
+        """A stop while processes are being started cuts nothing off."""
+        (tmp_path / "gevent.py").write_text("import time\ntime.sleep(20)\n")
+        server = Server(tmp_path, {}, 'processes = 1\npidfile = "pid"\n')
+        process = subprocess.Popen(
+            [sys.executable, "-m", "greenfcgi", str(server.config)], env=os.environ | {"PYTHONPATH": str(tmp_path)}
+        )
+        until((tmp_path / "pid").exists)
+        until(lambda: children(process.pid))
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(PATIENCE) == 0
+
     def test_past_graceful_timeout(self, serve: Serve) -> None:
         """A request that does not end in time is cut off, and the exit status says so."""
         server = serve({"sleep.lua": SLEEP}, "processes = 1\ngraceful_timeout = 0.2\n")
@@ -162,6 +229,45 @@ class TestNumber:
         until(lambda: server.get("hello.lua").body == b"hello")
 
 
+    def test_one_that_ends_by_a_signal_without_a_name(self, serve: Serve) -> None:
+        """It is replaced like others."""
+        server = serve({"hello.lua": HELLO}, "processes = 1\n")
+        os.kill(children(server.pid)[0], 40)
+        server.logged("has ended (signal 40): another takes its place")
+        until(lambda: server.get("hello.lua").body == b"hello")
+
+    def test_that_cannot_be_started(self, tmp_path: Path) -> None:
+        """Without room for another process, it is tried again and again, nothing leaks, and signals are heard."""
+        server = Server(tmp_path, {"hello.lua": HELLO}, "processes = 1\n")
+        program = f"""
+            import errno, os, sys
+            from greenfcgi.cli import main
+            fork = os.fork
+            def full():
+                if os.path.exists({str(tmp_path / "full")!r}):
+                    raise OSError(errno.EAGAIN, "Resource temporarily unavailable")
+                return fork()
+            os.fork = full
+            sys.exit(main([{str(server.config)!r}]))
+        """
+        with open(server.log_path, "ab") as log:
+            server.process = subprocess.Popen(
+                [sys.executable, "-c", textwrap.dedent(program)], stdout=log, stderr=log
+            )
+        with server:
+            server.logged(" serves ")
+            (tmp_path / "full").touch()
+            os.kill(children(server.pid)[0], signal.SIGKILL)
+            until(partial(has_told, server, "cannot start a process: Resource temporarily unavailable", 2))
+            before = descriptors(server.pid)
+            until(partial(has_told, server, "cannot start a process: Resource temporarily unavailable", 4))
+            assert descriptors(server.pid) == before
+            (tmp_path / "full").unlink()
+            until(lambda: children(server.pid))
+            assert server.get("hello.lua").body == b"hello"
+            assert server.stop() == 0
+
+
 class TestReload:
     def test_a_new_configuration(self, serve: Serve) -> None:
         """SIGHUP: other settings, another number of processes, another root; new processes, the same connection."""
@@ -189,6 +295,7 @@ class TestReload:
         [
             ("workers = 0", "workers: found 0 (whole number), expected a whole number of at least 1"),
             ("[lua", "line "),
+            ("processes = 200", "processes: found 200; without a new start, from 1 to 127 are possible"),
             ("processes = 0", "processes: found 0; without a new start, from 1 to 127 are possible"),
             ('bind = ["unix:no/such/folder/s.sock"]', "bind: cannot listen on "),
             ('accesslog = "no/such/folder/a.log"', "a process of the new one could not serve (accesslog: cannot open "),
@@ -223,6 +330,54 @@ class TestReload:
             connection.send(server.request("hello.lua"))
             assert connection.reply().body == b"hello"
         until(lambda: not Path(server.socket_path).exists())
+
+    def test_tcp_addresses(self, serve: Serve) -> None:
+        """A port that is not named any more is closed, and can be taken again."""
+        server = serve({"hello.lua": HELLO}, 'processes = 2\nbind = "127.0.0.1:0"\n')
+        server.use_logged_address()
+        port = f"127.0.0.1:{server.address[1]}"
+        text = server.config.read_text()
+        for times, bind in ((1, f"unix:{server.socket_path}"), (2, port)):
+            server.config.write_text(text.replace("127.0.0.1:0", bind))
+            server.send_signal(signal.SIGHUP)
+            until(partial(has_told, server, "all 2 processes are new", times))
+            if times == 1:
+                until(lambda: is_refused(server.address), "the port to be closed")
+                with server.connect(server.socket_path) as connection:
+                    connection.send(server.request("hello.lua"))
+                    assert connection.reply().body == b"hello"
+        until(lambda: not Path(server.socket_path).exists())
+        assert server.get("hello.lua").body == b"hello"
+
+    def test_what_takes_a_new_start(self, serve: Serve) -> None:
+        """The log names the settings that a reload does not change."""
+        server = serve({"hello.lua": HELLO}, "processes = 1\n")
+        server.config.write_text('pidfile = "pid"\n' + server.config.read_text())
+        server.send_signal(signal.SIGHUP)
+        server.logged("SIGHUP: pidfile stays as it was, it takes a new start")
+        server.logged("all 1 processes are new")
+
+    def test_refused_again_and_again(self, serve: Serve) -> None:
+        """Nothing is left of configurations that were refused."""
+        server = serve({"hello.lua": HELLO}, "processes = 1\n")
+        server.config.write_text(server.config.read_text() + 'errorlog = "other.log"\naccesslog = "no/such/a.log"\n')
+        before = descriptors(server.pid)
+        for times in range(1, 6):
+            server.send_signal(signal.SIGHUP)
+            until(partial(has_told, server, "SIGHUP: the old configuration stays", times))
+        until(lambda: len(children(server.pid)) == 1)
+        assert descriptors(server.pid) == before
+
+    def test_with_a_request_that_was_refused(self, serve: Serve) -> None:
+        """A connection on which a request had to be refused holds up no reload."""
+        server = serve({"hello.lua": HELLO}, "processes = 1\ngraceful_timeout = 60\n")
+        with server.connect() as connection:
+            connection.send(records.begin_request(1, records.FILTER, keep_conn=True))
+            assert connection.reply().ended == (0, records.UNKNOWN_ROLE)
+            before = children(server.pid)
+            server.send_signal(signal.SIGHUP)
+            until(lambda: not set(before) & set(children(server.pid)), "the old process to end")
+        assert "unfinished" not in server.log()
 
     def test_without_a_supervisor(self, serve: Serve) -> None:
         """With one process alone, the signals for a supervisor do nothing, and the log says so."""
@@ -268,14 +423,33 @@ class TestSuccessor:
         assert (server.folder / "pid").read_text() == f"{server.pid}\n"
         assert server.get("hello.lua").body == b"hello"
 
+    def test_that_cannot_serve(self, serve: Serve) -> None:
+        """So it does when the new binary has listened already, and its processes fail."""
+        server = serve({"hello.lua": HELLO}, "processes = 1\n")
+        server.config.write_text('accesslog = "no/such/a.log"\n' + server.config.read_text())
+        server.send_signal(signal.SIGUSR2)
+        server.logged("the new binary has ended; this one goes on")
+        assert server.get("hello.lua").body == b"hello"
+
+    def test_going_back(self, serve: Serve) -> None:
+        """When the new one is stopped, the old one goes on, on the same socket."""
+        server = serve({"hello.lua": HELLO}, 'processes = 1\npidfile = "pid"\n')
+        server.send_signal(signal.SIGUSR2)
+        until(partial(has_told, server, " serves ", 2))
+        os.kill(int((server.folder / "pid").read_text()), signal.SIGTERM)
+        server.logged("the new binary has ended; this one goes on")
+        for _ in range(20):
+            assert server.get("hello.lua").body == b"hello"
+        assert (server.folder / "pid").read_text() == f"{server.pid}\n"
+        assert server.stop() == 0
+        assert not Path(server.socket_path).exists()
+
 
 class TestUser:
     @pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
     @pytest.mark.parametrize("processes", [0, 1])
     def test_scripts_run_as_user(self, processes: int) -> None:
         """Started by root, scripts run as the user of the configuration, who can still open the logs anew."""
-        import tempfile
-
         nobody = pwd.getpwnam("nobody")
         with tempfile.TemporaryDirectory() as name:
             os.chmod(name, 0o755)
@@ -286,6 +460,20 @@ class TestUser:
                 assert os.stat(server.socket_path).st_uid == nobody.pw_uid
                 assert os.stat(f"{name}/access.log").st_uid == nobody.pw_uid
                 assert server.stop() == 0
+
+    @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
+    def test_nothing_else_is_given_away(self) -> None:
+        """What a user puts in the place of a log stays whose it was, when the logs are opened anew."""
+        with tempfile.TemporaryDirectory() as name:
+            os.chmod(name, 0o777)
+            secret = Path(name) / "secret"
+            secret.touch(0o600)
+            with Server(Path(name), {}, 'processes = 1\nuser = "nobody"\naccesslog = "access.log"\n') as server:
+                (server.folder / "access.log").unlink()
+                (server.folder / "access.log").symlink_to(secret)
+                server.send_signal(signal.SIGUSR1)
+                server.logged("SIGUSR1: logs opened anew")
+                assert secret.stat().st_uid == 0
 
     def test_only_root_can(self, tmp_path: Path) -> None:
         """Another user than the one who starts it is refused unless that is root."""
@@ -337,30 +525,66 @@ class TestSystemd:
         for _ in range(3):
             told(manager, "WATCHDOG=1")
 
+    def test_a_successor(self, tmp_path: Path, manager: socket.socket, monkeypatch: pytest.MonkeyPatch) -> None:
+        """A new binary serves on the sockets of systemd; when the old one is stopped, it is the main process, and it
+        feeds the watchdog."""
+        monkeypatch.setenv("WATCHDOG_USEC", "600000")
+        server = Server(tmp_path, {"hello.lua": HELLO}, "processes = 1\n")
+        with started_by_systemd(server) as made:
+            server.send_signal(signal.SIGUSR2)
+            until(partial(has_told, server, " serves ", 2))
+            found = re.search(r"the new binary is process (\d+)", server.log())
+            assert found is not None
+            new = int(found[1])
+            try:
+                server.send_signal(signal.SIGTERM)
+                assert told(manager, "MAINPID=") == f"MAINPID={new}"
+                assert server.process is not None
+                assert server.process.wait(PATIENCE) == 0
+                manager.settimeout(0.01)
+                with contextlib.suppress(TimeoutError):
+                    while True:
+                        assert manager.recv(4096) != b"STOPPING=1"
+                manager.settimeout(PATIENCE)
+                told(manager, "WATCHDOG=1")
+                with server.connect(made) as connection:
+                    connection.send(server.request("hello.lua"))
+                    assert connection.reply().body == b"hello"
+            finally:
+                os.kill(new, signal.SIGTERM)
+                until(lambda: not is_alive(new))
+
     @pytest.mark.parametrize("processes", [0, 2])
     def test_sockets_of_systemd(self, tmp_path: Path, processes: int) -> None:
         """Sockets that systemd has made take the place of bind."""
         server = Server(tmp_path, {"hello.lua": HELLO}, f"processes = {processes}\n")
-        with socket.socket(socket.AF_UNIX) as made:
-            made.bind(str(tmp_path / "systemd.sock"))
-            made.listen()
-            start = (
-                "import os, sys; os.dup2(int(sys.argv[1]), 3);"
-                "os.environ.update(LISTEN_FDS='1', LISTEN_PID=str(os.getpid()));"
-                "os.execv(sys.executable, [sys.executable, '-m', 'greenfcgi', sys.argv[2]])"
-            )
-            with open(server.log_path, "ab") as log:
-                server.process = subprocess.Popen(
-                    [sys.executable, "-c", start, str(made.fileno()), str(server.config)],
-                    pass_fds=(made.fileno(), 3), stdout=log, stderr=log,
-                )  # fmt: skip
-            try:
-                server.logged(" serves ")
-                with server.connect(str(tmp_path / "systemd.sock")) as connection:
-                    connection.send(server.request("hello.lua"))
-                    assert connection.reply().body == b"hello"
-                assert not Path(server.socket_path).exists()
-                assert server.stop() == 0
-                assert (tmp_path / "systemd.sock").exists()
-            finally:
-                server.__exit__()
+        with started_by_systemd(server) as made:
+            with server.connect(made) as connection:
+                connection.send(server.request("hello.lua"))
+                assert connection.reply().body == b"hello"
+            assert not Path(server.socket_path).exists()
+            assert server.stop() == 0
+            assert Path(made).exists()
+
+
+@contextlib.contextmanager
+def started_by_systemd(server: Server) -> Iterator[str]:
+    """Start a server with a socket as systemd does. Gives the path of the socket."""
+    start = (
+        "import os, sys; os.dup2(int(sys.argv[1]), 3); os.set_inheritable(3, True);"
+        "os.environ.update(LISTEN_FDS='1', LISTEN_PID=str(os.getpid()), WATCHDOG_PID=str(os.getpid()));"
+        "os.execv(sys.executable, [sys.executable, '-m', 'greenfcgi', sys.argv[2]])"
+    )
+    path = str(server.folder / "systemd.sock")
+    with socket.socket(socket.AF_UNIX) as made, open(server.log_path, "ab") as log:
+        made.bind(path)
+        made.listen()
+        server.process = subprocess.Popen(
+            [sys.executable, "-c", start, str(made.fileno()), str(server.config)],
+            pass_fds=(made.fileno(), 3), stdout=log, stderr=log,
+        )  # fmt: skip
+    try:
+        server.logged(" serves ")
+        yield path
+    finally:
+        server.__exit__()
