@@ -27,7 +27,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("responder", "flush", "heartbeat"),
     ("session", "server", "privileges", "listening", "census", "statuspage", "status"),
     ("systemd", "signals", "pidfile", "handover", "stall", "children", "link", "process", "standalone", "successor",
-     "supervisor"),
+     "sockets", "supervisor"),
     ("trial", "cli", "__main__"),
 )  # fmt: skip
 ORDER = [module for layer in LAYERS for module in layer]

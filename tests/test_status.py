@@ -272,7 +272,7 @@ class TestHistory:
     def test_a_process_that_died_while_it_told(self) -> None:
         """Half a message is none."""
         board = Board(2)
-        for _ in range(20):
+        for _ in range(5):
             pid = os.fork()
             while pid == 0:
                 for letter in b"abc":
