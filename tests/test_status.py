@@ -204,15 +204,20 @@ class TestProcesses:
         assert {process["pid"] for process in status(server)["process"]} == set(children(server.pid))
         answers = [int(server.get("pid.lua").body) for _ in range(60)]
         before = set(children(server.pid))
-        victim = answers[-1]
+        page = server.params("x.lua", SCRIPT_NAME="/status", QUERY_STRING="json")
         with ExitStack() as stack:
-            while answers[-1] == victim:
+            there: dict[int, Connection] = {}
+            while len(there) < 3:
                 connection = stack.enter_context(server.connect())
                 answers.append(int(self.on(connection, server.params("pid.lua")).body))
-            page = server.params("x.lua", SCRIPT_NAME="/status", QUERY_STRING="json")
-            # What the others have told, they have told.
-            until(lambda: lines_of(json.loads(self.on(connection, page).body)) == len(answers))
-            os.kill(victim, signal.SIGKILL)
+                there[answers[-1]] = connection
+
+            def all_have_told() -> bool:
+                pages = [json.loads(self.on(connection, page).body) for connection in there.values()]
+                return all(lines_of(found) == len(answers) for found in pages)
+
+            until(all_have_told)
+            os.kill(answers[0], signal.SIGKILL)
         for found in watched(server, lambda found: found["processes_replaced"] == 1 and found["processes"] == 3):
             assert lines_of(found) == len(answers)
         server.send_signal(signal.SIGHUP)
