@@ -33,6 +33,10 @@ _PARTS = ("boot", "guard", "luajit", "limits", "files", "con", "luafcgid", "rout
 TellSlow = Callable[[str, str, float, bytes], None]
 
 
+#: Takes what developers are told of a global that was written by the way: the script, the name, the place.
+Hint = Callable[[str, str, str], None]
+
+
 class Exchange(Protocol):
     """The request that a script answers, as far as its `con` reaches it."""
 
@@ -74,7 +78,9 @@ class Exchange(Protocol):
 class Host:
     """The functions that one state calls."""
 
-    __slots__ = ("_log", "_name", "_room", "_tell_slow", "_version", "budget", "exchange", "exhausted", "loading")
+    __slots__ = (
+        "_hint", "_log", "_name", "_room", "_tell_slow", "_version", "budget", "exchange", "exhausted", "loading",
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -85,6 +91,7 @@ class Host:
         budget: Budget,
         room: Callable[[int], bool],
         exhausted: Callable[[], None],
+        hint: Hint | None = None,
     ) -> None:
         self._name = name
         self._version = version
@@ -95,6 +102,7 @@ class Host:
         self._room = room
         #: Called from Lua when the state has no memory left.
         self.exhausted = exhausted
+        self._hint = hint
         #: The request under way; None while the script loads, and in hooks.
         self.exchange: Exchange | None = None
         #: The script is being loaded: all files are those of its version, so that it is in one piece.
@@ -116,6 +124,11 @@ class Host:
         """Tell the slow log where the script is."""
         title = self.exchange.title if self.exchange else ""
         self._tell_slow(self._name, title, self.budget.spent(), traceback)
+
+    def hint(self, name: bytes, place: bytes) -> None:
+        """A global was written that no `init` has declared."""
+        if self._hint is not None:
+            self._hint(self._name, decode(name), decode(place))
 
     def send(self, status: int, head: bytes = b"", data: bytes = b"") -> Answer:
         """Send a part of the reply, and wait while the client is slow. Returns nil, or what went wrong."""

@@ -11,16 +11,16 @@ import struct
 from time import monotonic
 
 #: Bytes that a process can tell of itself.
-ROOM = 128 * 1024
+ROOM = 256 * 1024
 
-#: When the process beat last (seconds of the monotonic clock); how often it has told something (odd: it is at it), and
-#: the length of that.
 _BEAT = struct.Struct("=d")
+#: How often something has been told (odd: the process is at it), and the length of what was told last.
 _TOLD = struct.Struct("=QQ")
-_TOLD_AT = _BEAT.size
-_HEAD_SIZE = _TOLD_AT + _TOLD.size
-_SLOT = _HEAD_SIZE + ROOM
-#: A process that dies while it writes leaves a slot that nobody can read.
+_PAGE = _TOLD.size + ROOM
+#: When the process beat last (seconds of the monotonic clock), and two pages that are written in turn: one that dies
+#: while it writes leaves the other.
+_SLOT = _BEAT.size + 2 * _PAGE
+#: So often may somebody write two pages while one is read.
 _TRIES = 100
 
 
@@ -40,26 +40,32 @@ class Board:
         found: float = _BEAT.unpack_from(self._memory, slot * _SLOT)[0]
         return found
 
-    def publish(self, slot: int, data: bytes) -> bool:
-        """Tell something; it takes the place of what was told before. False when it is longer than `ROOM`."""
+    def publish(self, slot: int, data: bytes) -> None:
+        """Tell something, at most `ROOM` bytes; it takes the place of what was told before. Raises `ValueError`."""
         if len(data) > ROOM:
-            return False
-        start = slot * _SLOT
-        times, _ = _TOLD.unpack_from(self._memory, start + _TOLD_AT)
-        _TOLD.pack_into(self._memory, start + _TOLD_AT, times | 1, 0)
-        self._memory[start + _HEAD_SIZE : start + _HEAD_SIZE + len(data)] = data
-        _TOLD.pack_into(self._memory, start + _TOLD_AT, (times | 1) + 1, len(data))
-        return True
+            raise ValueError(f"a message of {len(data)} bytes, at most {ROOM} can be told")
+        (_, times), (page, _) = self._pages(slot)
+        # A page that somebody died at is odd, and counts for nothing.
+        times += 2 - times % 2
+        _TOLD.pack_into(self._memory, page, times - 1, 0)
+        self._memory[page + _TOLD.size : page + _TOLD.size + len(data)] = data
+        _TOLD.pack_into(self._memory, page, times, len(data))
 
     def told(self, slot: int) -> bytes:
-        """What the process of a slot has told last; empty when nothing, or when it cannot be read."""
-        start = slot * _SLOT
+        """What the process of a slot has told last; empty when nothing."""
         for _ in range(_TRIES):
-            times, length = _TOLD.unpack_from(self._memory, start + _TOLD_AT)
-            data = self._memory[start + _HEAD_SIZE : start + _HEAD_SIZE + length]
-            if times % 2 == 0 and _TOLD.unpack_from(self._memory, start + _TOLD_AT) == (times, length):
+            page, times = self._pages(slot)[0]
+            found = _TOLD.unpack_from(self._memory, page)
+            data = self._memory[page + _TOLD.size : page + _TOLD.size + found[1]]
+            if found[0] == times and _TOLD.unpack_from(self._memory, page) == found:
                 return data
         return b""
+
+    def _pages(self, slot: int) -> list[tuple[int, int]]:
+        """(offset, how often told) of both pages, that with the newest whole message first."""
+        first = slot * _SLOT + _BEAT.size
+        found = [(page, _TOLD.unpack_from(self._memory, page)[0]) for page in (first, first + _PAGE)]
+        return sorted(found, key=lambda one: (one[1] % 2, -one[1]))
 
     def others(self) -> list[bytes]:
         """What is told in each slot but the first, where something is."""
@@ -67,4 +73,5 @@ class Board:
 
     def clear(self, slot: int) -> None:
         """Forget what is told in a slot whose process has ended."""
+        self.publish(slot, b"")
         self.publish(slot, b"")

@@ -12,6 +12,9 @@ from .server import Server
 from .snapshot import ScriptLine, Snapshot
 from .state import State
 
+#: Characters of the reason why a script does not load: enough for a line.
+_LONGEST = 300
+
 
 def take(
     started: float, server: Server, pool: Pool[Script, State], catalogue: Catalogue, metrics: Metrics
@@ -57,7 +60,7 @@ def _scripts(pool: Pool[Script, State], catalogue: Catalogue) -> tuple[ScriptLin
             max((now - state.made for state in states), default=0.0),
             sum(state.memory() for state in states),
             script.loaded,
-            script.problem,
+            script.problem[:_LONGEST],
         )
         for script, states in holders.items()
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple, NoReturn
@@ -13,6 +14,10 @@ if TYPE_CHECKING:
     from .config import Config
 
 
+_CONFIG = "config.toml"
+_HTTP = "127.0.0.1:8080"
+
+
 class Options(NamedTuple):
     """The command line."""
 
@@ -20,12 +25,16 @@ class Options(NamedTuple):
     check_config: bool = False
     print_config: bool = False
     url: str | None = None
+    is_development: bool = False
+    http: str = ""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command. Returns its exit status."""
     options = _parse(sys.argv[1:] if arguments is None else arguments)
     try:
+        if options.is_development:
+            return _develop(options)
         config = _configuration(options.config)
         if options.check_config:
             return _print(f"{options.config}: fine\n".encode())
@@ -56,7 +65,9 @@ def _parse(arguments: Sequence[str]) -> Options:
             self.exit(exits.USAGE, f"greenfcgi: {message}; greenfcgi --help tells what there is\n")
 
     parser = Parser(prog="greenfcgi", description="A FastCGI application server for Lua.", allow_abbrev=False)
-    parser.add_argument("config", nargs="?", default="config.toml", help="the configuration (default: config.toml)")
+    parser.add_argument(
+        "config", nargs="?", help="the configuration (default: config.toml); with --dev, a folder of scripts will do"
+    )
     parser.add_argument("--version", action="version", version=f"greenfcgi {__version__}")
     task = parser.add_mutually_exclusive_group()
     task.add_argument("--check-config", action="store_true", help="say whether the configuration is fine, and exit")
@@ -64,8 +75,30 @@ def _parse(arguments: Sequence[str]) -> Options:
     task.add_argument(
         "--try", dest="url", metavar="URL", help="answer one request, such as /hello.lua?name=x, print it, and exit"
     )
+    task.add_argument(
+        "--dev", action="store_true", help="developer mode: pages on http://127.0.0.1:8080/ that follow each save"
+    )
+    parser.add_argument("--http", metavar="ADDR:PORT", help="with --dev: where pages are shown")
     found = parser.parse_args(arguments)
-    return Options(found.config, found.check_config, found.print_config, found.url)
+    if found.http and not found.dev:
+        parser.error("--http goes with --dev")
+    config = found.config or ("." if found.dev and not os.path.exists(_CONFIG) else _CONFIG)
+    return Options(config, found.check_config, found.print_config, found.url, found.dev, found.http or _HTTP)
+
+
+def _develop(options: Options) -> int:
+    from .kinds import ADDRESS, Address, Unfit
+
+    text = f"127.0.0.1:{options.http}" if options.http.isdecimal() else options.http
+    try:
+        at = ADDRESS.read(text, "")
+    except Unfit:
+        at = None
+    if not isinstance(at, Address) or at.kind != "tcp":
+        raise ConfigError(f"--http: found {options.http!r}, expected an address and a port such as {_HTTP}")
+    from .dev.mode import serve
+
+    return serve(options.config, at)
 
 
 def _configuration(path: str) -> Config:

@@ -43,12 +43,17 @@ def load(path: str) -> Config:
         raise ConfigError(f"{file}: {error}") from None
 
 
-def defaults(folder: str) -> Config:
-    """The configuration that an empty file in `folder` gives.
+def defaults(folder: str, root: str = "") -> Config:
+    """The configuration that an empty file in `folder` gives, or one that names `root` only.
 
     Raises ConfigError as that file would: the default of scripts.root must be there.
     """
-    return _build({}, os.path.abspath(folder))
+    return _build({"scripts": {"root": root}} if root else {}, os.path.abspath(folder))
+
+
+def names(path: str) -> set[str]:
+    """The settings before the first table that the TOML file `path` has. Raises ConfigError as `load` does."""
+    return set(_parse(path))
 
 
 def dump(config: Config) -> str:
@@ -144,7 +149,9 @@ def _check_together(config: Config) -> None:
         )
     if config.ping_path and config.ping_path == config.status_path:
         raise ConfigError(f"ping_path: found {_shown(config.ping_path)}, which is status_path too; expected another")
-    for address in config.bind:
+    for number, address in enumerate(config.bind):
+        if address in config.bind[:number] and not (address.kind == "tcp" and address.port == 0):
+            raise ConfigError(f"bind: found {_shown(str(address))} twice")
         if address.kind == "tcp" and not address.is_loopback() and not config.allowed_clients:
             raise ConfigError(
                 f"bind: found {_shown(str(address))} with empty allowed_clients, and whoever can connect "

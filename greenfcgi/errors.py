@@ -68,11 +68,14 @@ class ScriptBusy(ScriptError):
 
 
 class ScriptBroken(ScriptError):
-    """The script does not load, or does not define the handler. `traceback` is Lua's, where there is one."""
+    """The script does not load, or does not define the handler. `traceback` is Lua's, where there is one; `frames` the
+    same for the developer mode (JSON).
+    """
 
-    def __init__(self, message: str, traceback: str = "") -> None:
+    def __init__(self, message: str, traceback: str = "", frames: bytes = b"[]") -> None:
         super().__init__(message)
         self.traceback = traceback
+        self.frames = frames
 
 
 class ScriptLate(ScriptBroken):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 #: All went well.
 OK = 0
-#: An address is taken, or a stop had to cut requests off; with --try, the request got an error.
+#: An address is taken, or a stop did not let everything finish; with --try, the request got an error.
 FAILED = 1
 #: The command line or the configuration is wrong.
 USAGE = 2

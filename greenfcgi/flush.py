@@ -8,7 +8,7 @@ with; their states go when they come back.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import gevent
 
@@ -21,8 +21,10 @@ from .scripts import Catalogue, Script, Version
 from .signature import changed
 from .state import State
 
-#: Seconds that the next script waits for one that is being loaded anew.
-_PATIENCE = 0.1
+#: Changed files that a message names.
+_MOST_NAMES = 3
+#: The usual patience.
+PATIENCE = 0.1
 
 #: Makes a state that holds a given version of a script.
 Load = Callable[[Script, Version], State]
@@ -39,6 +41,8 @@ class Flusher:
         load: Load,
         log: ErrorLog,
         metrics: Metrics,
+        keep_good: bool = True,
+        patience: float = PATIENCE,
     ) -> None:
         self._queue = queue
         self._catalogue = catalogue
@@ -46,14 +50,24 @@ class Flusher:
         self._load = load
         self._log = log
         self._metrics = metrics
+        #: When a changed script does not load, its last good version goes on; else whoever asks for it sees why.
+        self._keep_good = keep_good
+        #: Seconds that the next script waits for one that is being loaded anew.
+        self._patience = patience
+        #: Called with what has been flushed.
+        self.observers: list[Callable[[Changes], None]] = []
         #: The paths of the scripts that are being loaded anew.
         self._renewing: set[str] = set()
 
     def flush(self) -> None:
         """Drain the queue. May wait, where a script's `init` does."""
-        if not self._queue:
-            return
-        changes = self._queue.drain()
+        if self._queue:
+            changes = self._queue.drain()
+            self._apply(changes)
+            for observe in self.observers:
+                observe(changes)
+
+    def _apply(self, changes: Changes) -> None:
         for script in self._catalogue.follow_root():
             self._forget(script, "not below scripts.root any more")
         if changes.everything:
@@ -68,7 +82,7 @@ class Flusher:
             self._renewing.add(script.path)
             # One at a time, so that requests have their turn when a deployment changes hundreds; but a script whose
             # `init` waits does not hold up the others for long.
-            gevent.spawn(self._attempt, script).join(timeout=_PATIENCE)
+            gevent.spawn(self._attempt, script).join(timeout=self._patience)
 
     def _attempt(self, script: Script) -> None:
         try:
@@ -87,14 +101,11 @@ class Flusher:
 
     def _replace(self, script: Script) -> None:
         version = script.new_version()
+        cause = _names(script.changed(), script.directory)
         try:
             state = self._load(script, version)
         except ScriptError as problem:
-            script.tried = version
-            traceback = problem.traceback if isinstance(problem, ScriptBroken) else ""
-            self._log.error(
-                f"{script.path}: changed, but does not load; the last good version goes on: {problem}", traceback
-            )
+            self._fail(script, version, problem, cause)
             return
         script.version, script.tried = version, None
         self._metrics.flushes += 1
@@ -104,7 +115,19 @@ class Flusher:
         else:
             # It had been let go to make room for others, and they keep it.
             state.close()
-        self._log.info(f"{script.path}: changed, loaded anew; idle states closed: {closed}")
+        self._log.info(f"{script.path}: changed{cause}, loaded anew; idle states closed: {closed}")
+
+    def _fail(self, script: Script, version: Version, problem: ScriptError, cause: str) -> None:
+        traceback = problem.traceback if isinstance(problem, ScriptBroken) else ""
+        if self._keep_good:
+            script.tried = version
+            instead = "the last good version goes on"
+        else:
+            # Each request tries it again from now on.
+            script.version, script.tried, script.loaded = script.new_version(), None, 0.0
+            self._pool.flush(script)
+            instead = "it is not served"
+        self._log.error(f"{script.path}: changed{cause}, but does not load; {instead}: {problem}", traceback)
 
     def _forget(self, script: Script, reason: str) -> None:
         self._catalogue.forget(script)
@@ -113,3 +136,10 @@ class Flusher:
         self._metrics.flushes += 1
         self._pool.flush(script)
         self._log.info(f"{script.path}: flushed: {reason}")
+
+
+def _names(paths: Sequence[str], folder: str) -> str:
+    """Files for a message, where they are not the script itself: " (in lib/html.lua)"."""
+    names = [os.path.relpath(path, folder) for path in paths[:_MOST_NAMES]]
+    more = len(paths) - len(names)
+    return f" (in {', '.join(names)}{f' and {more} more' if more else ''})" if names else ""

@@ -52,8 +52,8 @@ class History:
         try:
             last = snapshot.unpack(told)
             together = snapshot.total([self._total, snapshot.ended(last)])
-        except (ValueError, TypeError):
-            # Nobody but a script that may write to memory (ffi) does such a thing.
+        except Exception:
+            # The border to a process: nobody but a script that may write to memory (ffi) tells such a thing.
             last, together = Snapshot(), self._total
         self._keys = [*self._keys, (last.pid, last.started)][-_MOST_KEYS:]
         self._total = together

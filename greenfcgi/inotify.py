@@ -62,7 +62,9 @@ class InotifyWatcher:
     When it can no longer do so, it hands over to `poll` for good, and says so in one warning.
     """
 
-    def __init__(self, folders: Sequence[str], queue: FlushQueue, poll: PollWatcher, log: ErrorLogLike) -> None:
+    def __init__(
+        self, folders: Sequence[str], queue: FlushQueue, poll: PollWatcher, log: ErrorLogLike, notice_writing: bool
+    ) -> None:
         """Raise OSError, ImportError or AttributeError where inotify cannot be used."""
         for folder in folders:
             must_tell(os.path.realpath(folder), with_below=True)
@@ -75,6 +77,10 @@ class InotifyWatcher:
             flags.CLOSE_WRITE | flags.CREATE | flags.DELETE | flags.MOVED_FROM | flags.MOVED_TO | flags.ATTRIB
             | flags.MOVE_SELF | flags.ONLYDIR | flags.DONT_FOLLOW
         )  # fmt: skip
+        if notice_writing:
+            self._mask |= int(flags.MODIFY)
+        #: Files that somebody is writing, where that is noticed.
+        self.writing: set[str] = set()
         self._inotify = inotify_simple.INotify(nonblocking=True)
         self._readable = gevent.get_hub().loop.io(self._inotify.fileno(), 1)
         self._queue = queue
@@ -139,7 +145,7 @@ class InotifyWatcher:
         roots = (root.path.rstrip("/") + "/" for root in self._roots.values() if root)
         return f"{real}/".startswith(tuple(roots))
 
-    def _unless_impossible(self, work: Callable[[], None]) -> None:
+    def _unless_impossible(self, work: Callable[[], object]) -> None:
         """Do `work`; when inotify cannot, poll from now on."""
         try:
             work()
@@ -233,13 +239,26 @@ class InotifyWatcher:
             self._lost_track = True
             self._log.warning(f"an inotify event failed, all files will be looked at: {error!r}")
 
-    def _read(self) -> None:
+    def catch_up(self) -> None:
+        """Take what has happened until now."""
+        more = True
+
+        def read() -> None:
+            nonlocal more
+            more = self._read()
+
+        while more and self._running and self.engine == "inotify":
+            self._unless_impossible(read)
+
+    def _read(self) -> bool:
+        """Take some events; False when there are none."""
         try:
             data = os.read(self._inotify.fileno(), _READ)
         except BlockingIOError:
-            return
+            return False
         for event in self._parse(data):
             self._take(event)
+        return True
 
     def _take(self, event: Any) -> None:
         flags, mask = self._flags, event.mask
@@ -255,8 +274,10 @@ class InotifyWatcher:
         path = os.path.join(folder, event.name) if event.name else folder
         if mask & flags.ISDIR:
             self._take_folder(path, mask)
-        elif mask & flags.CREATE and not complete(path):
+        elif mask & flags.MODIFY or (mask & flags.CREATE and not complete(path)):
+            self.writing.add(path)
             return
+        self.writing.discard(path)
         self._queue.put(path)
 
     def _take_folder(self, path: str, mask: int) -> None:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from gevent import get_hub
 
-from . import history, stall
+from . import history, snapshot, stall
 from .board import ROOM, Board
 from .children import READY
 from .handover import Handover
@@ -82,7 +82,11 @@ class Link:
             board.publish(slot, self._tell(ROOM))
 
     def overview(self, own: Snapshot) -> Overview:
-        """What all processes tell; `own` is what this one does now."""
+        """What all processes tell; `own` is what this one does now.
+
+        It is told to the others, too: what has been shown once stays, also when this process is killed.
+        """
+        self._ties.board.publish(self._ties.slot, snapshot.pack(own, ROOM))
         return history.read(self._ties.board, own)
 
     def close(self) -> None:

@@ -70,7 +70,7 @@ def listen(address: Address, backlog: int, mode: int, who: Identity) -> Bound:
     try:
         if address.kind == "unix":
             listening = _unix(address.path, mode, backlog)
-            who.own(address.path)
+            _give(address.path, listening, who)
         else:
             listening = _inherited(address) if address.kind == "fd" else _tcp(address)
             listening.listen(backlog)
@@ -118,6 +118,15 @@ def _unix(path: str, mode: int, backlog: int) -> socket.socket:
         listening.close()
         raise
     return listening
+
+
+def _give(path: str, listening: socket.socket, who: Identity) -> None:
+    try:
+        who.own(path)
+    except OSError:
+        listening.close()
+        os.unlink(path)
+        raise
 
 
 def _remove_stale(path: str) -> None:

@@ -41,6 +41,8 @@ class PollWatcher:
         log: ErrorLogLike,
     ) -> None:
         self.engine = "poll"
+        #: What somebody is writing cannot be seen.
+        self.writing: set[str] = set()
         self._known = known
         self._queue = queue
         self._interval = interval
@@ -59,6 +61,9 @@ class PollWatcher:
 
     def add_folder(self, path: str) -> None:
         """Nothing to do: what is looked at are files."""
+
+    def catch_up(self) -> None:
+        """Nothing to do: a look at all files takes too long."""
 
     def check(self) -> None:
         """Nothing to do: a folder that moved shows in its files."""

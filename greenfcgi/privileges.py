@@ -37,7 +37,8 @@ class Identity(NamedTuple):
             if self.uid != -1:
                 os.setuid(self.uid)
         except OSError as problem:
-            raise ConfigError(f'user: cannot become "{self.user}": {problem.strerror}') from None
+            what = f'user: cannot become "{self.user}"' if self.user else f"group: cannot take group {self.gid}"
+            raise ConfigError(f"{what}: {problem.strerror}") from None
         if self.user:
             import pwd
 
@@ -76,5 +77,10 @@ def prepare_logs(config: Config, who: Identity) -> None:
             except OSError:
                 # It is there, or whoever opens it for writing says why not.
                 continue
-            who.own(descriptor)
-            os.close(descriptor)
+            try:
+                who.own(descriptor)
+            except OSError:
+                # The same.
+                pass
+            finally:
+                os.close(descriptor)

@@ -18,16 +18,17 @@ from gevent.event import Event
 from . import census, exits, history, snapshot
 from .config import Config
 from .exchange import Exchange
-from .flush import Flusher
+from .flush import PATIENCE, Flusher
 from .flush_queue import FlushQueue
 from .heartbeat import Detached, Heartbeat
 from .history import Overview
+from .lines import traceback_of
 from .link import Link
 from .listening import Bound
 from .logs import Logs
 from .metrics import Metrics
 from .pool import Pool
-from .responder import Responder
+from .responder import Inspector, Responder
 from .scripts import Catalogue, Script
 from .server import Server
 from .snapshot import Snapshot
@@ -40,29 +41,41 @@ gevent.config.format_context = "builtins.repr"
 
 #: Seconds that `shutdown` hooks get at least, when requests have used up `graceful_timeout`.
 _HOOKS = 1.0
+#: Seconds for which a developer's next request waits for a changed script whose `init` does.
+_DEVELOPER_PATIENCE = 2.0
 #: More is of no use, and some kernels refuse more.
 _MOST_DESCRIPTORS = 1 << 20
 
 
 class Process:
-    """Everything that serves requests. Raises `ConfigError` when the configuration cannot be carried out."""
+    """Everything that serves requests. Raises `ConfigError` when the configuration cannot be carried out.
 
-    def __init__(self, config: Config) -> None:
+    `logs` and `inspector` are given by the developer mode, which shows what happens to whoever writes the scripts.
+    """
+
+    def __init__(self, config: Config, logs: Logs | None = None, inspector: Inspector | None = None) -> None:
         self._config = config
+        self._inspector = inspector
         _raise_limit()
-        self._logs = Logs(config)
+        self._logs = logs or Logs(config)
         self.log = self._logs.error
         self._metrics = Metrics()
-        self._flavour = Flavour(config, self.log, self._logs.tell_slow if config.slowlog else None, self._metrics)
+        self._flavour = Flavour(
+            config, self.log, self._logs.tell_slow if config.slowlog else None, self._metrics,
+            None if inspector is None else inspector.hint,
+        )  # fmt: skip
         #: Scripts' hooks at work. They may wait, so each has a greenlet of its own.
         self._hooks: set[gevent.Greenlet[..., None]] = set()
-        self._catalogue = Catalogue(config.scripts.root, config.scripts.extensions)
+        self.catalogue = Catalogue(config.scripts.root, config.scripts.extensions)
         self.pool: Pool[Script, State] = Pool(
             self._flavour.make, config.states.max, config.states.clones, self._discard
         )
-        responder = Responder(config, self._catalogue, self.pool, self.log)
+        responder = Responder(config, self.catalogue, self.pool, self.log, inspector)
         self.server = Server(config, responder.respond, self.log, self._logs.access, self._flavour.routing())
-        self._watcher: Watcher | None = None
+        #: Where changed files wait, who tells of them, and what becomes of them; None with reload = false.
+        self.queue: FlushQueue | None = None
+        self.watcher: Watcher | None = None
+        self.flusher: Flusher | None = None
         self._heartbeat = Heartbeat(config.heartbeat, self._tasks(), self.log)
         self._started = time.time()
         if config.status_path or config.ping_path:
@@ -75,20 +88,30 @@ class Process:
         self._release: Callable[[], None] = _nothing
         self._timers: list[object] = []
         self._stop = Event()
+        # What fails in a callback of the event loop would be a traceback on stderr.
+        gevent.get_hub().print_exception = self._failed_in_hub  # type: ignore[method-assign, assignment]
+
+    def _failed_in_hub(self, context: object, kind: object, problem: object, trace: object) -> None:
+        if isinstance(problem, BaseException):
+            self.log.critical(f"the server failed: {problem!r}", traceback_of(problem))
 
     def _tasks(self) -> list[Callable[[], None]]:
         config = self._config
         sweep = Detached(self.server.sweep, self.log)
         tasks: list[Callable[[], None]] = [sweep, self._age, self._run_heartbeat_hooks]
         if config.reload:
-            queue = FlushQueue()
-            folders = [config.scripts.root, *config.lua.path]
-            self._watcher = watch(
-                config.reload_engine, folders, self._catalogue.signatures, queue, config.poll_interval, self.log
-            )
-            self._catalogue.noticed = self._watcher.add_folder
-            flusher = Flusher(queue, self._catalogue, self.pool, self._flavour.make, self.log, self._metrics)
-            tasks += [self._watcher.check, Detached(flusher.flush, self.log)]
+            is_development = self._inspector is not None
+            self.queue = FlushQueue()
+            self.watcher = watch(
+                config.reload_engine, [config.scripts.root, *config.lua.path], self.catalogue.signatures, self.queue,
+                config.poll_interval, self.log, is_development,
+            )  # fmt: skip
+            self.catalogue.noticed = self.watcher.add_folder
+            self.flusher = Flusher(
+                self.queue, self.catalogue, self.pool, self._flavour.make, self.log, self._metrics,
+                keep_good=not is_development, patience=_DEVELOPER_PATIENCE if is_development else PATIENCE,
+            )  # fmt: skip
+            tasks += [self.watcher.check, Detached(self.flusher.flush, self.log)]
         return [*tasks, self._logs.flush]
 
     def _age(self) -> None:
@@ -107,7 +130,7 @@ class Process:
             self._metrics.observe(exchange.status, time.monotonic() - exchange.started)
 
     def _snapshot(self) -> Snapshot:
-        return census.take(self._started, self.server, self.pool, self._catalogue, self._metrics)
+        return census.take(self._started, self.server, self.pool, self.catalogue, self._metrics)
 
     def _overview(self) -> Overview:
         own = self._snapshot()
@@ -133,8 +156,8 @@ class Process:
 
     def start(self) -> None:
         """Begin housekeeping, so that `server.connect` can serve connections."""
-        if self._watcher is not None:
-            self._watcher.start()
+        if self.watcher is not None:
+            self.watcher.start()
         self._heartbeat.start()
 
     @property
@@ -189,7 +212,9 @@ class Process:
         if self._stop.is_set():
             if self._link is None:
                 self._cut(f"{number.name} again")
-            # With a supervisor, both may have been sent it; that one says SIGQUIT when it means at once.
+            # With a supervisor, both may have been sent it; that one says SIGQUIT when it means at once. But whoever
+            # was to take connections over is about to stop, too.
+            self.server.give = None
             return
         self.log.info(f"{number.name}: stopping, with {self.server.workers.running} requests under way")
         self._stop.set()
@@ -231,8 +256,8 @@ class Process:
             give = self._link.give if self._is_replaced else None
         finished = self.server.stop(seconds, give)
         self._heartbeat.stop()
-        if self._watcher is not None:
-            self._watcher.stop()
+        if self.watcher is not None:
+            self.watcher.stop()
         self.close_states(max(_HOOKS, deadline - time.monotonic()))
         if self._link is not None:
             self._link.close()

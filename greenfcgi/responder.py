@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Protocol
+
 from .config import Config
 from .errors import ScriptBroken, ScriptBusy, ScriptError
 from .exchange import Exchange
@@ -17,10 +19,34 @@ from .state import LuaFailure, State
 _LARGE_HEAD = 4096
 
 
-class Responder:
-    """Answers requests with scripts. `respond` runs in a worker greenlet, many of them at a time."""
+class Inspector(Protocol):
+    """Looks on for developers."""
 
-    def __init__(self, config: Config, catalogue: Catalogue, pool: Pool[Script, State], log: ErrorLog) -> None:
+    def ran(self, exchange: Exchange, state: State) -> None:
+        """A script has run for a request, well or not."""
+
+    def hint(self, script: str, name: str, place: str) -> None:
+        """A script has written a global of this name that no `init` has declared, at this place."""
+
+    def page(self, exchange: Exchange, failure: LuaFailure | ScriptError) -> Reply:
+        """What answers a request that failed; without a header block where that has gone out already."""
+
+
+class Responder:
+    """Answers requests with scripts. `respond` runs in a worker greenlet, many of them at a time.
+
+    `inspector` is the developer mode's.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        catalogue: Catalogue,
+        pool: Pool[Script, State],
+        log: ErrorLog,
+        inspector: Inspector | None = None,
+    ) -> None:
+        self._inspector = inspector
         self._catalogue = catalogue
         self._pool = pool
         self._log = log
@@ -36,6 +62,8 @@ class Responder:
             try:
                 # The request may have been taken back while it waited for a worker or a state.
                 result = None if exchange.aborted else state.run(exchange)
+                if self._inspector is not None:
+                    self._inspector.ran(exchange, state)
             finally:
                 # Given back before the reply is sent: a slow client holds no state.
                 self._pool.give_back(state, script)
@@ -63,10 +91,16 @@ class Responder:
     def _refuse(self, exchange: Exchange, problem: ScriptError) -> None:
         traceback = problem.traceback if isinstance(problem, ScriptBroken) else ""
         self._log.error(f"{exchange.title}: {problem}", traceback)
+        if self._inspector is not None:
+            exchange.reply(self._inspector.page(exchange, problem))
+            return
         self._fail(exchange, problem.status, f"{problem}\n{traceback}" if problem.status == 500 else "")
 
     def _report(self, exchange: Exchange, script: Script, failure: LuaFailure) -> None:
         self._log.error(f"{script.path}: {exchange.title}: {failure.message}", failure.traceback)
+        if self._inspector is not None:
+            exchange.reply(self._inspector.page(exchange, failure))
+            return
         self._fail(exchange, failure.status, f"{failure.message}\n{failure.traceback}")
 
     def _fail(self, exchange: Exchange, status: int, detail: str) -> None:

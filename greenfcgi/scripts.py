@@ -44,10 +44,15 @@ def _source(path: str) -> bytes:
 class Version:
     """The files of one script as they were when this version was first read."""
 
-    __slots__ = ("_noticed", "_texts", "signatures")
+    __slots__ = ("_noticed", "_texts", "_written", "signatures")
 
-    def __init__(self, noticed: Callable[[str], None] = lambda folder: None) -> None:
+    def __init__(
+        self,
+        noticed: Callable[[str], None] = lambda folder: None,
+        written: Callable[[str], None] = lambda path: None,
+    ) -> None:
         self._noticed = noticed
+        self._written = written
         self._texts: dict[str, bytes] = {}
         #: What was read or looked for, with the signature it had when that was first done.
         self.signatures: dict[str, Signature] = {}
@@ -74,13 +79,20 @@ class Version:
         """The script itself is about to write this file: what it was before does not count any more."""
         self._texts.pop(path, None)
         self.signatures.pop(path, None)
+        self._written(path)
 
     def stale(self) -> bool:
         """A file is not what it was when this version read it.
 
         The text is compared too: two changes within one tick of the file system's clock have the same time.
         """
-        return any(signature(path) != noted or self._differs(path) for path, noted in self.signatures.items())
+        return next(self.changed(), None) is not None
+
+    def changed(self) -> Iterator[str]:
+        """The files that are not what they were."""
+        for path, noted in self.signatures.items():
+            if signature(path) != noted or self._differs(path):
+                yield path
 
     def _differs(self, path: str) -> bool:
         if path not in self._texts:
@@ -97,12 +109,13 @@ class Script:
     """One script: where it lies, the version that is served, and what became of the last change."""
 
     __slots__ = (
-        "_noticed", "directory", "head_warned", "loaded", "path", "problem", "requests", "spellings", "tried",
-        "version",
+        "_noticed", "_written", "directory", "head_warned", "loaded", "path", "problem", "requests", "spellings",
+        "tried", "version",
     )  # fmt: skip
 
-    def __init__(self, path: str, noticed: Callable[[str], None]) -> None:
+    def __init__(self, path: str, noticed: Callable[[str], None], written: Callable[[str], None]) -> None:
         self._noticed = noticed
+        self._written = written
         #: The real path.
         self.path = path
         self.directory = os.path.dirname(path)
@@ -123,11 +136,15 @@ class Script:
 
     def new_version(self) -> Version:
         """A version that has read nothing yet."""
-        return Version(self._noticed)
+        return Version(self._noticed, self._written)
 
     def stale(self) -> bool:
         """The files are not what they were when the script was last loaded, or tried."""
         return (self.tried or self.version).stale()
+
+    def changed(self) -> list[str]:
+        """Which of them; not the script itself."""
+        return [path for path in (self.tried or self.version).changed() if path != self.path]
 
     def signatures(self) -> dict[str, Signature]:
         """Every file that counts for this script, with the signature that was last taken notice of."""
@@ -151,6 +168,8 @@ class Catalogue:
         self._by_path: dict[str, Script] = {}
         #: Called with the folder of each file that a script is made of, when the file is first read.
         self.noticed: Callable[[str], None] = lambda folder: None
+        #: Called with the path of each file that a script itself is about to write.
+        self.written: Callable[[str], None] = lambda path: None
 
     def __iter__(self) -> Iterator[Script]:
         return iter(list(self._by_path.values()))
@@ -184,7 +203,7 @@ class Catalogue:
             raise ScriptMissing(f"SCRIPT_FILENAME {spelling!r}: {problem.strerror}") from None
         if not stat.S_ISREG(mode):
             raise ScriptMissing(f"SCRIPT_FILENAME {spelling!r} is not a regular file")
-        script = self._by_path.setdefault(path, Script(path, self._notice))
+        script = self._by_path.setdefault(path, Script(path, self._notice, self._write))
         if len(self._by_spelling) >= _MOST_SPELLINGS:
             self.forget_spellings()
         if len(filename) > _LONGEST_SPELLING:
@@ -199,6 +218,9 @@ class Catalogue:
 
     def _notice(self, folder: str) -> None:
         self.noticed(folder)
+
+    def _write(self, path: str) -> None:
+        self.written(path)
 
     def forget(self, script: Script) -> None:
         """Take a script out: its file is gone, or is not below the root any more."""

@@ -179,7 +179,10 @@ class Server:
 
     def _stop_accepting(self, stopped: Event) -> None:
         for listener in self._listeners:
-            listener.accept_rest()
+            try:
+                listener.accept_rest()
+            except OSError as problem:
+                self.log.error(f"cannot accept a connection: {problem.strerror}")
             listener.stop()
         stopped.set()
 

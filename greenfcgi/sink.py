@@ -5,6 +5,8 @@ lines are missing. There is no rotation: logrotate renames, and `reopen` follows
 """
 
 import os
+import select
+import stat
 from collections.abc import Callable
 
 from .errors import ConfigError
@@ -26,7 +28,10 @@ class Sink:
         self._notice = notice
         self._lost = 0
         self._torn = False
+        #: Several processes may write to a pipe, where only what is short stays in one piece.
+        self._is_pipe = False
         self._descriptor = standard if path == "-" else self._open()
+        self._look()
 
     def write(self, lines: bytes) -> None:
         """Append `lines`, which end in a line feed, with one write(2) where the system takes them whole.
@@ -53,6 +58,7 @@ class Sink:
             return problem
         self.close()
         self._descriptor = fresh
+        self._look()
         return ""
 
     def close(self) -> None:
@@ -65,6 +71,13 @@ class Sink:
         except OSError:
             # Network file systems report a failed write here, and the lines cannot be had back.
             pass
+
+    def _look(self) -> None:
+        try:
+            self._is_pipe = stat.S_ISFIFO(os.fstat(self._descriptor).st_mode)
+        except OSError:
+            # Closed: writing fails, and is counted as a loss.
+            self._is_pipe = False
 
     def _open(self) -> int:
         # A named pipe without a reader would hold an open that waits: so it is refused. Writes do wait.
@@ -84,7 +97,7 @@ class Sink:
         """Write `data` as far as it goes; return the rest."""
         try:
             while data:
-                written = os.write(self._descriptor, data)
+                written = os.write(self._descriptor, _short(data) if self._is_pipe else data)
                 self._torn = data[written - 1] != ord("\n")
                 data = data[written:]
         except OSError:
@@ -98,3 +111,11 @@ class Sink:
             return False
         self._lost = 0
         return True
+
+
+def _short(lines: bytes) -> bytes:
+    """The first of these lines, as many as go into a pipe in one piece (POSIX, PIPE_BUF); a longer one in parts."""
+    if len(lines) <= select.PIPE_BUF:
+        return lines
+    end = lines.rfind(b"\n", 0, select.PIPE_BUF) + 1
+    return lines[: end or select.PIPE_BUF]

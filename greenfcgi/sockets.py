@@ -25,6 +25,10 @@ class Sockets:
         self._handed_over = inheritance.handed_over if inheritance else systemd.listening()
         self.channel = inheritance.channel if inheritance else _channel()
         self.bound: list[Bound] = []
+        #: The process id of the new binary, while there is one; 0: none.
+        self.successor = 0
+        #: What has been left to it.
+        self._left: list[Bound] = []
         #: Those that are left when the configuration that is being tried can serve.
         self._old: list[Bound] | None = None
 
@@ -60,6 +64,11 @@ class Sockets:
         self._forget(self._old or [], self.bound)
         self._old = None
 
+    @property
+    def can_go_back(self) -> bool:
+        """What the configuration before listened on is still open."""
+        return self._old is not None
+
     def go_back(self) -> None:
         """The old configuration serves on: close what only the new one had."""
         fresh, self.bound = self.bound, self._old or []
@@ -70,15 +79,27 @@ class Sockets:
         """What a process of the new configuration has no use for: a listener that it kept open would never answer."""
         return [one for one in self._old or [] if one not in self.bound]
 
+    @property
+    def has_heir(self) -> bool:
+        """Another supervisor serves on the same sockets: a successor, or the predecessor that it has not ended."""
+        return self.successor != 0 or self._has_predecessor()
+
     def hand_over(self) -> int:
         """Start a successor on these sockets. Returns its process id. Raises `OSError`."""
-        return successor.start(self.bound, self.channel, self._handed_over)
+        self.successor = successor.start(self.bound, self.channel, self._handed_over)
+        return self.successor
 
-    def close(self, for_successor: bool) -> None:
+    def forget_successor(self) -> None:
+        """It has ended. What had been left to it has no owner any more."""
+        self.successor = 0
+        for one in self._left:
+            self._remove(one)
+        self._left = []
+
+    def close(self) -> None:
         """Listen no longer; with a successor, the files are its own from now on."""
         for one in dict.fromkeys([*self.bound, *(self._old or [])]):
-            if not for_successor:
-                self._remove(one)
+            self._remove(one)
             one.socket.close()
         self.bound, self._old = [], None
 
@@ -88,9 +109,13 @@ class Sockets:
                 self._remove(one)
                 one.socket.close()
 
+    def _has_predecessor(self) -> bool:
+        return self._predecessor != 0 and os.getppid() == self._predecessor
+
     def _remove(self, one: Bound) -> None:
-        is_shared = str(one.address) in self._inherited and os.getppid() == self._predecessor
-        if not is_shared:
+        if self.successor:
+            self._left.append(one)
+        elif not (str(one.address) in self._inherited and self._has_predecessor()):
             one.remove()
 
 

@@ -18,7 +18,7 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
-from .api import Exchange, Host, TellSlow, lua_literal, lua_parts
+from .api import Exchange, Hint, Host, TellSlow, lua_literal, lua_parts
 from .budget import Budget
 from .config import Config
 from .errors import (
@@ -66,6 +66,10 @@ class LuaFailure(NamedTuple):
     traceback: str
     #: What answers the request.
     status: int = 500
+    #: What the developer mode is told: the functions on the way with their variables (JSON), and what the script has
+    #: written and not sent.
+    frames: bytes = b"[]"
+    written: bytes = b""
 
 
 class Flavour:
@@ -76,9 +80,16 @@ class Flavour:
     """
 
     def __init__(
-        self, config: Config, log: ErrorLog, tell_slow: TellSlow | None = None, metrics: Metrics | None = None
+        self,
+        config: Config,
+        log: ErrorLog,
+        tell_slow: TellSlow | None = None,
+        metrics: Metrics | None = None,
+        hint: Hint | None = None,
     ) -> None:
         self._config = config
+        #: Takes what developers are told; None in production, where states look at nothing for them.
+        self._hint = hint
         #: Counts the runs that had to be stopped.
         self.metrics = metrics or Metrics()
         self._log = log
@@ -92,7 +103,8 @@ class Flavour:
         )
         #: Scripts may run other programs.
         self._with_programs = "os.execute" in allow or "io.popen" in allow
-        self._parts = self._compiled(lua_parts("programs") if self._with_programs else lua_parts())
+        more = (["programs"] if self._with_programs else []) + (["inspect"] if hint is not None else [])
+        self._parts = self._compiled(lua_parts(*more))
         self._app = lua_literal(config.app)
         #: lua.memory is kept.
         self.limited = config.lua.version not in _UNLIMITED
@@ -122,6 +134,8 @@ class Flavour:
                 script.version = script.new_version()
             raise
         if is_new:
+            if script.problem:
+                self._log.info(f"{script.path}: loads again")
             script.loaded, script.problem = time.time(), ""
         return state
 
@@ -157,8 +171,8 @@ class Flavour:
 
         return Programs(host, directory, room)
 
-    def _boot(self, host: Host, directory: str, programs: Programs | None) -> tuple[Any, Any, Any, Any]:
-        """A runtime with everything but a script in it, and the functions load, run and hook."""
+    def _boot(self, host: Host, directory: str, programs: Programs | None) -> tuple[Any, Any, Any, Any, Any]:
+        """A runtime with everything but a script in it, and the functions load, run, hook and report (or None)."""
         runtime = self._lupa.LuaRuntime(
             encoding=None,
             register_eval=False,
@@ -183,6 +197,8 @@ class Flavour:
             lua.jit,
             self._app,
             "\n".join(lua.allow).encode(),
+            self._parts.get("inspect"),
+            host.hint if self._hint is not None else None,
             self._parts.get("programs"),
             *(programs.functions() if programs is not None else ()),
         )
@@ -201,7 +217,7 @@ class State:
 
     __slots__ = (
         "_budget", "_collect_above", "_hook", "_host", "_limit", "_limited", "_log", "_metrics", "_most_requests",
-        "_programs", "_run", "_runtime", "made", "requests", "script", "sound", "version",
+        "_programs", "_report", "_run", "_runtime", "made", "requests", "script", "sound", "version",
     )  # fmt: skip
 
     def __init__(self, flavour: Flavour, script: Script, version: Version) -> None:
@@ -222,10 +238,12 @@ class State:
         self._budget = flavour.budget()
         self._budget.begin()
         self._host = Host(
-            script.path, version, flavour._log, flavour._tell_slow, self._budget, self._allow, self._exhausted
-        )
+            script.path, version, flavour._log, flavour._tell_slow, self._budget, self._allow, self._exhausted,
+            flavour._hint,
+        )  # fmt: skip
         self._programs = flavour.programs(self._host, script.directory, self._allow)
-        self._runtime, load, self._run, self._hook = flavour._boot(self._host, script.directory, self._programs)
+        boot = flavour._boot(self._host, script.directory, self._programs)
+        self._runtime, load, self._run, self._hook, self._report = boot
         startup = flavour._config.scripts.startup
         try:
             if startup:
@@ -297,7 +315,7 @@ class State:
             if self._programs is not None:
                 self._programs.end()
         if failure is not None:
-            message, traceback, _ = self._failed(*failure)
+            message, traceback = self._failed(*failure)[:2]
             self._log.error(f"{self.script.path}: {name}: {message}", traceback)
 
     def close(self) -> None:
@@ -305,7 +323,7 @@ class State:
         if self.sound:
             self.hook("shutdown")
         self.sound = False
-        self._runtime = self._run = self._hook = None
+        self._runtime = self._run = self._hook = self._report = None
 
     def _load(self, load: Any, path: str, is_startup: bool) -> None:
         try:
@@ -320,10 +338,11 @@ class State:
         except self._errors() as problem:
             failure = _failure(problem)
         if failure is not None:
-            message, traceback, status = self._failed(*failure)
-            kind = ScriptLate if status == ScriptLate.status else ScriptBroken
+            found = self._failed(*failure)
+            kind = ScriptLate if found.status == ScriptLate.status else ScriptBroken
             # Lua shortens a long path, and some messages have none.
-            raise kind(message if path in message else f"{path}: {message}", traceback)
+            message = found.message if path in found.message else f"{path}: {found.message}"
+            raise kind(message, found.traceback, found.frames)
 
     def _failed(self, kind: bytes, message: bytes, traceback: bytes) -> LuaFailure:
         """What `boot.lua` tells of an error, for people; the state is not used again where it may be in disorder."""
@@ -336,7 +355,10 @@ class State:
             self.sound = False
             self._metrics.memory_kills += 1
             text = f"out of memory (lua.memory is {self._limit} bytes)"
-        return LuaFailure(text, way)
+        if self._report is None or not self.sound:
+            return LuaFailure(text, way)
+        frames, written = self._report()
+        return LuaFailure(text, way, 500, frames, written)
 
     def _exhausted(self) -> None:
         """The script has used all of its memory: it gets a little more, to end with."""

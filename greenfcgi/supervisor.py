@@ -49,7 +49,7 @@ _LONGEST_BACK_OFF = 10.0
 #: A process that has lived so many seconds was well.
 _WELL = 5.0
 #: The fewest slots: one is the supervisor's, and while processes are replaced there are the old and the new ones.
-_SLOTS = 256
+_SLOTS = 128
 _OLD = ".oldbin"
 #: What a reload does not change.
 _FIXED = ("socket_mode", "backlog", "pidfile")
@@ -77,6 +77,8 @@ class Supervisor:
         self._before: _Before | None = None
         #: A process of this generation has been ready: the configuration can serve.
         self._is_proven = False
+        #: One has ended since, while the others were being replaced.
+        self._is_troubled = False
         self._is_started = False
         self._is_stopping = False
         #: Another SIGHUP came while the processes were being replaced.
@@ -86,7 +88,6 @@ class Supervisor:
         self._back_off = 0.0
         self._not_before = 0.0
         self._failure: BootError | None = None
-        self._successor = 0
         self._is_fed = 0.0
         #: When processes were looked at last, and since when they can be expected to have beaten.
         self._looked = self._expecting = monotonic()
@@ -237,7 +238,7 @@ class Supervisor:
     def _reap(self) -> None:
         for pid, child, status in self._children.reap():
             if child is None:
-                if pid == self._successor:
+                if pid == self._sockets.successor:
                     self._go_on_alone()
                 continue
             self._history.add(child.slot)
@@ -247,7 +248,10 @@ class Supervisor:
                 self._replace(child, status)
 
     def _go_on_alone(self) -> None:
-        self._successor = 0
+        self._sockets.forget_successor()
+        if self._is_stopping:
+            self._log.critical("the new binary has ended, too: nobody serves any more")
+            return
         self._pid_file.rename(_OLD, "")
         self._log.error("the new binary has ended; this one goes on")
 
@@ -260,6 +264,7 @@ class Supervisor:
         if self._before is not None and child.generation == self._generation and not self._is_proven:
             self._go_back(problem)
             return
+        self._is_troubled = self._is_troubled or (self._before is not None and child.generation == self._generation)
         self._history.count_replaced()
         self._log.error(f"process {child.pid} has ended ({problem}): another takes its place")
         if monotonic() - child.started > _WELL:
@@ -281,7 +286,6 @@ class Supervisor:
             # Everybody was frozen: a terminal's Ctrl-Z, a container's pause, a laptop's sleep.
             self._expecting = now
         self._looked = now
-        is_well = True
         for child in self._children:
             if child.killed_at is not None and now >= child.killed_at:
                 self._cut = self._cut or (self._is_stopping and child.is_ready)
@@ -295,17 +299,16 @@ class Supervisor:
             elif child.is_ready:
                 silence = now - max(self._board.last_beat(child.slot), self._expecting)
                 if silence > child.config.timeout + _LATE:
-                    is_well = False
                     self._log.critical(f"process {child.pid} has not beaten for {silence:.1f} s: it is replaced")
                     child.ask()
                     child.leave(None, _ANSWER)
                     self._history.count_replaced()
-        self._feed(now, is_well)
+        self._feed(now)
 
-    def _feed(self, now: float, is_well: bool) -> None:
-        """Tell systemd's watchdog that all is well, when it is."""
+    def _feed(self, now: float) -> None:
+        """Tell systemd's watchdog that this loop goes round; it looks after the processes itself."""
         interval = systemd.watchdog()
-        if interval and is_well and now - self._is_fed >= interval:
+        if interval and now - self._is_fed >= interval:
             self._is_fed = now
             systemd.notify("WATCHDOG=1")
 
@@ -318,15 +321,19 @@ class Supervisor:
         self._is_stopping = True
         self._log.info(f"{number.name}: stopping {len(self._children)} processes")
         # From stopping the service manager would go on to end all processes of the service.
-        systemd.notify(f"MAINPID={self._successor}" if self._successor else "STOPPING=1")
+        successor = self._sockets.successor
+        systemd.notify(f"MAINPID={successor}" if successor else "STOPPING=1")
+        # With an heir, connections that are kept go to its processes.
+        has_heir = self._sockets.has_heir
         # Nobody would answer what waited here.
-        self._sockets.close(for_successor=bool(self._successor))
-        for child in self._active():
-            # With a successor, connections that are kept go to its processes.
-            child.leave(
-                Number.SIGHUP if self._successor and child.is_ready else Number.SIGTERM,
-                child.config.graceful_timeout + _AFTERWARDS,
-            )
+        self._sockets.close()
+        for child in self._children:
+            number = Number.SIGHUP if has_heir and child.is_ready else Number.SIGTERM
+            if child.is_leaving:
+                # It gives its connections to others, of which there will be none.
+                child.send(number)
+            else:
+                child.leave(number, child.config.graceful_timeout + _AFTERWARDS)
 
     def _quit(self, number: Number) -> None:
         self._log.warning(f"{number.name}: stopping at once")
@@ -337,8 +344,11 @@ class Supervisor:
     def _reload(self, number: Number) -> None:
         if self._is_stopping:
             return
+        if self._before is not None and self._is_troubled:
+            self._give_in()
         if self._before is not None or not self._is_started:
             self._again = True
+            self._log.info("SIGHUP: noted, processes are still being started or replaced")
             return
         systemd.reloading()
         log = None
@@ -349,7 +359,7 @@ class Supervisor:
             prepare_logs(config, who)
             log = error_log(config)
             self._sockets.change(config, who)
-        except (ConfigError, BindError) as problem:
+        except (ConfigError, BindError, OSError) as problem:
             if log is not None:
                 log.close()
             self._log.error(f"SIGHUP: the old configuration stays: {problem}")
@@ -362,7 +372,7 @@ class Supervisor:
         self._before = _Before(self._config, self._who, self._wanted, self._log)
         self._config, self._who, self._wanted, self._log = config, who, config.processes, log
         self._generation += 1
-        self._is_proven = False
+        self._is_proven = self._is_troubled = False
         self._not_before = self._back_off = 0.0
 
     def _check_number(self, processes: int) -> None:
@@ -370,8 +380,17 @@ class Supervisor:
         if not 1 <= processes <= most:
             raise ConfigError(f"processes: found {processes}; without a new start, from 1 to {most} are possible")
 
+    def _give_in(self) -> None:
+        """Processes of the new configuration end again and again, and somebody comes with another one."""
+        assert self._before is not None
+        if self._sockets.can_go_back:
+            self._go_back("its processes do not last")
+        else:
+            self._before.log.close()
+            self._before = None
+
     def _go_back(self, reason: str) -> None:
-        """No process of the new configuration could serve: the old one stays."""
+        """The new configuration cannot serve: the old one stays."""
         assert self._before is not None
         self._sockets.go_back()
         self._log.close()
@@ -379,34 +398,47 @@ class Supervisor:
         self._before = None
         for child in self._active():
             if child.generation == self._generation:
-                child.leave(Number.SIGTERM, _ANSWER)
+                if child.is_ready:
+                    self._retire(child)
+                else:
+                    child.leave(Number.SIGTERM, _ANSWER)
         self._generation -= 1
         self._is_proven = True
         self._log.error(f"SIGHUP: the old configuration stays: a process of the new one could not serve ({reason})")
         self._tell_ready()
 
     def _reopen_logs(self, number: Number) -> None:
-        prepare_logs(self._config, self._who)
-        self._log.reopen()
+        for config, who, log in self._all_logs():
+            prepare_logs(config, who)
+            log.reopen()
         for child in self._children:
             child.reopen_logs()
 
+    def _all_logs(self) -> list[tuple[Config, Identity, ErrorLog]]:
+        """Those of the configuration that is served, and of the one before while it may come back."""
+        found = [(self._config, self._who, self._log)]
+        if self._before is not None:
+            found.append((self._before.config, self._before.who, self._before.log))
+        return found
+
     def _start_successor(self, number: Number) -> None:
-        if self._successor:
-            self._log.warning(f"{number.name}: a new binary has been started already, process {self._successor}")
+        if self._sockets.successor:
+            self._log.warning(
+                f"{number.name}: a new binary has been started already, process {self._sockets.successor}"
+            )
             return
         if self._is_stopping or self._before is not None or not self._is_started:
             self._log.warning(f"{number.name}: not now, processes are being started, replaced or stopped")
             return
         self._pid_file.rename("", _OLD)
         try:
-            self._successor = self._sockets.hand_over()
+            successor = self._sockets.hand_over()
         except OSError as problem:
             self._pid_file.rename(_OLD, "")
             self._log.error(f"{number.name}: cannot start the new binary: {problem.strerror}")
             return
         self._log.info(
-            f"{number.name}: the new binary is process {self._successor}; once it serves, end this one with SIGTERM, "
+            f"{number.name}: the new binary is process {successor}; once it serves, end this one with SIGTERM, "
             f"or end that one to go back"
         )
 
@@ -428,7 +460,7 @@ class Supervisor:
 
     def _release(self) -> None:
         """Remove what a successor does not need."""
-        self._sockets.close(for_successor=bool(self._successor))
+        self._sockets.close()
         self._pid_file.remove()
         self._pid_file.remove(_OLD)
 

@@ -18,6 +18,8 @@ class Watcher(Protocol):
 
     #: "inotify" or "poll": what is at work now.
     engine: str
+    #: The files that somebody is writing now, where `watch` was asked to notice that, and can.
+    writing: set[str]
 
     def start(self) -> None:
         """Begin to watch."""
@@ -27,6 +29,9 @@ class Watcher(Protocol):
 
     def add_folder(self, path: str) -> None:
         """Watch the files in this folder too, not those below; it need not exist yet. Cheap when it is watched."""
+
+    def catch_up(self) -> None:
+        """Take what has happened until now, as far as that is quick."""
 
     def check(self) -> None:
         """See whether the folders are still where they were. To be called about once a second."""
@@ -39,6 +44,7 @@ def watch(
     queue: FlushQueue,
     poll_interval: float,
     log: ErrorLogLike,
+    notice_writing: bool = False,
 ) -> Watcher:
     """A watcher of `folders` with all below them, not started yet. `engine` is "auto", "inotify" or "poll".
 
@@ -50,7 +56,7 @@ def watch(
     if engine == "poll":
         return poll
     try:
-        return InotifyWatcher(folders, queue, poll, log)
+        return InotifyWatcher(folders, queue, poll, log, notice_writing)
     except (ImportError, AttributeError):
         why = "this system has none"
     except OSError as error:

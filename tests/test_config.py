@@ -81,6 +81,11 @@ def test_an_address_is_read_and_written(folder: Path, text: str, address: Addres
     assert loaded(folder, f'{toml}["{address}"]').bind == (address,)
 
 
+def test_the_same_address_twice(folder: Path) -> None:
+    """It could not be listened on."""
+    assert 'bind: found "127.0.0.1:9000" (text) twice' in refused(folder, 'bind = ["127.0.0.1:9000", "127.0.0.1:9000"]')
+
+
 @pytest.mark.parametrize("text", [":9000", "*:9000"])
 def test_no_host_means_all_addresses(folder: Path, text: str) -> None:
     """Without a host the server listens on every IPv4 address."""
@@ -509,7 +514,7 @@ def test_dump_is_read_back(folder: Path, data: st.DataObject) -> None:
         return data.draw(st.fixed_dictionaries(strategies))
 
     top = draw(
-        bind=st.lists(ADDRESSES, min_size=1, max_size=3).map(tuple),
+        bind=st.lists(ADDRESSES, min_size=1, max_size=3, unique=True).map(tuple),
         workers=st.integers(1, 256),
         keepalive=st.integers(0, 10**6) | st.floats(0, 10**6),
         allowed_clients=st.lists(NETWORKS, min_size=1, max_size=3).map(tuple),

@@ -347,6 +347,28 @@ class TestLoss:
         assert re.search(r"\[WARNING\] \d+ log lines were lost$", told[-2])
         assert told[-1].endswith("[INFO] again")
 
+    def test_pipe_of_several(self, tmp_path: Path) -> None:
+        """Lines that several processes write to one pipe stay whole, however full it is."""
+        near, far = os.pipe()
+        pids = []
+        for letter in b"abc":
+            pid = os.fork()
+            if pid == 0:
+                os.dup2(far, 1)
+                log = AccessLog("-", "%({X}e)s")
+                for _ in range(400):
+                    log.write(ENTRY._replace(params={b"X": bytes([letter]) * 200}))
+                log.close()
+                os._exit(0)
+            pids.append(pid)
+        os.close(far)
+        with open(near, "rb") as reader:
+            lines = reader.read().splitlines()
+        for pid in pids:
+            os.waitpid(pid, 0)
+        assert len(lines) == 1200
+        assert {line for line in lines if len(set(line)) != 1 or len(line) != 200} == set()
+
     def test_closed_pipe(self, tmp_path: Path) -> None:
         """A pipe whose reader has gone does not end the process or raise."""
         path = tmp_path / "pipe"

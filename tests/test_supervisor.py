@@ -284,8 +284,7 @@ class TestReload:
             )
             server.send_signal(signal.SIGHUP)
             server.logged("the configuration has been read again, all 2 processes are new")
-            until(lambda: not any(map(is_alive, before)))
-            assert len(children(server.pid)) == 2
+            until(lambda: not any(map(is_alive, before)) and len(children(server.pid)) == 2)
             server.root = other
             kept.send(Client.request(server.params("hello.lua"), keep_conn=True))
             assert kept.reply().body == b"new"
@@ -295,8 +294,8 @@ class TestReload:
         [
             ("workers = 0", "workers: found 0 (whole number), expected a whole number of at least 1"),
             ("[lua", "line "),
-            ("processes = 200", "processes: found 200; without a new start, from 1 to 127 are possible"),
-            ("processes = 0", "processes: found 0; without a new start, from 1 to 127 are possible"),
+            ("processes = 200", "processes: found 200; without a new start, from 1 to 63 are possible"),
+            ("processes = 0", "processes: found 0; without a new start, from 1 to 63 are possible"),
             ('bind = ["unix:no/such/folder/s.sock"]', "bind: cannot listen on "),
             ('accesslog = "no/such/folder/a.log"', "a process of the new one could not serve (accesslog: cannot open "),
         ],
@@ -318,6 +317,43 @@ class TestReload:
         server.logged("all 2 processes are new")
         until(lambda: not set(children(server.pid)) & set(before))
         assert server.get("hello.lua").body == b"hello"
+
+    def test_a_configuration_whose_processes_do_not_last(self, serve: Serve) -> None:
+        """When they end again and again, the next SIGHUP is heard all the same."""
+        crash = """
+            local can, ffi = pcall(require, "ffi")
+            function main(env, con)
+                if can then ffi.cdef("void _exit(int)") ffi.C._exit(9) end
+                con:puts("fine")
+            end
+        """
+        server = serve({"crash.lua": crash}, "processes = 4\n")
+        good = server.config.read_text()
+        server.config.write_text(good + '[lua]\nallow = ["ffi"]\n')
+        with Load(server, "crash.lua", b"fine", connections=4, keep=False):
+            server.send_signal(signal.SIGHUP)
+            until(lambda: server.log().count("has ended (exit status 9)") >= 3)
+            server.config.write_text(good)
+            server.send_signal(signal.SIGHUP)
+            server.logged("processes are new")
+        until(lambda: len(children(server.pid)) == 4)
+        assert {server.get("crash.lua").body for _ in range(40)} == {b"fine"}
+
+    def test_stopped_meanwhile(self, serve: Serve) -> None:
+        """A stop in the middle of a reload leaves no connection without an answer."""
+        server = serve({"sleep.lua": SLEEP, "hello.lua": HELLO}, "processes = 1\ngraceful_timeout = 8\n")
+        with server.connect() as busy, server.connect() as kept:
+            kept.send(Client.request(server.params("hello.lua"), keep_conn=True))
+            assert kept.reply().body == b"hello"
+            busy.send(server.request("sleep.lua?1"))
+            server.logged("begun")
+            server.send_signal(signal.SIGHUP)
+            server.logged("replaced: leaving")
+            server.send_signal(signal.SIGTERM)
+            kept.until_closed()
+            assert busy.reply().body == b"slept"
+            assert server.process is not None
+            assert server.process.wait(PATIENCE) == 0
 
     def test_addresses(self, serve: Serve) -> None:
         """A new address is listened on, and one that is not named any more is given up."""
@@ -434,12 +470,15 @@ class TestSuccessor:
     def test_going_back(self, serve: Serve) -> None:
         """When the new one is stopped, the old one goes on, on the same socket."""
         server = serve({"hello.lua": HELLO}, 'processes = 1\npidfile = "pid"\n')
-        server.send_signal(signal.SIGUSR2)
-        until(partial(has_told, server, " serves ", 2))
-        os.kill(int((server.folder / "pid").read_text()), signal.SIGTERM)
-        server.logged("the new binary has ended; this one goes on")
-        for _ in range(20):
-            assert server.get("hello.lua").body == b"hello"
+        with Load(server, "hello.lua", b"hello", connections=4, pause=0.001) as load:
+            load.until(20)
+            server.send_signal(signal.SIGUSR2)
+            until(partial(has_told, server, " serves ", 2))
+            load.until(20)
+            os.kill(int((server.folder / "pid").read_text()), signal.SIGTERM)
+            server.logged("the new binary has ended; this one goes on")
+            load.until(50)
+        assert load.failures == []
         assert (server.folder / "pid").read_text() == f"{server.pid}\n"
         assert server.stop() == 0
         assert not Path(server.socket_path).exists()

@@ -4,13 +4,14 @@
 --            functions of the server: log, send, read, sleep, source, written, exhausted, tick, slow
 --            settings: directory, path, cpath, handler, http_status, content_type, headers (lines joined by "\n"),
 --            buffering, jit, config (Lua source of a table), allow (names joined by "\n")
+--            for developers: a part (inspect), and a function of the server: hint; else nil
 --            where programs are allowed: a part (programs), and functions of the server: start, read, write, finish
--- returns: load(path, source, is_startup), run(params), hook(name, only_ask)
+-- returns: load(path, source, is_startup), run(params), hook(name, only_ask); for developers: report()
 
 local guard, luajit, limits, files, con, luafcgid,
     log, send, read, sleep, source, written, exhausted, tick, slow,
     directory, path, cpath, handler, http_status, content_type, headers, buffering, jit_on, config, allow,
-    programs, start_program, read_program, write_program, finish_program = ...
+    inspect, hint, programs, start_program, read_program, write_program, finish_program = ...
 
 local byte, find, gmatch, gsub, match, sub =
     string.byte, string.find, string.gmatch, string.gsub, string.match, string.sub
@@ -87,10 +88,12 @@ package.preload.luafcgid = function() return part(luafcgid)() end
 
 local lines = {}
 for line in gmatch(headers, "[^\n]+") do lines[#lines + 1] = line end
-local begin, finish, abandon, hook_methods = part(con)(host, {
+local begin, finish, abandon, written, hook_methods = part(con)(host, {
     http_status = http_status, content_type = content_type, headers = lines, buffering = buffering,
     config = part("return " .. config)(),
 })
+local look, report, watch
+if inspect then look, report, watch = part(inspect)(library, written, as_function(hint)) end
 local hook_con = setmetatable({}, { __index = hook_methods })
 
 -- The environment of a request: the name-value pairs of a PARAMS stream (FastCGI 1.0, section 3.4), whose lengths
@@ -145,6 +148,7 @@ local function explain(problem)
             or "(error object is a " .. type(problem) .. " value)"
     end
     trace = way(2)
+    if look then look(2) end
     -- An error at a place in the server's own chunks is told of the line that led there.
     local own = match(message, "^greenfcgi:%d+: (.*)$") or match(message, "^%?:[-%d?]+: (.*)$")
     if own then message = (match(trace, "\n%s*([^\n]-:%d+): in ") or "?") .. ": " .. own end
@@ -178,7 +182,11 @@ local function load_script(name, text, is_startup)
         return "error", name .. ": defines no function " .. handler .. "(env, con)", ""
     end
     local init = rawget(globals, "init")
-    if type(init) == "function" then return protected(init, hook_con) end
+    if type(init) == "function" then
+        local kind, message, way = protected(init, hook_con)
+        if kind then return kind, message, way end
+    end
+    if watch then watch() end
 end
 
 -- Run one request. Returns status, header block and body; or the kind, the message and the traceback of an error.
@@ -202,4 +210,4 @@ local function hook(name, only_ask)
     if type(f) == "function" then return protected(f, hook_con) end
 end
 
-return load_script, run, hook
+return load_script, run, hook, report

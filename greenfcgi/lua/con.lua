@@ -339,4 +339,10 @@ local function abandon()
     current, out, blocks = NOBODY, nil, nil
 end
 
-return begin, finish, abandon, { config = config, log = log, sleep = sleep }
+-- What has been written and not sent, for developers.
+local function written()
+    if not out then return "" end
+    return concat(blocks or {}, "", 1, blocks and filled or 0) .. concat(out, "", 1, count)
+end
+
+return begin, finish, abandon, written, { config = config, log = log, sleep = sleep }
