@@ -30,6 +30,8 @@ LAYERS: tuple[tuple[str, ...], ...] = (
      "sockets", "supervisor"),
     ("trial", "cli", "__main__"),
 )  # fmt: skip
+#: The same of the developer mode, which stands above all but the command. Nothing else imports any of it.
+DEVELOPER = ("pages", "errorpage", "terminal", "paths", "live", "saves", "gateway", "inspector", "door", "mode")
 ORDER = [module for layer in LAYERS for module in layer]
 
 #: The modules in which something waits, or is called by the event loop.
@@ -88,7 +90,20 @@ def test_imports_go_downward(module: str) -> None:
     """A module knows nothing of those above it."""
     below = {f".{name}" for name in ORDER[: ORDER.index(module)]}
     own = {name for name in imported(module) if name.startswith(".")}
-    assert own - below - {".__version__"} == set()
+    assert own - below - {".__version__", ".dev.mode"} == set()
+
+
+def test_the_developer_mode_is_in_its_order() -> None:
+    """Its modules import downward too, and only the command imports it, when it is asked for."""
+    assert sorted(DEVELOPER) == sorted({path.stem for path in (PACKAGE / "dev").glob("*.py")} - {"__init__"})
+    for module in DEVELOPER:
+        nodes = [node for node in at_run_time(tree(f"dev/{module}")) if isinstance(node, ast.ImportFrom)]
+        own = {node.module or "" for node in nodes if node.level == 1}
+        own |= {alias.name for node in nodes if node.level == 1 and not node.module for alias in node.names}
+        assert own - {""} <= set(DEVELOPER[: DEVELOPER.index(module)]), module
+        above = {name for node in nodes if node.level == 2 for name in [node.module or ""]}
+        assert not above & {"trial", "cli", "supervisor"}, module
+    assert [module for module in ORDER if any(name.startswith(".dev") for name in imported(module))] == ["cli"]
 
 
 def test_the_package_is_imported_by_relative_names() -> None:

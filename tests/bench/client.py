@@ -4,6 +4,7 @@ The few bytes are written here by hand, so that the measuring side shares no cod
 sends no request body, and takes one request per connection at a time.
 """
 
+import select
 import socket
 import struct
 from pathlib import Path
@@ -52,11 +53,37 @@ class FastCGIClient:
     def close(self) -> None:
         self._socket.close()
 
-    def get(self, script: Path) -> Reply:
-        """Ask for the script of this absolute path, with KEEP_CONN.
+    def get(self, script: Path, keep: bool = True) -> Reply:
+        """Ask for the script of this absolute path, with KEEP_CONN unless told otherwise.
 
         Raises `BenchError` when the server closes or is silent for ten seconds.
         """
+        try:
+            self._ask(script, keep)
+            return self._reply()
+        except OSError as error:
+            raise BenchError(f"no FastCGI reply for {script.name}: {error}") from error
+
+    def begin(self, script: Path) -> None:
+        """Ask for a script that has no end, and return when its first output has come.
+
+        Raises `BenchError` when none comes within ten seconds, or something else.
+        """
+        try:
+            self._ask(script, keep=True)
+            kind, content = self._record()
+        except OSError as error:
+            raise BenchError(f"{script.name} did not begin: {error}") from error
+        if kind != _STDOUT:
+            raise BenchError(f"{script.name} did not begin: record of type {kind}, {content[:200]!r}")
+
+    def silent(self) -> bool:
+        """Nothing has come since the last reply or output."""
+        arrivals = select.poll()
+        arrivals.register(self._socket, select.POLLIN)
+        return not self._received and not arrivals.poll(0)
+
+    def _ask(self, script: Path, keep: bool) -> None:
         params = {
             b"GATEWAY_INTERFACE": b"CGI/1.1",
             b"SERVER_PROTOCOL": b"HTTP/1.1",
@@ -67,26 +94,25 @@ class FastCGIClient:
             b"SCRIPT_FILENAME": str(script).encode(),
             b"DOCUMENT_ROOT": str(script.parent).encode(),
         }
-        begin = struct.pack("!HB5x", 1, _KEEP_CONN)
+        begin = struct.pack("!HB5x", 1, _KEEP_CONN if keep else 0)
         pairs = b"".join(_pair(name, value) for name, value in params.items())
-        try:
-            self._socket.sendall(
-                _record(_BEGIN_REQUEST, begin) + _record(_PARAMS, pairs) + _record(_PARAMS) + _record(_STDIN)
-            )
-            return self._reply()
-        except OSError as error:
-            raise BenchError(f"no FastCGI reply for {script.name}: {error}") from error
+        self._socket.sendall(
+            _record(_BEGIN_REQUEST, begin) + _record(_PARAMS, pairs) + _record(_PARAMS) + _record(_STDIN)
+        )
 
     def _reply(self) -> Reply:
         streams = {_STDOUT: bytearray(), _STDERR: bytearray()}
         while True:
-            _, kind, _, length, padding = _HEADER.unpack(self._take(_HEADER.size))
-            content = self._take(length + padding)[:length]
+            kind, content = self._record()
             if kind == _END_REQUEST:
                 break
             streams[kind] += content
         head, _, body = bytes(streams[_STDOUT]).partition(b"\r\n\r\n")
         return Reply(_status(head), body, bytes(streams[_STDERR]))
+
+    def _record(self) -> tuple[int, bytes]:
+        _, kind, _, length, padding = _HEADER.unpack(self._take(_HEADER.size))
+        return kind, self._take(length + padding)[:length]
 
     def _take(self, size: int) -> bytes:
         while len(self._received) < size:

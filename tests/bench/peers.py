@@ -62,13 +62,13 @@ class Upstream:
         return reply.body.decode()
 
 
-def greenfcgi(flavour: str = "luajit21") -> Peer:
-    """This project's server with its defaults, on one flavour of Lua."""
+def greenfcgi(flavour: str = "luajit21", settings: str = "") -> Peer:
+    """This project's server on one flavour of Lua, with its defaults but for `settings`, lines of the top level."""
 
     def configure(folder: Path, socket: Path, root: Path) -> Sequence[str]:
         config = folder / "config.toml"
         config.write_text(
-            f'bind = "unix:{socket}"\n\n[scripts]\nroot = "{root}"\n\n[lua]\nversion = "{flavour}"\n'
+            f'bind = "unix:{socket}"\n{settings}\n[scripts]\nroot = "{root}"\n\n[lua]\nversion = "{flavour}"\n'
         )
         return [sys.executable, "-m", "greenfcgi", str(config)]
 

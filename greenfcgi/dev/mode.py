@@ -1,0 +1,147 @@
+"""`greenfcgi --dev`: the server, the HTTP door, and what is around them, put together in one process."""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+
+from gevent.pywsgi import WSGIHandler, WSGIServer
+
+from .. import __version__, exits, listening
+from ..config import Config, defaults, load, names
+from ..errors import BindError, ConfigError
+from ..kinds import Address
+from ..listening import Bound
+from ..privileges import identity
+from ..process import Process
+from .gateway import CLIENT, Gateway
+from .inspector import DevInspector
+from .live import Live
+from .saves import Saves
+from .terminal import Terminal, TerminalLogs, has_colours
+
+try:
+    from .door import Door, log_of
+except ImportError as problem:
+    raise ConfigError(
+        f"--dev: found no module {problem.name!r}, expected what the developer mode needs beside the server: "
+        "pip install 'greenfcgi[dev]'"
+    ) from None
+
+#: Ports that are tried when the first one is taken.
+_TRIES = 100
+
+
+def serve(path: str, http: Address) -> int:
+    """Serve a folder of scripts, or what a configuration says, until Ctrl-C. Returns the exit status.
+
+    Raises `ConfigError` and `BindError`.
+    """
+    config, has_bind = _configuration(path)
+    terminal = Terminal(config.scripts.root, config.loglevel, has_colours())
+    inspector = DevInspector(terminal, config.scripts.root)
+    process = Process(config, TerminalLogs(terminal), inspector)
+    # Reloading is what this mode is for, so there is a watcher.
+    assert process.watcher is not None
+    assert process.queue is not None
+    assert process.flusher is not None
+    catalogue = process.catalogue
+    live = Live(config.scripts.root, config.scripts.extensions, lambda name: name in catalogue.signatures())
+    catalogue.written = live.note_written
+    saves = Saves(process.watcher, process.queue, process.flusher, live.counts, terminal)
+    process.flusher.observers.append(live.tell)
+    process.server.observers.append(inspector.ended)
+    own = tuple(filter(None, (config.status_path, config.ping_path)))
+    gateway = Gateway(process.server.connect, config.scripts.root)
+    door = Door(config.scripts.root, config.scripts.extensions, own, http.host, gateway, saves, live, terminal)
+    listener = _listen(http)
+    port = listener.getsockname()[1]
+    bound = _listen_for_web_servers(config, terminal) if has_bind else []
+    _greet(terminal, config, process.flavour, http, port, bound)
+    server = WSGIServer(listener, door, log=None, error_log=log_of(terminal), handler_class=_Handler)
+    saves.start()
+    server.start()
+    try:
+        return exits.OK if process.run(bound, release=lambda: _release(server, bound)) else exits.FAILED
+    finally:
+        server.stop(timeout=0)
+
+
+def _configuration(path: str) -> tuple[Config, bool]:
+    """The configuration, as this mode changes it, and whether it says where web servers connect."""
+    if os.path.isdir(path):
+        root = os.path.abspath(path)
+        found = defaults(root, root=root)
+        has_bind = False
+    elif os.path.exists(path):
+        found = load(path)
+        has_bind = "bind" in names(path)
+    else:
+        raise ConfigError(f"--dev: found no {path!r}, expected a folder with scripts, or a configuration")
+    changed = found._replace(
+        processes=0, reload=True, errorlog="-", accesslog="", slowlog="", pidfile="", user="", group="",
+        lua=found.lua, scripts=found.scripts._replace(show_errors=True),
+    )  # fmt: skip
+    return changed, has_bind
+
+
+def _listen(http: Address) -> socket.socket:
+    """A socket on the port, or on the next one that is free."""
+    family = socket.AF_INET6 if ":" in http.host else socket.AF_INET
+    for port in range(http.port, min(http.port + _TRIES, 65536)) if http.port else [0]:
+        made = socket.socket(family, socket.SOCK_STREAM)
+        try:
+            made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            made.bind((http.host, port))
+            made.listen(128)
+            made.setblocking(False)
+            return made
+        except OSError as problem:
+            made.close()
+            if problem.errno == errno.EADDRINUSE:
+                continue
+            hint = "; ports below 1024 are root's" if problem.errno == errno.EACCES else ""
+            reason = problem.strerror or problem
+            raise BindError(f"--http: cannot listen on {http.host}:{port}: {reason}{hint}") from None
+    raise BindError(f"--http: found no free port from {http.port} on, and {_TRIES} were tried")
+
+
+def _listen_for_web_servers(config: Config, terminal: Terminal) -> list[Bound]:
+    try:
+        return listening.listen_all(config, identity(config), {})
+    except BindError as problem:
+        terminal.warning(f"no FastCGI: {problem}")
+        return []
+
+
+def _greet(terminal: Terminal, config: Config, flavour: str, http: Address, port: int, bound: list[Bound]) -> None:
+    at = http._replace(port=port)
+    terminal.print(f"{terminal.bold(f'greenfcgi {__version__}')}, developer mode, {flavour}")
+    terminal.print(f"  {terminal.bold(f'http://{at}/')} shows {config.scripts.root}")
+    if bound:
+        terminal.print(f"  FastCGI on {listening.names(bound)}")
+    terminal.print("  Save a file, see the page. Ctrl-C ends it.")
+    if http.port and port != http.port:
+        terminal.warning(f"port {http.port} is taken, this is the next one that is free")
+    if not at.is_loopback():
+        terminal.warning(
+            f"{http.host} can be reached from other machines: whoever connects sees errors with source and variables"
+        )
+
+
+def _release(server: WSGIServer, bound: list[Bound]) -> None:
+    """A stop begins."""
+    server.stop_accepting()
+    for one in bound:
+        one.remove()
+
+
+class _Handler(WSGIHandler):
+    """Tells the request's target as it came, and where it came from."""
+
+    def get_environ(self) -> dict[str, object]:
+        environ: dict[str, object] = super().get_environ()
+        environ["REQUEST_URI"] = self.path
+        environ[CLIENT] = self.socket
+        return environ

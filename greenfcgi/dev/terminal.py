@@ -1,0 +1,75 @@
+"""What the developer mode tells in the terminal: a line for each request, and what scripts and the server log between.
+
+Colours only where somebody sees them: on a terminal, and unless NO_COLOR is set (no-color.org).
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from ..lines import decode, escape
+from ..log import ErrorLog
+from ..logs import Logs
+
+_RESET, _DIM, _BOLD = "\x1b[0m", "\x1b[2m", "\x1b[1m"
+_RED, _GREEN, _YELLOW, _CYAN = "\x1b[31m", "\x1b[32m", "\x1b[33m", "\x1b[36m"
+_OF_STATUS = {2: _GREEN, 3: _CYAN, 4: _YELLOW, 5: _RED}
+_OF_LEVEL = {"debug": _DIM, "info": "", "warning": _YELLOW, "error": _RED, "critical": _RED}
+_INDENT = "    "
+
+
+def has_colours() -> bool:
+    """Somebody sees stderr, and wants colours."""
+    return sys.stderr.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+
+
+class Terminal(ErrorLog):
+    """The error log for people who look on: no times, paths relative to the scripts, colours."""
+
+    def __init__(self, root: str, level: str, colours: bool) -> None:
+        super().__init__("-", level)
+        self._colours = colours
+        self._root = root.rstrip("/") + "/"
+        self._entry = self._shown
+
+    def request(self, title: str, status: int, seconds: float, memory: int | None = None) -> None:
+        """A request has been answered; `title` is "GET /page.lua", `memory` that of the state in bytes."""
+        method, _, target = title.partition(" ")
+        colour = _OF_STATUS.get(status // 100, "")
+        parts = [
+            self._in(colour, str(status or "---")),
+            f"{method:4} {escape(target)}",
+            self._in(_DIM, _duration(seconds) + (f"  {memory / 1024:.0f} KB" if memory else "")),
+        ]
+        self.print("  ".join(parts))
+
+    def print(self, line: str) -> None:
+        """A line as it is."""
+        self._sink.write(line.encode("utf-8", "backslashreplace") + b"\n")
+
+    def bold(self, text: str) -> str:
+        """The text so that it stands out."""
+        return self._in(_BOLD, text)
+
+    def _in(self, colour: str, text: str) -> str:
+        return f"{colour}{text}{_RESET}" if self._colours and colour else text
+
+    def _shown(self, level: str, text: str | bytes, detail: str | bytes) -> bytes:
+        lines = [decode(text).replace(self._root, "")]
+        if detail:
+            lines += [_INDENT + line.expandtabs(4) for line in decode(detail).rstrip("\n").split("\n")]
+        shown = [self._in(_OF_LEVEL[level], escape(line.replace(self._root, ""))) for line in lines]
+        return "\n".join(shown).encode() + b"\n"
+
+
+class TerminalLogs(Logs):
+    """All logs go to the terminal."""
+
+    def __init__(self, terminal: Terminal) -> None:
+        self.error = terminal
+        self.access = self.slow = None
+
+
+def _duration(seconds: float) -> str:
+    return f"{1000 * seconds:.1f} ms" if seconds < 1 else f"{seconds:.2f} s"

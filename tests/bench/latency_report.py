@@ -1,0 +1,121 @@
+"""The latencies as tables for people and as JSON for programs."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from .busy import SCRIPTS_AT_ONCE, BusyLine, BusyPlan
+from .columns import aligned
+from .hellos import Latencies
+from .idle import IdlePlan, IdleResults
+from .machine import Setting
+from .spread import Spread
+
+
+class Plan(NamedTuple):
+    """The plans of both parts."""
+
+    busy: BusyPlan
+    idle: IdlePlan
+
+
+class Results(NamedTuple):
+    """All that one run found; a part that was not asked for is None."""
+
+    setting: Setting
+    plan: Plan
+    busy: Sequence[BusyLine] | None
+    idle: IdleResults | None
+
+
+def as_text(results: Results) -> str:
+    """The whole report, ready to print."""
+    setting, plan = results.setting, results.plan
+    parts = [
+        f"{setting.date}, Linux {setting.kernel}, {setting.cpu}, {setting.cores} cores, "
+        f"load average {setting.load_average:.2f} before\n"
+        + ", ".join(f"{name} {version}" for name, version in setting.versions.items())
+    ]
+    if results.busy is not None:
+        parts.append(
+            f"hellos beside {SCRIPTS_AT_ONCE} endless scripts in one process; ms, medians (lowest..highest) of "
+            f"{plan.busy.rounds} rounds of {plan.busy.hellos} hellos, the worst of all\n{_busy_table(results.busy)}"
+        )
+    if results.idle is not None:
+        parts.append(
+            "hellos with idle kept connections on the same process; ms, medians (lowest..highest) of "
+            f"{plan.idle.rounds} rounds of {plan.idle.hellos} hellos, the worst of all\n{_idle_table(results.idle)}"
+        )
+        parts.append(
+            f"nothing asked; medians (lowest..highest) of {plan.idle.rounds} rounds of {plan.idle.seconds:g} s\n"
+            f"{_cpu_table(results.idle)}"
+        )
+    return "\n\n".join(parts)
+
+
+def write_json(results: Results, path: Path) -> None:
+    """Write it all, every round too: latencies in ms, CPU in ms per second."""
+    document: dict[str, object] = {
+        "setting": results.setting._asdict(),
+        "plan": {name: plan._asdict() for name, plan in results.plan._asdict().items()},
+    }
+    if results.busy is not None:
+        document["busy"] = [
+            {**line._asdict(), "rounds": _as_json(line.rounds), "target": line.target} for line in results.busy
+        ]
+    if results.idle is not None:
+        idle = results.idle
+        document["idle"] = [
+            {
+                "idle": line.side.idle,
+                "connection": line.connection,
+                "rounds": _as_json(line.rounds),
+                "ratio": found._asdict() if (found := idle.ratio(line)) else None,
+            }
+            for line in idle.lines
+        ]
+        document["cpu"] = [{"idle": one.side.idle, "rounds": one.rounds} for one in idle.cpu]
+    path.write_text(json.dumps(document, indent=2) + "\n")
+
+
+def _busy_table(lines: Sequence[BusyLine]) -> str:
+    cells = [("Lua", "beside", "connection", "p50", "p99", "worst", "waited", "target of p99")]
+    for line in lines:
+        target, p99 = line.target, Spread.of([one.p99 for one in line.rounds]).median
+        verdict = "-" if target is None else f"<= {target:g} {'met' if p99 <= target else 'MISSED'}"
+        cells.append((line.flavour, line.load, line.connection, *_latencies(line.rounds), verdict))
+    return aligned(cells)
+
+
+def _idle_table(results: IdleResults) -> str:
+    cells = [("idle connections", "connection", "p50", "p99", "worst", "waited", "p99 to that above")]
+    for line in results.lines:
+        ratio = results.ratio(line)
+        verdict = _spread(ratio, 2) if ratio else "-"
+        cells.append((f"{line.side.idle:,}", line.connection, *_latencies(line.rounds, 3), verdict))
+    return aligned(cells)
+
+
+def _cpu_table(results: IdleResults) -> str:
+    cells = [("idle connections", "ms CPU/s")]
+    cells += [(f"{one.side.idle:,}", _spread(Spread.of(one.rounds), 2)) for one in results.cpu]
+    return aligned(cells)
+
+
+def _latencies(rounds: Sequence[Latencies], digits: int = 2) -> tuple[str, str, str, str]:
+    worst = max(rounds, key=lambda one: one.worst)
+    return (
+        _spread(Spread.of([one.p50 for one in rounds]), digits),
+        _spread(Spread.of([one.p99 for one in rounds]), digits),
+        f"{worst.worst:.2f}",
+        f"{worst.worst_waited:.2f}",
+    )
+
+
+def _spread(spread: Spread, digits: int) -> str:
+    return f"{spread.median:.{digits}f} ({spread.low:.{digits}f}..{spread.high:.{digits}f})"
+
+
+def _as_json(rounds: Sequence[Latencies]) -> list[dict[str, float]]:
+    return [one._asdict() for one in rounds]
