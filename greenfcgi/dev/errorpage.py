@@ -16,6 +16,8 @@ from .pages import document
 
 #: "path/to/a.lua:12:", or ".../to/a.lua:12:".
 _PLACE = re.compile(r"(\.\.\.)?([^\s:'\"][^\n:'\"]*):(\d+):")
+#: A module that does not load, with its whole path.
+_MODULE = re.compile(r"error loading module '[^'\n]*' from file '([^'\n]+)'")
 #: Lines of source before and behind the one that counts.
 _AROUND = 6
 _AROUND_CALLER = 2
@@ -71,12 +73,14 @@ def place_of(failure: Failure, files: Sequence[str], root: str) -> tuple[str, in
     the text of a message. Lua writes a long path as "...end/of/path.lua".
     """
     found = _PLACE.findall(failure.message)
+    inside = os.path.realpath(root) + "/"
+    modules = [path for path in _MODULE.findall(failure.message) if os.path.realpath(path).startswith(inside)]
     # The place in a module comes behind that of its require.
     for is_short, name, line in reversed(found) if "error loading module" in failure.message else found:
-        for path in [*(frame.file for frame in failure.frames), *files]:
+        for path in [*(frame.file for frame in failure.frames), *files, *modules]:
             if path == name or (is_short and path.endswith(name)):
                 return path, int(line)
-        if os.path.realpath(name).startswith(os.path.realpath(root) + "/"):
+        if os.path.realpath(name).startswith(inside):
             return name, int(line)
     return (failure.frames[0].file, failure.frames[0].line) if failure.frames else None
 
