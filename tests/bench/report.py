@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from .columns import aligned
 from .load import CLIENTS
 from .machine import Setting
 from .memory import Holder, Holding
@@ -111,7 +112,7 @@ def _speed_table(lines: Sequence[Line]) -> str:
         for line in lines
         for fault in line.faults
     ]
-    return "\n".join([_aligned(cells), *faults])
+    return "\n".join([aligned(cells), *faults])
 
 
 def _holder_table(holders: Sequence[Holder]) -> str:
@@ -120,7 +121,7 @@ def _holder_table(holders: Sequence[Holder]) -> str:
         sizes = (holder.ready.pss, holder.ready.rss, holder.loaded.pss, holder.loaded.rss)
         one, two, three, four = (_megabytes(size) for size in sizes)
         cells.append((holder.peer, str(holder.processes), one, two, three, four))
-    return _aligned(cells)
+    return aligned(cells)
 
 
 def _holding_table(holdings: Sequence[Holding]) -> str:
@@ -128,7 +129,7 @@ def _holding_table(holdings: Sequence[Holding]) -> str:
     for holding in holdings:
         verdict = _verdict(holding.rss, holding.target, _megabytes(holding.target))
         cells.append((holding.name, _megabytes(holding.rss), _megabytes(holding.pss), verdict))
-    return _aligned(cells)
+    return aligned(cells)
 
 
 def _line_as_json(line: Line) -> dict[str, object]:
@@ -155,11 +156,3 @@ def _megabytes(size: int) -> str:
 
 def _spread(spread: Spread, form: str) -> str:
     return f"{spread.median:{form}} ({spread.low:{form}}..{spread.high:{form}})"
-
-
-def _aligned(cells: Sequence[Sequence[str]]) -> str:
-    widths = [max(len(row[column]) for row in cells) for column in range(len(cells[0]))]
-    return "\n".join(
-        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
-        for row in cells
-    )
