@@ -165,6 +165,57 @@ class TestDoor:
         assert f"{dev.root}/index.lua" in page
 
 
+    def test_a_browser_that_leaves(self, develop: Develop) -> None:
+        """Before anything has come: the script is ended, and the terminal tells nothing but that."""
+        dev = develop({"s.lua": "function main(env, con) con:log('begun') con:sleep(3600) end"})
+        with socket.create_connection(("127.0.0.1", dev.port), timeout=PATIENCE) as connection:
+            connection.sendall(b"GET /s.lua HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            dev.logged("begun")
+        dev.logged("GET  /s.lua")
+        assert "failed" not in dev.log()
+        assert "Traceback" not in dev.log()
+
+    def test_no_host(self, develop: Develop) -> None:
+        """Old clients tell none."""
+        dev = develop({"index.lua": HELLO})
+        with socket.create_connection(("127.0.0.1", dev.port), timeout=PATIENCE) as connection:
+            connection.sendall(b"GET / HTTP/1.0\r\n\r\n")
+            received = b""
+            while data := connection.recv(4096):
+                received += data
+        assert b"hello" in received
+
+    def test_compressed_beside(self, develop: Develop) -> None:
+        """What is compressed beside a file may be old, and is not sent for it."""
+        dev = develop({"s.css": "b {}" * 50, "s.css.gz": "old", "p.html": "<p>new</p>" * 50, "p.html.gz": "old"})
+        assert dev.ask("/s.css", Accept_Encoding="gzip").text == "b {}" * 50
+        assert dev.ask("/p.html", Accept_Encoding="gzip").text == "<p>new</p>" * 50
+        assert dev.ask("/s.css.gz").text == "old"
+
+    def test_names_of_bytes(self, develop: Develop) -> None:
+        """A file whose name is no UTF-8 is listed like others."""
+        dev = develop({"a/x.lua": HELLO})
+        Path(os.fsdecode(bytes(dev.root / "a") + b"/n\xff.lua")).write_text(HELLO)
+        listing = dev.ask("/a/")
+        assert listing.status == 200
+        assert 'href="n%FF.lua"' in listing.text
+        assert dev.ask("/a/n%FF.lua").text == "hello"
+
+    def test_head_of_a_page(self, develop: Develop) -> None:
+        """As long as the page that GET gets."""
+        dev = develop({"p.html": "<p>page</p>"})
+        length = len(dev.ask("/p.html", Sec_Fetch_Dest="empty").body)
+        assert dev.ask("/p.html", "HEAD").headers["content-length"] == str(length)
+        assert dev.ask("/-greenfcgi/events", "HEAD").status == 405
+
+    def test_large_files(self, develop: Develop) -> None:
+        """A file of many megabytes leaves as it is read."""
+        dev = develop()
+        (dev.root / "large.bin").write_bytes(b"x" * 30_000_000)
+        assert len(dev.ask("/large.bin").body) == 30_000_000
+        assert dev.ask("//sub").status == 404
+
+
 class TestStart:
     def test_a_taken_port(self, develop: Develop) -> None:
         """The next one that is free is taken, and the terminal says so."""

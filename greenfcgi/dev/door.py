@@ -36,6 +36,8 @@ _DOCUMENTS = ("", "document", "iframe", "frame")
 _LOCAL = ("localhost", "127.0.0.1", "[::1]", "0.0.0.0", "[::]")
 
 
+#: Bytes of a file that is read at once, so that no half of it is sent; a larger one leaves as it is read.
+_MOST_AT_ONCE = 1024 * 1024
 #: A request is answered anew so often when a file has been saved meanwhile.
 _TRIES = 5
 
@@ -65,7 +67,7 @@ class Door:
         self._live = live
         self._terminal = terminal
         self._paths = Paths(root, extensions)
-        self._files = WhiteNoise(
+        self._files = _Files(
             _nothing, root, autorefresh=True, max_age=0, allow_all_origins=False, add_headers_function=_never_store
         )
 
@@ -96,7 +98,8 @@ class Door:
             return self._page(environ, start_response, "200 OK", self._listing(path, target.path))
         if isinstance(target, Elsewhere):
             query = environ.get("QUERY_STRING", "")
-            location = quote(target.path, errors="surrogateescape") + (f"?{query}" if query else "")
+            # Two slashes at its beginning would be another host.
+            location = "/" + quote(target.path.lstrip("/"), errors="surrogateescape") + (f"?{query}" if query else "")
             start_response("302 Found", [("Location", location), ("Content-Length", "0")])
             return []
         if path == "/favicon.ico":
@@ -110,8 +113,9 @@ class Door:
         name = host.lower()
         if not name.endswith("]"):
             name = name.rpartition(":")[0] or name
-        # The page of another name cannot be at a number, and none of it ends so.
-        return name in self._hosts or name.endswith(".localhost") or name.replace(".", "").isdigit()
+        # The page of another name cannot be at a number; and browsers always tell a name.
+        is_number = name.replace(".", "").isdigit() or (name.startswith("[") and name.endswith("]"))
+        return not name or is_number or name in self._hosts or name.endswith(".localhost")
 
     def _run(self, environ: Environ, start_response: StartResponse, script: Script) -> Iterable[bytes]:
         answer = self._gateway.ask(environ, script)
@@ -150,20 +154,27 @@ class Door:
         started: list[Any] = []
         # A folder's index has a path of its own.
         name = os.fsencode(path.removeprefix(self._root)).decode("latin-1")
+        is_page = path.endswith((".html", ".htm"))
+        asked = {**environ, "PATH_INFO": name, "HTTP_ACCEPT_ENCODING": ""}
+        if is_page:
+            # The whole of it, whatever is asked for: it becomes longer.
+            asked["REQUEST_METHOD"] = "GET"
+            asked.pop("HTTP_RANGE", None)
+        body: Iterable[bytes] = []
         for _ in range(_TRIES):
-            parts = self._files({**environ, "PATH_INFO": name}, lambda *head: started.append(head))
-            body = b"".join(parts)
-            if hasattr(parts, "close"):
-                parts.close()
+            body = self._files(asked, lambda *head: started.append(head))
+            if not is_page and os.path.getsize(path) > _MOST_AT_ONCE:
+                break
+            body = [_whole(body)]
             if not self._saves.is_disturbed():
                 break
             self._saves.settle()
         status, headers = started[-1][:2]
-        if status[:3] == "200" and path.endswith((".html", ".htm")):
-            return self._page(environ, start_response, status, body)
+        if status[:3] == "200" and is_page:
+            return self._page(environ, start_response, status, b"".join(body))
         start_response(status, headers)
         self._tell(environ, int(status[:3]), began)
-        return [body]
+        return body
 
     def _page(self, environ: Environ, start_response: StartResponse, status: str, page: bytes) -> Iterable[bytes]:
         """A page that is no script's."""
@@ -186,6 +197,9 @@ class Door:
     def _follow(self, path: str, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
         """What live.js asks for."""
         name = path.removeprefix(PREFIX)
+        if environ["REQUEST_METHOD"] != "GET":
+            start_response("405 Method Not Allowed", [("Allow", "GET"), ("Content-Length", "0")])
+            return []
         if name == "events":
             at = environ.get("HTTP_LAST_EVENT_ID") or parse_qs(environ.get("QUERY_STRING", "")).get("at", [""])[0]
             start_response("200 OK", [("Content-Type", "text/event-stream"), _NO_STORE])
@@ -197,6 +211,21 @@ class Door:
             return [text]
         start_response("404 Not Found", [("Content-Type", "text/plain")])
         return [b"not here\n"]
+
+
+class _Files(WhiteNoise):  # type: ignore[misc]  # it has no types
+    """Files as they are: what somebody has compressed beside one may be older than it."""
+
+    def is_compressed_variant(self, path: str, cache: Any = None) -> bool:
+        """None is: each is a file of its own."""
+        return False
+
+
+def _whole(parts: Iterable[bytes]) -> bytes:
+    body = b"".join(parts)
+    if hasattr(parts, "close"):
+        parts.close()
+    return body
 
 
 def _followed(answer: Answer, script: bytes) -> Iterator[bytes]:

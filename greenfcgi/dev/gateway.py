@@ -107,7 +107,7 @@ def _parts(connection: Any, browser: Any) -> Generator[bytes]:
     if watcher is not None:
         watcher.start(_hang_up_when_gone, browser, connection, watcher)
     try:
-        while data := connection.recv(_READ_SIZE):
+        while data := _received(connection):
             client.receive(data)
             output = client.replies[_ID].stdout if _ID in client.replies else b""
             if not has_head:
@@ -137,7 +137,21 @@ def _hang_up_when_gone(browser: Any, connection: Any, watcher: Any) -> None:
         is_there = False
     watcher.stop()
     if not is_there:
-        connection.shutdown(socket.SHUT_RDWR)
+        try:
+            # Of the bare socket: gevent's would raise in whoever reads from it.
+            connection._sock.shutdown(socket.SHUT_RDWR)
+        except OSError:
+            # The reply is complete.
+            pass
+
+
+def _received(connection: Any) -> bytes:
+    """The next bytes; none when the connection has ended, in whatever way."""
+    try:
+        found: bytes = connection.recv(_READ_SIZE)
+    except OSError:
+        return b""
+    return found
 
 
 def _read_head(head: bytes) -> tuple[str, list[tuple[str, str]]]:

@@ -126,6 +126,8 @@ def _greet(terminal: Terminal, config: Config, flavour: str, http: Address, port
     terminal.print("  Save a file, see the page. Ctrl-C ends it.")
     if http.port and port != http.port:
         terminal.warning(f"port {http.port} is taken, this is the next one that is free")
+    if config.reload_engine == "poll":
+        terminal.warning("reload_engine = poll: scripts are looked at now and then, style sheets and pages not at all")
     if not at.is_loopback():
         terminal.warning(
             f"{http.host} can be reached from other machines: whoever connects sees errors with source and variables"

@@ -34,9 +34,9 @@ def document(title: str, body: str, style: str = "") -> bytes:
 def listing(path: str, folders: Sequence[str], scripts: Sequence[str], pages: Sequence[str]) -> bytes:
     """What is in the folder that a URL's path names."""
     items = [] if path == "/" else ['<li><a href="../">../</a></li>']
-    items += [f'<li><a href="{quote(name)}/">{_text(name)}/</a></li>' for name in folders]
-    items += [f'<li><a href="{quote(name)}">{_text(name)}</a></li>' for name in [*scripts, *pages]]
-    note = "" if scripts or folders else '<p class="dim">No script is in here.</p>'
+    for name in [*(f"{folder}/" for folder in folders), *scripts, *pages]:
+        items.append(f'<li><a href="{quote(name, errors="surrogateescape")}">{_text(name)}</a></li>')
+    note = "" if scripts or folders or pages else '<p class="dim">No script is in here.</p>'
     return document(path, f"<h1>{_text(path)}</h1>\n<ul>\n{chr(10).join(items)}\n</ul>{note}")
 
 

@@ -82,8 +82,15 @@ class Paths:
 
     def entries(self, folder: str) -> tuple[list[str], list[str], list[str]]:
         """The names in a folder: of folders, of scripts, and of pages; nothing hidden."""
-        folders, scripts, pages = [], [], []
-        for entry in sorted(os.scandir(folder), key=lambda entry: entry.name):
+        folders: list[str] = []
+        scripts: list[str] = []
+        pages: list[str] = []
+        try:
+            there = sorted(os.scandir(folder), key=lambda entry: entry.name)
+        except OSError:
+            # It may not be read.
+            there = []
+        for entry in there:
             if entry.name.startswith("."):
                 continue
             if entry.is_dir():

@@ -38,6 +38,8 @@ class Saves:
         self._flusher = flusher
         self._counts = counts
         self._log = log
+        #: Files that a program keeps open and writes to, until it closes them.
+        self._open: set[str] = set()
         self._something = Event()
         self._lock = RLock()
 
@@ -87,12 +89,13 @@ class Saves:
             elif time.monotonic() - since > _STILL:
                 break
         for path in sizes:
-            # Somebody keeps it open. What is in it counts all the same.
-            self._watcher.writing.discard(path)
+            # Somebody keeps it open. What is in it counts all the same, but nobody waits for it again.
+            self._open.add(path)
             self._queue.put(path)
 
     def _sizes(self) -> dict[str, int]:
-        return {path: _size(path) for path in self._watcher.writing if self._counts(path)}
+        self._open &= self._watcher.writing
+        return {path: _size(path) for path in self._watcher.writing - self._open if self._counts(path)}
 
 
 def _size(path: str) -> int:

@@ -39,7 +39,7 @@ class Terminal(ErrorLog):
         colour = _OF_STATUS.get(status // 100, "")
         parts = [
             self._in(colour, str(status or "---")),
-            f"{method:4} {escape(target)}",
+            f"{escape(method):4} {escape(target)}",
             self._in(_DIM, _duration(seconds) + (f"  {memory / 1024:.0f} KB" if memory else "")),
         ]
         self.print("  ".join(parts))
