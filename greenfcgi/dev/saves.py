@@ -62,6 +62,8 @@ class Saves:
             # What was loaded may have been half of the next save.
             if not self.is_disturbed() or time.monotonic() > end:
                 return
+            # The housekeeping beat flushes, too: it must have its turn to come to the end of that.
+            gevent.sleep(_LOOK)
 
     def is_disturbed(self) -> bool:
         """Something has been saved, or is being saved, since the last `settle`."""
