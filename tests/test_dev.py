@@ -320,7 +320,8 @@ class TestSaves:
                     for start in range(0, len(content), 500):
                         file.write(content[start : start + 500])
                         file.flush()
-                over.wait(0.005)
+                # No hand is so quick; and there must be a moment in which a version is whole.
+                over.wait(0.03)
 
         thread = threading.Thread(target=save)
         thread.start()

@@ -38,8 +38,8 @@ _LOCAL = ("localhost", "127.0.0.1", "[::1]", "0.0.0.0", "[::]")
 
 #: Bytes of a file that is read at once, so that no half of it is sent; a larger one leaves as it is read.
 _MOST_AT_ONCE = 1024 * 1024
-#: A request is answered anew so often when a file has been saved meanwhile.
-_TRIES = 5
+#: Seconds for which a request is answered anew when a file has been saved meanwhile.
+_MOST = 5.0
 
 
 class Door:
@@ -119,9 +119,8 @@ class Door:
 
     def _run(self, environ: Environ, start_response: StartResponse, script: Script) -> Iterable[bytes]:
         answer = self._gateway.ask(environ, script)
-        for _ in range(_TRIES):
-            if environ["REQUEST_METHOD"] not in ("GET", "HEAD") or not self._saves.is_disturbed():
-                break
+        end = time.monotonic() + _MOST
+        while environ["REQUEST_METHOD"] in ("GET", "HEAD") and self._saves.is_disturbed() and time.monotonic() < end:
             # The script may have read half of a file.
             answer.body.close()
             self._saves.settle()
@@ -161,7 +160,7 @@ class Door:
             asked["REQUEST_METHOD"] = "GET"
             asked.pop("HTTP_RANGE", None)
         body: Iterable[bytes] = []
-        for _ in range(_TRIES):
+        while time.monotonic() < began + _MOST:
             body = self._files(asked, lambda *head: started.append(head))
             if not is_page and os.path.getsize(path) > _MOST_AT_ONCE:
                 break
