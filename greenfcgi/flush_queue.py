@@ -28,6 +28,11 @@ class FlushQueue:
     def __bool__(self) -> bool:
         return self._everything or bool(self._paths)
 
+    @property
+    def paths(self) -> frozenset[str]:
+        """What waits."""
+        return frozenset(self._paths)
+
     def put(self, path: str) -> None:
         """`path`, or something below it, has changed."""
         was_empty = not self

@@ -68,7 +68,8 @@ class Saves:
     def is_disturbed(self) -> bool:
         """Something has been saved, or is being saved, since the last `settle`."""
         self._watcher.catch_up()
-        return bool(self._queue or self._sizes())
+        # What scripts write themselves does not count: their page would be asked for again and again.
+        return any(map(self._counts, self._queue.paths)) or bool(self._sizes())
 
     def _flush_again_and_again(self) -> None:
         while True:
