@@ -23,6 +23,8 @@ from .work import HELLO, Connection
 _WARM_UP = 20
 #: How far a pause may be from its length, so that they keep in step with nothing in the server.
 _UNEVEN = 0.5
+#: Seconds that somebody may have waited for a CPU in a hello that counts as undisturbed.
+_DISTURBANCE = 50e-6
 
 
 class Hello(NamedTuple):
@@ -107,6 +109,17 @@ def asking(upstream: Upstream, connection: Connection) -> Iterator[Asker]:
         for _ in range(_WARM_UP):
             asker.ask_once()
         yield asker
+
+
+def undisturbed(hellos: Sequence[Hello]) -> list[Hello]:
+    """Those in which other programs have taken no CPU from the server or the client.
+
+    What the server itself does meanwhile is in them. Raises `BenchError` when there are none.
+    """
+    found = [one for one in hellos if one.waited <= _DISTURBANCE]
+    if not found:
+        raise BenchError("other programs disturbed every hello: the machine is too busy to measure anything on it")
+    return found
 
 
 def check_hello(reply: Reply) -> None:

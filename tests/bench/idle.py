@@ -6,7 +6,7 @@ connections has had one hello. Housekeeping looks at all of them once a second, 
 
 import contextlib
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -14,7 +14,7 @@ from .accounting import cpu_seconds, open_connections, wait_until_quiet
 from .client import FastCGIClient
 from .descriptors import allow_descriptors
 from .errors import BenchError
-from .hellos import Hello, Latencies, asking, check_hello
+from .hellos import Hello, Latencies, asking, check_hello, undisturbed
 from .peers import Upstream, greenfcgi, started
 from .spread import Spread
 from .work import HELLO, Connection
@@ -51,11 +51,15 @@ class Side(NamedTuple):
 
 
 class IdleLine(NamedTuple):
-    """One line of the table: the server, the connection of the hellos, the latencies of each round."""
+    """One line of the table: the server, the connection of the hellos, the latencies of each round.
+
+    `undisturbed` are those of the hellos in each round from which other programs took no CPU.
+    """
 
     side: Side
     connection: Connection
     rounds: tuple[Latencies, ...]
+    undisturbed: tuple[Latencies, ...]
 
 
 class IdleCpu(NamedTuple):
@@ -73,10 +77,14 @@ class IdleResults(NamedTuple):
 
     def ratio(self, line: IdleLine) -> Spread | None:
         """The p99 to that of the server that is compared with, taken round by round; None for that server's own."""
-        if line.side.base:
-            return None
-        base = next(one for one in self.lines if one.side.base and one.connection == line.connection)
-        return Spread.of([one.p99 / other.p99 for one, other in zip(line.rounds, base.rounds, strict=True)])
+        return None if line.side.base else _ratio(line.rounds, self._base(line).rounds)
+
+    def undisturbed_ratio(self, line: IdleLine) -> Spread | None:
+        """The same of undisturbed hellos only."""
+        return None if line.side.base else _ratio(line.undisturbed, self._base(line).undisturbed)
+
+    def _base(self, line: IdleLine) -> IdleLine:
+        return next(one for one in self.lines if one.side.base and one.connection == line.connection)
 
 
 def measure_idle(plan: IdlePlan, folder: Path, progress: Callable[[str], None], null: bool) -> IdleResults:
@@ -89,21 +97,28 @@ def measure_idle(plan: IdlePlan, folder: Path, progress: Callable[[str], None], 
         upstreams = {without: one, holding: other}
         progress(f"{holding.idle} idle connections are open")
         lines = [(side, connection) for connection in _CONNECTIONS for side in upstreams]
-        samples: dict[tuple[Side, Connection], list[Latencies]] = {line: [] for line in lines}
+        samples: dict[tuple[Side, Connection], list[list[Hello]]] = {line: [] for line in lines}
         cpu: dict[Side, list[float]] = {side: [] for side in upstreams}
         for count in range(plan.rounds):
             run = f"round {count + 1} of {plan.rounds}"
             for connection in _CONNECTIONS:
                 for side, hellos in _in_turn(upstreams, connection, plan.hellos).items():
+                    samples[side, connection].append(hellos)
                     found = Latencies.of(hellos)
-                    samples[side, connection].append(found)
                     what = f"{side.idle} idle, {connection}"
                     progress(f"{run}: {what}: p99 {found.p99:.3f} ms, worst {found.worst:.2f} ms")
             for side, used in _cpu_when_idle(upstreams, plan.seconds).items():
                 cpu[side].append(used)
                 progress(f"{run}: {side.idle} idle: {used:.2f} ms CPU/s with nothing asked")
     return IdleResults(
-        tuple(IdleLine(*line, tuple(samples[line])) for line in lines),
+        tuple(
+            IdleLine(
+                *line,
+                tuple(Latencies.of(hellos) for hellos in samples[line]),
+                tuple(Latencies.of(undisturbed(hellos)) for hellos in samples[line]),
+            )
+            for line in lines
+        ),
         tuple(IdleCpu(side, tuple(values)) for side, values in cpu.items()),
     )
 
@@ -146,6 +161,10 @@ def _in_turn(upstreams: Mapping[Side, Upstream], connection: Connection, number:
                 found[side] += asker.ask(_AT_ONCE, _PAUSE)
             askers.reverse()
     return found
+
+
+def _ratio(rounds: Sequence[Latencies], against: Sequence[Latencies]) -> Spread:
+    return Spread.of([one.p99 / other.p99 for one, other in zip(rounds, against, strict=True)])
 
 
 def _cpu_when_idle(upstreams: Mapping[Side, Upstream], seconds: float) -> dict[Side, float]:

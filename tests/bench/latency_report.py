@@ -72,6 +72,8 @@ def write_json(results: Results, path: Path) -> None:
                 "connection": line.connection,
                 "rounds": _as_json(line.rounds),
                 "ratio": found._asdict() if (found := idle.ratio(line)) else None,
+                "undisturbed": _as_json(line.undisturbed),
+                "undisturbed_ratio": found._asdict() if (found := idle.undisturbed_ratio(line)) else None,
             }
             for line in idle.lines
         ]
@@ -90,11 +92,13 @@ def _busy_table(lines: Sequence[BusyLine]) -> str:
 
 def _idle_table(results: IdleResults) -> str:
     cells = [("idle connections", "connection", "p50", "p99", "worst", "waited", "p99 to that above")]
+    undisturbed = [("undisturbed", "connection", "p50", "p99", "worst", "p99 to that above")]
     for line in results.lines:
-        ratio = results.ratio(line)
-        verdict = _spread(ratio, 2) if ratio else "-"
-        cells.append((f"{line.side.idle:,}", line.connection, *_latencies(line.rounds, 3), verdict))
-    return aligned(cells)
+        idle, ratio, other = f"{line.side.idle:,}", results.ratio(line), results.undisturbed_ratio(line)
+        cells.append((idle, line.connection, *_latencies(line.rounds, 3), _spread(ratio, 2) if ratio else "-"))
+        p50, p99, worst, _ = _latencies(line.undisturbed, 3)
+        undisturbed.append((idle, line.connection, p50, p99, worst, _spread(other, 2) if other else "-"))
+    return f"{aligned(cells)}\n\n{aligned(undisturbed)}"
 
 
 def _cpu_table(results: IdleResults) -> str:
