@@ -23,7 +23,7 @@ from .state import State
 
 #: Changed files that a message names.
 _MOST_NAMES = 3
-#: The usual patience.
+#: Seconds that the next script usually waits for one that is being loaded anew.
 PATIENCE = 0.1
 
 #: Makes a state that holds a given version of a script.

@@ -34,7 +34,7 @@ class Overview(NamedTuple):
 
 
 class History:
-    """The supervisor's side. Without a status page there is nothing in it, and nothing is imported for it."""
+    """The supervisor's side. Without a status page no process tells anything, and nothing is added up."""
 
     def __init__(self, board: Board) -> None:
         self._board = board

@@ -91,20 +91,18 @@ class Responder:
     def _refuse(self, exchange: Exchange, problem: ScriptError) -> None:
         traceback = problem.traceback if isinstance(problem, ScriptBroken) else ""
         self._log.error(f"{exchange.title}: {problem}", traceback)
-        if self._inspector is not None:
-            exchange.reply(self._inspector.page(exchange, problem))
-            return
-        self._fail(exchange, problem.status, f"{problem}\n{traceback}" if problem.status == 500 else "")
+        self._fail(exchange, problem.status, f"{problem}\n{traceback}" if problem.status == 500 else "", problem)
 
     def _report(self, exchange: Exchange, script: Script, failure: LuaFailure) -> None:
         self._log.error(f"{script.path}: {exchange.title}: {failure.message}", failure.traceback)
-        if self._inspector is not None:
-            exchange.reply(self._inspector.page(exchange, failure))
-            return
-        self._fail(exchange, failure.status, f"{failure.message}\n{failure.traceback}")
+        self._fail(exchange, failure.status, f"{failure.message}\n{failure.traceback}", failure)
 
-    def _fail(self, exchange: Exchange, status: int, detail: str) -> None:
-        if exchange.status:
+    def _fail(
+        self, exchange: Exchange, status: int, detail: str, failure: LuaFailure | ScriptError | None = None
+    ) -> None:
+        if failure is not None and self._inspector is not None:
+            exchange.reply(self._inspector.page(exchange, failure))
+        elif exchange.status:
             exchange.cut_off()
         else:
             exchange.reply(refusal(status, detail if self._show_errors else "", exchange.head_only))

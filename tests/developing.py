@@ -14,7 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
-from .running import PATIENCE, until
+from .running import PATIENCE, Running, until
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 #: Without these, it looks for hosts that are none of a test's business.
@@ -37,7 +37,7 @@ class Answer(NamedTuple):
         return re.sub(r'\n<script src="/-greenfcgi/live\.js"[^\n]*</script>\n', "", self.body.decode(errors="replace"))
 
 
-class Developing:
+class Developing(Running):
     """A folder of scripts that the developer mode shows. A context manager.
 
     `settings` is TOML for a config.toml beside it; without, the folder alone is named. `port` 0 is any that is free.
@@ -54,7 +54,6 @@ class Developing:
         if settings is not None:
             self._named = folder / "config.toml"
             self._named.write_text(textwrap.dedent(settings) + '\n[scripts]\nroot = "site"\n')
-        self.process: subprocess.Popen[bytes] | None = None
 
     def write(self, name: str, text: str) -> Path:
         """Save a file as a simple program does: it is emptied, and written anew."""
@@ -71,34 +70,18 @@ class Developing:
                 [sys.executable, "-m", "greenfcgi", "--dev", str(self._named), "--http", f"127.0.0.1:{self.port}"],
                 stdin=subprocess.DEVNULL, stdout=log, stderr=log,
             )  # fmt: skip
-        until(lambda: self.log().count("Ctrl-C ends it") > before or self.process.poll() is not None)  # type: ignore[union-attr]
+        until(lambda: self.log().count("Ctrl-C ends it") > before or self.has_ended())
         found = re.findall(r"http://127\.0\.0\.1:(\d+)/", self.log())
         assert found, self.log()
         self.port = int(found[-1])
 
-    def stop(self) -> int:
-        """End it as Ctrl-C does. Returns the exit status."""
-        assert self.process is not None
-        self.process.send_signal(signal.SIGINT)
-        return self.process.wait(PATIENCE)
+    def stop(self, number: signal.Signals = signal.SIGINT) -> int:
+        """End it, as Ctrl-C does. Returns the exit status."""
+        return super().stop(number)
 
     def __enter__(self) -> Developing:
         self.start()
         return self
-
-    def __exit__(self, *_: object) -> None:
-        if self.process is not None:
-            self.process.kill()
-            self.process.wait()
-
-    def log(self) -> str:
-        """What it has written to the terminal, which is a file here."""
-        return self.log_path.read_text(errors="replace") if self.log_path.exists() else ""
-
-    def logged(self, text: str) -> str:
-        """Wait until the terminal shows `text`."""
-        until(lambda: text in self.log(), f"{text!r} in the terminal")
-        return self.log()
 
     def url(self, path: str = "/") -> str:
         """The address of a page."""

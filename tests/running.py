@@ -83,7 +83,43 @@ class Connection:
         return self.client
 
 
-class Server:
+class Running:
+    """A process with a log; `start` makes it. Ended by the end of the block."""
+
+    log_path: Path
+    process: subprocess.Popen[bytes] | None = None
+
+    def has_ended(self) -> bool:
+        """It was started, and has ended."""
+        return self.process is not None and self.process.poll() is not None
+
+    def __exit__(self, *_: object) -> None:
+        if self.process is not None:
+            self.process.kill()
+            self.process.wait()
+
+    def log(self) -> str:
+        """What it has written to its terminal, or to its log, so far."""
+        return self.log_path.read_text(errors="replace") if self.log_path.exists() else ""
+
+    def logged(self, text: str) -> str:
+        """Wait until the log has `text`, and return the whole log."""
+        until(lambda: text in self.log(), f"{text!r} in the log")
+        return self.log()
+
+    def send_signal(self, number: signal.Signals) -> None:
+        """Send a signal to the process."""
+        assert self.process is not None
+        self.process.send_signal(number)
+
+    def stop(self, number: signal.Signals = signal.SIGTERM) -> int:
+        """Ask it to stop, wait for the end, and return the exit status."""
+        assert self.process is not None
+        self.send_signal(number)
+        return self.process.wait(PATIENCE)
+
+
+class Server(Running):
     """A server process with scripts of its own in a folder. Use it as a context manager.
 
     `settings` is TOML for the top level and the tables; `bind`, `heartbeat` and `processes = 0` are added unless it
@@ -119,7 +155,6 @@ class Server:
         self.log_path = folder / "stderr.log"
         self._arguments = arguments
         self._before = before
-        self.process: subprocess.Popen[bytes] | None = None
 
     def write(self, name: str, text: str) -> Path:
         """Write a file below the root, in place."""
@@ -140,36 +175,8 @@ class Server:
                 [*self._before, sys.executable, "-m", "greenfcgi", *self._arguments, str(self.config)],
                 stdin=subprocess.DEVNULL, stdout=log, stderr=log,
             )  # fmt: skip
-        until(lambda: " serves " in self.log() or self._has_ended(), "the server's start")
-        assert not self._has_ended(), f"the server did not start:\n{self.log()}"
-
-    def _has_ended(self) -> bool:
-        return self.process is not None and self.process.poll() is not None
-
-    def __exit__(self, *_: object) -> None:
-        if self.process is not None:
-            self.process.kill()
-            self.process.wait()
-
-    def log(self) -> str:
-        """What it has written to stderr so far."""
-        return self.log_path.read_text(errors="replace") if self.log_path.exists() else ""
-
-    def logged(self, text: str) -> str:
-        """Wait until the log has `text`, and return the whole log."""
-        until(lambda: text in self.log(), f"{text!r} in the log")
-        return self.log()
-
-    def send_signal(self, number: signal.Signals) -> None:
-        """Send a signal to the process."""
-        assert self.process is not None
-        self.process.send_signal(number)
-
-    def stop(self, number: signal.Signals = signal.SIGTERM) -> int:
-        """Ask it to stop, wait for the end, and return the exit status."""
-        assert self.process is not None
-        self.send_signal(number)
-        return self.process.wait(PATIENCE)
+        until(lambda: " serves " in self.log() or self.has_ended(), "the server's start")
+        assert not self.has_ended(), f"the server did not start:\n{self.log()}"
 
     @property
     def pid(self) -> int:

@@ -31,7 +31,9 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("trial", "cli", "__main__"),
 )  # fmt: skip
 #: The same of the developer mode, which stands above all but the command. Nothing else imports any of it.
-DEVELOPER = ("pages", "errorpage", "terminal", "paths", "live", "saves", "gateway", "inspector", "door", "mode")
+DEVELOPER = (
+    "pages", "errorpage", "terminal", "paths", "live", "saves", "gateway", "inspector", "files", "door", "mode",
+)  # fmt: skip
 ORDER = [module for layer in LAYERS for module in layer]
 
 #: The modules in which something waits, or is called by the event loop.

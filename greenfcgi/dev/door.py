@@ -12,12 +12,9 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 from urllib.parse import parse_qs, quote
 
-from whitenoise import WhiteNoise
-
-from .. import __version__
 from ..lines import traceback_of
-from ..log import ErrorLog
 from . import pages
+from .files import NO_STORE, Files
 from .gateway import Answer, Gateway
 from .live import PREFIX, Live
 from .paths import Elsewhere, File, Folder, Paths, Script
@@ -28,16 +25,9 @@ Environ = dict[str, Any]
 StartResponse = Callable[..., Any]
 
 _HTML = ("Content-Type", "text/html; charset=utf-8")
-#: Nothing of this is kept by a browser: the next save may come within the same second.
-_NO_STORE = ("Cache-Control", "no-store")
 _ASSETS = ("live.js", "worker.js")
 #: What of a page a browser asks for when it shows one. A part that a script of the page asks for follows nothing.
 _DOCUMENTS = ("", "document", "iframe", "frame")
-_LOCAL = ("localhost", "127.0.0.1", "[::1]", "0.0.0.0", "[::]")
-
-
-#: Bytes of a file that is read at once, so that no half of it is sent; a larger one leaves as it is read.
-_MOST_AT_ONCE = 1024 * 1024
 #: Seconds for which a request is answered anew when a file has been saved meanwhile.
 _MOST = 5.0
 
@@ -61,15 +51,13 @@ class Door:
         self._root = root
         self._extensions = extensions
         self._own = own
-        self._hosts = {*_LOCAL, host.lower()}
+        self._hosts = {"localhost", host.lower()}
         self._gateway = gateway
         self._saves = saves
         self._live = live
         self._terminal = terminal
         self._paths = Paths(root, extensions)
-        self._files = _Files(
-            _nothing, root, autorefresh=True, max_age=0, allow_all_origins=False, add_headers_function=_never_store
-        )
+        self._files = Files(root)
 
     def __call__(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
         """Answer a request."""
@@ -150,37 +138,23 @@ class Door:
 
     def _send_file(self, environ: Environ, start_response: StartResponse, path: str) -> Iterable[bytes]:
         began = time.monotonic()
-        started: list[Any] = []
-        # A folder's index has a path of its own.
-        name = os.fsencode(path.removeprefix(self._root)).decode("latin-1")
         is_page = path.endswith((".html", ".htm"))
-        asked = {**environ, "PATH_INFO": name, "HTTP_ACCEPT_ENCODING": ""}
-        if is_page:
-            # The whole of it, whatever is asked for: it becomes longer.
-            asked["REQUEST_METHOD"] = "GET"
-            asked.pop("HTTP_RANGE", None)
-        body: Iterable[bytes] = []
-        while time.monotonic() < began + _MOST:
-            body = self._files(asked, lambda *head: started.append(head))
-            if not is_page and os.path.getsize(path) > _MOST_AT_ONCE:
-                break
-            body = [_whole(body)]
-            if not self._saves.is_disturbed():
-                break
+        file = self._files.read(environ, path, as_whole=is_page)
+        while self._saves.is_disturbed() and time.monotonic() < began + _MOST:
             self._saves.settle()
-        status, headers = started[-1][:2]
-        if status[:3] == "200" and is_page:
-            return self._page(environ, start_response, status, b"".join(body))
-        start_response(status, headers)
-        self._tell(environ, int(status[:3]), began)
-        return body
+            file = self._files.read(environ, path, as_whole=is_page)
+        if file.status[:3] == "200" and is_page:
+            return self._page(environ, start_response, file.status, b"".join(file.body))
+        start_response(file.status, file.headers)
+        self._tell(environ, int(file.status[:3]), began)
+        return file.body
 
     def _page(self, environ: Environ, start_response: StartResponse, status: str, page: bytes) -> Iterable[bytes]:
         """A page that is no script's."""
         began = time.monotonic()
         if self._follows(environ, status, [_HTML]):
             page += self._script(environ)
-        start_response(status, [_HTML, _NO_STORE, ("Content-Length", str(len(page)))])
+        start_response(status, [_HTML, NO_STORE, ("Content-Length", str(len(page)))])
         self._tell(environ, int(status.split()[0]), began)
         return [] if environ["REQUEST_METHOD"] == "HEAD" else [page]
 
@@ -201,30 +175,15 @@ class Door:
             return []
         if name == "events":
             at = environ.get("HTTP_LAST_EVENT_ID") or parse_qs(environ.get("QUERY_STRING", "")).get("at", [""])[0]
-            start_response("200 OK", [("Content-Type", "text/event-stream"), _NO_STORE])
+            start_response("200 OK", [("Content-Type", "text/event-stream"), NO_STORE])
             return self._live.listen(at)
         if name in _ASSETS:
             with open(os.path.join(os.path.dirname(__file__), name), "rb") as file:
                 text = file.read()
-            start_response("200 OK", [("Content-Type", "text/javascript; charset=utf-8"), _NO_STORE])
+            start_response("200 OK", [("Content-Type", "text/javascript; charset=utf-8"), NO_STORE])
             return [text]
         start_response("404 Not Found", [("Content-Type", "text/plain")])
         return [b"not here\n"]
-
-
-class _Files(WhiteNoise):  # type: ignore[misc]  # it has no types
-    """Files as they are: what somebody has compressed beside one may be older than it."""
-
-    def is_compressed_variant(self, path: str, cache: Any = None) -> bool:
-        """None is: each is a file of its own."""
-        return False
-
-
-def _whole(parts: Iterable[bytes]) -> bytes:
-    body = b"".join(parts)
-    if hasattr(parts, "close"):
-        parts.close()
-    return body
 
 
 def _followed(answer: Answer, script: bytes) -> Iterator[bytes]:
@@ -233,27 +192,3 @@ def _followed(answer: Answer, script: bytes) -> Iterator[bytes]:
         yield script
     finally:
         answer.body.close()
-
-
-def _never_store(headers: Any, path: str, url: str) -> None:
-    headers[_NO_STORE[0]] = _NO_STORE[1]
-
-
-def _nothing(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
-    """The file has gone between two looks."""
-    start_response("404 Not Found", [("Content-Type", "text/plain")])
-    return [b"gone\n"]
-
-
-def log_of(terminal: ErrorLog) -> Any:
-    """Where pywsgi writes what it has to say of bad requests: a file for it."""
-
-    class File:
-        def write(self, text: str) -> None:
-            if text.strip():
-                terminal.warning(f"greenfcgi {__version__}, HTTP: {text.strip()}")
-
-        def flush(self) -> None:
-            """Nothing waits."""
-
-    return File()

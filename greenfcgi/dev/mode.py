@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import socket
+from collections.abc import Iterable
 
 from gevent.pywsgi import WSGIHandler, WSGIServer
 
@@ -22,7 +23,7 @@ from .saves import Saves
 from .terminal import Terminal, TerminalLogs, has_colours
 
 try:
-    from .door import Door, log_of
+    from .door import Door
 except ImportError as problem:
     raise ConfigError(
         f"--dev: found no module {problem.name!r}, expected what the developer mode needs beside the server: "
@@ -59,7 +60,7 @@ def serve(path: str, http: Address) -> int:
     port = listener.getsockname()[1]
     bound = _listen_for_web_servers(config, terminal) if has_bind else []
     _greet(terminal, config, process.flavour, http, port, bound)
-    server = WSGIServer(listener, door, log=None, error_log=log_of(terminal), handler_class=_Handler)
+    server = WSGIServer(listener, door, log=None, error_log=_Complaints(terminal), handler_class=_Handler)
     saves.start()
     server.start()
     try:
@@ -80,9 +81,8 @@ def _configuration(path: str) -> tuple[Config, bool]:
     else:
         raise ConfigError(f"--dev: found no {path!r}, expected a folder with scripts, or a configuration")
     changed = found._replace(
-        processes=0, reload=True, errorlog="-", accesslog="", slowlog="", pidfile="", user="", group="",
-        lua=found.lua, scripts=found.scripts._replace(show_errors=True),
-    )  # fmt: skip
+        processes=0, reload=True, errorlog="-", accesslog="", slowlog="", pidfile="", user="", group=""
+    )
     return changed, has_bind
 
 
@@ -139,6 +139,26 @@ def _release(server: WSGIServer, bound: list[Bound]) -> None:
     server.stop_accepting()
     for one in bound:
         one.remove()
+
+
+class _Complaints:
+    """The file that pywsgi writes to what it has to say of bad requests."""
+
+    def __init__(self, terminal: Terminal) -> None:
+        self._terminal = terminal
+
+    def write(self, text: str) -> None:
+        """Tell it in the terminal."""
+        if text.strip():
+            self._terminal.warning(f"HTTP: {text.strip()}")
+
+    def writelines(self, lines: Iterable[str]) -> None:
+        """The same of several."""
+        for line in lines:
+            self.write(line)
+
+    def flush(self) -> None:
+        """Nothing waits."""
 
 
 class _Handler(WSGIHandler):

@@ -104,3 +104,11 @@ class Paths:
     def has_scripts(self) -> bool:
         """There is a script somewhere in the root."""
         return any(name.endswith(self._extensions) for _, _, names in os.walk(self._root) for name in names)
+
+
+def size(path: str) -> int:
+    """Bytes of a file; -1 when it is not there any more."""
+    try:
+        return os.stat(path).st_size
+    except OSError:
+        return -1

@@ -6,7 +6,6 @@ scripts flushed. So does each change by itself, for the browsers that are told o
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable
 
@@ -18,6 +17,7 @@ from ..flush import Flusher
 from ..flush_queue import FlushQueue
 from ..log import ErrorLog
 from ..watcher import Watcher
+from .paths import size
 
 #: Seconds between two looks at a file that is being written.
 _LOOK = 0.002
@@ -98,11 +98,4 @@ class Saves:
 
     def _sizes(self) -> dict[str, int]:
         self._open &= self._watcher.writing
-        return {path: _size(path) for path in self._watcher.writing - self._open if self._counts(path)}
-
-
-def _size(path: str) -> int:
-    try:
-        return os.stat(path).st_size
-    except OSError:
-        return -1
+        return {path: size(path) for path in self._watcher.writing - self._open if self._counts(path)}

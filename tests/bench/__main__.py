@@ -7,8 +7,8 @@ import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NoReturn
 
+from .command import leave, progress
 from .errors import BenchError
 from .frontend import frontend
 from .load import wrk_program
@@ -28,7 +28,7 @@ _MEMORY = "memory"
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command. 0: every line may be believed; 1: some may not; 2: it could not be measured at all."""
     options = _options(arguments)
-    signal.signal(signal.SIGTERM, _leave)
+    signal.signal(signal.SIGTERM, leave)
     try:
         results = _measure(options)
         print(as_text(results))
@@ -105,7 +105,7 @@ def _measure(options: argparse.Namespace) -> Results:
         folder = Path(name)
         # First, since they take seconds: what is wrong with the server shows before minutes have gone.
         if not options.null and (not options.only or _MEMORY in options.only):
-            holdings = measure_memory(candidate, folder, _progress)
+            holdings = measure_memory(candidate, folder, progress)
         if rows:
             setting, lines, holders = _compare([candidate, php_fpm(REFERENCE_PEER)], rows, plan, folder)
         else:
@@ -123,20 +123,12 @@ def _compare(
         ready = [resident(upstream) for upstream in upstreams]
         setting = describe(upstreams)
         door = stack.enter_context(frontend(folder, upstreams))
-        lines = [line for row in rows for line in measure_row(row, upstreams, door, plan, _progress)]
+        lines = [line for row in rows for line in measure_row(row, upstreams, door, plan, progress)]
         holders = [
             Holder(upstream.peer.name, len(upstream.server.pids()), before, resident(upstream))
             for upstream, before in zip(upstreams, ready, strict=True)
         ]
     return setting, lines, holders
-
-
-def _progress(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)
-
-
-def _leave(number: int, frame: object) -> NoReturn:
-    raise KeyboardInterrupt
 
 
 if __name__ == "__main__":

@@ -10,9 +10,9 @@ import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NoReturn
 
 from .busy import FLAVOURS, BusyPlan, busy_peer, measure_busy
+from .command import leave, progress
 from .errors import BenchError
 from .idle import IdlePlan, measure_idle
 from .latency_report import Plan, Results, as_text, write_json
@@ -27,7 +27,7 @@ _PARTS = ("busy", "idle")
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command. 0: it was measured; 2: it could not be."""
     options = _options(arguments)
-    signal.signal(signal.SIGTERM, _leave)
+    signal.signal(signal.SIGTERM, leave)
     try:
         parts = ["idle"] if options.null else options.only or _PARTS
         results = _measure(parts, _SHORT if options.short else _FULL, options.null)
@@ -63,22 +63,14 @@ def _measure(parts: Sequence[str], plan: Plan, null: bool) -> Results:
     with tempfile.TemporaryDirectory(prefix="bench-") as name:
         folder = Path(name)
         setting = _setting(folder)
-        busy = measure_busy(plan.busy, folder, _progress) if "busy" in parts else None
-        idle = measure_idle(plan.idle, folder, _progress, null) if "idle" in parts else None
+        busy = measure_busy(plan.busy, folder, progress) if "busy" in parts else None
+        idle = measure_idle(plan.idle, folder, progress, null) if "idle" in parts else None
     return Results(setting, plan, busy, idle)
 
 
 def _setting(folder: Path) -> Setting:
     with contextlib.ExitStack() as stack:
         return describe([stack.enter_context(started(busy_peer(flavour), folder)) for flavour in FLAVOURS])
-
-
-def _progress(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)
-
-
-def _leave(number: int, frame: object) -> NoReturn:
-    raise KeyboardInterrupt
 
 
 if __name__ == "__main__":

@@ -62,8 +62,11 @@ class Upstream:
         return reply.body.decode()
 
 
-def greenfcgi(flavour: str = "luajit21", settings: str = "") -> Peer:
-    """This project's server on one flavour of Lua, with its defaults but for `settings`, lines of the top level."""
+def greenfcgi(flavour: str = "luajit21", settings: str = "processes = 0\n") -> Peer:
+    """This project's server on one flavour of Lua, with its defaults but for `settings`, lines of the top level.
+
+    Unless they say otherwise it is one process without a supervisor, which is what the targets are for.
+    """
 
     def configure(folder: Path, socket: Path, root: Path) -> Sequence[str]:
         config = folder / "config.toml"
