@@ -35,13 +35,14 @@ class Budget:
     """
 
     __slots__ = (
-        "_deadline", "_hurried", "_next", "_slice", "_slow_after", "_slow_at", "_turn_end", "_turns", "timeout",
+        "_deadline", "_hurried", "_next", "_slice", "_slow_at", "_told_before", "_turn_end", "_turns", "timeout",
     )  # fmt: skip
 
     def __init__(self, turns: Turns, timeout: float, slow_after: float | None, time_slice: float) -> None:
         self._turns = turns
         self.timeout = timeout
-        self._slow_after = slow_after
+        #: Seconds from when it is time to tell of slow code until the deadline.
+        self._told_before = -_NEVER if slow_after is None else timeout - slow_after
         self._slice = time_slice
         self._hurried = False
         self.begin()
@@ -50,10 +51,10 @@ class Budget:
         """Code starts to run; it has until `deadline`, in seconds of the monotonic clock, or for `timeout`."""
         if deadline is None:
             deadline = monotonic() + self.timeout
-        began = deadline - self.timeout
         self._deadline = deadline
-        self._slow_at = _NEVER if self._slow_after is None else began + self._slow_after
-        self._begin_turn(began)
+        self._slow_at = deadline - self._told_before
+        # Most code ends before anybody asks: its turn is looked at when the hook comes first.
+        self._next = self._turn_end = 0.0
 
     def left(self) -> float:
         """Seconds until the deadline; 0 when it has passed."""
@@ -83,6 +84,8 @@ class Budget:
         return None if now < self._next else self._look(now)
 
     def _look(self, now: float) -> bool | int | None:
+        if not self._turn_end:
+            self._begin_turn(self._deadline - self.timeout)
         late = now - self._turn_end
         verdict = self._judge(now)
         if late >= 0 and verdict is not LATE:

@@ -47,11 +47,16 @@ class Request:
         return self._parts_length <= most
 
     def end_params(self, routing: records.Routing) -> None:
-        """Take the end of the PARAMS stream. Raises `ProtocolError` when a pair is cut off."""
-        self.params_ended = True
-        self.params = self._parts[0] if len(self._parts) == 1 else b"".join(self._parts)
+        """The PARAMS stream has ended. Raises `ProtocolError` when a pair is cut off."""
+        params = b"".join(self._parts)
         self._parts.clear()
-        self.filename, length = routing(self.params)
+        self.take_params(params, routing)
+
+    def take_params(self, params: bytes, routing: records.Routing) -> None:
+        """Take the whole PARAMS stream. Raises `ProtocolError` when a pair is cut off."""
+        self.params_ended = True
+        self.params = params
+        self.filename, length = routing(params)
         # Twenty digits hold every real length; int() refuses thousands of them.
         if length and length.isdigit() and len(length) < 20:
             self.content_length = int(length)

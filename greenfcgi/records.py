@@ -13,51 +13,52 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Final
 
 from .errors import ProtocolError
 
-VERSION = 1
-HEADER_SIZE = 8
+VERSION: Final = 1
+HEADER_SIZE: Final = 8
 #: The most content that one record carries (section 3.3).
-MAX_CONTENT = 65_535
+MAX_CONTENT: Final = 65_535
 
 # Record types (section 8)
-BEGIN_REQUEST = 1
-ABORT_REQUEST = 2
-END_REQUEST = 3
-PARAMS = 4
-STDIN = 5
-STDOUT = 6
-STDERR = 7
-DATA = 8
-GET_VALUES = 9
-GET_VALUES_RESULT = 10
-UNKNOWN_TYPE = 11
+BEGIN_REQUEST: Final = 1
+ABORT_REQUEST: Final = 2
+END_REQUEST: Final = 3
+PARAMS: Final = 4
+STDIN: Final = 5
+STDOUT: Final = 6
+STDERR: Final = 7
+DATA: Final = 8
+GET_VALUES: Final = 9
+GET_VALUES_RESULT: Final = 10
+UNKNOWN_TYPE: Final = 11
 
 #: The request id of management records (section 3.3).
-MANAGEMENT_ID = 0
+MANAGEMENT_ID: Final = 0
 
 # Roles, and the one flag of BEGIN_REQUEST (section 5.1)
-RESPONDER = 1
-AUTHORIZER = 2
-FILTER = 3
-KEEP_CONN = 1
+RESPONDER: Final = 1
+AUTHORIZER: Final = 2
+FILTER: Final = 3
+KEEP_CONN: Final = 1
 
 # Protocol status of END_REQUEST (section 5.5)
-REQUEST_COMPLETE = 0
-CANT_MPX_CONN = 1
-OVERLOADED = 2
-UNKNOWN_ROLE = 3
+REQUEST_COMPLETE: Final = 0
+CANT_MPX_CONN: Final = 1
+OVERLOADED: Final = 2
+UNKNOWN_ROLE: Final = 3
 
 #: version, type, request id, content length, padding length
-HEADER = struct.Struct("!BBHHBx")
+HEADER: Final = struct.Struct("!BBHHBx")
 #: role, flags
-BEGIN_BODY = struct.Struct("!HB5x")
+BEGIN_BODY: Final = struct.Struct("!HB5x")
 #: application status, protocol status
-END_BODY = struct.Struct("!IB3x")
+END_BODY: Final = struct.Struct("!IB3x")
 
-_LONG = struct.Struct("!I")
-_END_HEADER_AND_BODY = struct.Struct("!BBHHBxIB3x")
+_LONG: Final = struct.Struct("!I")
+_END_HEADER_AND_BODY: Final = struct.Struct("!BBHHBxIB3x")
 
 
 def record(kind: int, request_id: int, content: bytes = b"") -> bytes:

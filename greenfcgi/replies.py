@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 _REASONS = {
     403: "Forbidden",
     404: "Not Found",
@@ -16,12 +14,8 @@ _REASONS = {
 }
 
 
-class Reply(NamedTuple):
-    """A response as far as it has not been sent yet. Status 0: the header block has gone before."""
-
-    status: int
-    head: bytes
-    body: bytes
+#: A response as far as it has not been sent yet: status, header block, body. Status 0: the headers have gone before.
+Reply = tuple[int, bytes, bytes]
 
 
 def refusal(status: int, detail: str = "", head_only: bool = False) -> Reply:
@@ -37,7 +31,7 @@ def refusal(status: int, detail: str = "", head_only: bool = False) -> Reply:
     # Busy now, not for long.
     more = "Retry-After: 1\r\n" if status == 503 else ""
     head = f"Status: {title}\r\nContent-Type: text/html; charset=utf-8\r\n{more}\r\n".encode()
-    return Reply(status, head, b"" if head_only else body)
+    return status, head, b"" if head_only else body
 
 
 def _text(detail: str) -> str:

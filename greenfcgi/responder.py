@@ -67,12 +67,13 @@ class Responder:
             finally:
                 # Given back before the reply is sent: a slow client holds no state.
                 self._pool.give_back(state, script)
-            if isinstance(result, Reply):
-                if len(result.head) > _LARGE_HEAD and not script.head_warned:
-                    self._warn_of_head(script, len(result.head))
-                exchange.reply(result)
-            elif result is not None and not exchange.aborted:
+            if isinstance(result, LuaFailure) and not exchange.aborted:
                 self._report(exchange, script, result)
+            elif result is not None and not isinstance(result, LuaFailure):
+                head = result[1]
+                if len(head) > _LARGE_HEAD and not script.head_warned:
+                    self._warn_of_head(script, len(head))
+                exchange.reply(result)
             else:
                 exchange.finish()
         except ScriptError as problem:

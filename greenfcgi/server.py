@@ -205,6 +205,8 @@ class Listener(StreamServer):
         super().__init__(listening, handle=_unused)
         self._server = server
         self._kind = listening.family, listening.type, listening.proto
+        #: Of the C socket: gives (descriptor, address).
+        self._accept = listening._accept  # type: ignore[attr-defined]
         self._is_tcp = listening.family.name != "AF_UNIX"
 
     def do_read(self) -> Any:
@@ -213,7 +215,7 @@ class Listener(StreamServer):
             self.stop_accepting()
             return None
         try:
-            return self.socket._accept()  # type: ignore[attr-defined]  # of the C socket: (descriptor, address)
+            return self._accept()
         except BlockingIOError:
             return None
         except OSError as problem:

@@ -12,7 +12,7 @@ import socket
 import time
 from _socket import socket as BareSocket
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from gevent import get_hub
 
@@ -27,11 +27,12 @@ if TYPE_CHECKING:
     from .server import Server
 
 #: Bytes asked of the kernel at once. Small enough to stay off mmap: 64 KiB is measurably slower.
-_READ_SIZE = 8192
+_READ_SIZE: Final = 8192
 #: Bytes of replies that may wait for a web server before its further requests are left unread.
-_MOST_WAITING = 1024 * 1024
+_MOST_WAITING: Final = 1024 * 1024
 
-_READABLE = 1
+_READABLE: Final = 1
+_DONTWAIT: Final = socket.MSG_DONTWAIT
 
 
 class Session:
@@ -83,7 +84,7 @@ class Session:
 
     def _read(self) -> None:
         try:
-            data = self._socket.recv(_READ_SIZE, socket.MSG_DONTWAIT)
+            data = self._socket.recv(_READ_SIZE, _DONTWAIT)
         except BlockingIOError:
             return
         except OSError:
@@ -197,10 +198,10 @@ class Session:
         try:
             if len(buffers) == 1:
                 total = len(buffers[0])
-                sent = self._socket.send(buffers[0], socket.MSG_DONTWAIT) if total else 0
+                sent = self._socket.send(buffers[0], _DONTWAIT) if total else 0
             else:
                 total = sum(map(len, buffers))
-                sent = self._socket.sendmsg(buffers[:MOST_BUFFERS], (), socket.MSG_DONTWAIT)
+                sent = self._socket.sendmsg(buffers[:MOST_BUFFERS], (), _DONTWAIT)
         except BlockingIOError:
             sent = 0
         except OSError:
@@ -357,4 +358,6 @@ class Session:
             self._abandon(exchange)
         self.exchanges.clear()
 
-    close = _hang_up
+    def close(self) -> None:
+        """Close now."""
+        self._hang_up()

@@ -279,16 +279,15 @@ class State:
         host = self._host
         host.exchange = exchange
         try:
-            status, head, body = self._run(params)
+            result: Reply | tuple[bytes, bytes, bytes] = self._run(params)
         except self._errors() as problem:
             return self._failed(*_failure(problem))
         finally:
             if self._programs is not None:
                 self._programs.end()
             host.exchange = None
-        if isinstance(status, bytes):
-            return self._failed(status, head, body)
-        return Reply(status, head, body)
+        kind, first, second = result
+        return self._failed(kind, first, second) if isinstance(kind, bytes) else result  # type: ignore[return-value]
 
     def where(self) -> str:
         """The script, and the request that it answers, for messages."""

@@ -37,7 +37,7 @@ class Status:
             kind, body = self._page(variables.get(b"QUERY_STRING", b""))
         head = f"Status: 200 OK\r\nContent-Type: {kind}\r\nCache-Control: no-store\r\n\r\n".encode()
         is_head = variables.get(b"REQUEST_METHOD") == b"HEAD"
-        return Reply(200, head, b"" if is_head else body), name != self._ping
+        return (200, head, b"" if is_head else body), name != self._ping
 
     def _page(self, query: bytes) -> tuple[str, bytes]:
         # Most servers are never asked.

@@ -74,4 +74,5 @@ class Workers(Generic[Job]):
                 continue
             del job
             self._idle.append(me)
-            job = hub.switch()
+            # Not hub.switch(), which looks for a hook that only gevent's own greenlets have.
+            job = greenlet.switch(hub)

@@ -172,7 +172,7 @@ class Inside:
         parts = request.parts
         failure = result if isinstance(result, LuaFailure) else None
         if not isinstance(result, LuaFailure):
-            parts = [*parts, (result.status, result.head, result.body)]
+            parts = [*parts, result]
         assert all(not status and not head for status, head, _ in parts[1:]), "the header block was sent twice"
         status, head = parts[0][:2] if parts else (0, b"")
         return Answer(status, head, b"".join(data for _, _, data in parts), failure)

@@ -19,7 +19,6 @@ from greenfcgi.config import defaults
 from greenfcgi.exchange import Exchange
 from greenfcgi.log import ErrorLog
 from greenfcgi.patience import Patience
-from greenfcgi.replies import Reply
 from greenfcgi.server import Server as Inner
 
 from .load import Load
@@ -48,7 +47,7 @@ class Inside:
     @staticmethod
     def _respond(exchange: Exchange) -> None:
         body = exchange.read(-1) or b"x" * 20_000_000
-        exchange.reply(Reply(200, b"Status: 200 OK\r\nContent-Type: text/plain\r\n\r\n", body))
+        exchange.reply((200, b"Status: 200 OK\r\nContent-Type: text/plain\r\n\r\n", body))
 
     def _sweep(self) -> None:
         while True:

@@ -54,11 +54,11 @@ class DevInspector:
         is_html = b"text/html" in exchange.head_sent if exchange.status else "text/html" in accepts
         body = errorpage.as_html(shown, files, self._root) if is_html else errorpage.as_text(shown, files, self._root)
         if exchange.status:
-            return Reply(0, b"", body)
-        head = refusal(shown.status).head
+            return 0, b"", body
+        _, head, _ = refusal(shown.status)
         if not is_html:
             head = head.replace(b"text/html", b"text/plain")
-        return Reply(shown.status, head, b"" if exchange.head_only else body)
+        return shown.status, head, b"" if exchange.head_only else body
 
     def _shown(self, exchange: Exchange, failure: LuaFailure | ScriptError) -> Failure:
         params = {decode(name): decode(value) for name, value in exchange.request.variables().items()}
