@@ -12,7 +12,7 @@ from typing import Final
 
 from .turns import Turns
 
-_NEVER = float("inf")
+_NEVER: Final = float("inf")
 
 #: What `tick` and `verdict` say: None, or one of these.
 LATE: Final = True
@@ -23,9 +23,9 @@ SOONER: Final = 1
 AS_USUAL: Final = 0
 
 #: Seconds for a round of turns: of many that compute, each has a shorter one, so that none waits for its deadline long.
-_ROUND = 0.1
+_ROUND: Final = 0.1
 #: Seconds by which the hook may be late for a turn's end.
-_MOST_LATE = 0.01
+_MOST_LATE: Final = 0.01
 
 
 class Budget:
@@ -44,7 +44,6 @@ class Budget:
         #: Seconds from when it is time to tell of slow code until the deadline.
         self._told_before = -_NEVER if slow_after is None else timeout - slow_after
         self._slice = time_slice
-        self._hurried = False
         self.begin()
 
     def begin(self, deadline: float | None = None) -> None:
@@ -55,6 +54,7 @@ class Budget:
         self._slow_at = deadline - self._told_before
         # Most code ends before anybody asks: its turn is looked at when the hook comes first.
         self._next = self._turn_end = 0.0
+        self._hurried = False
 
     def left(self) -> float:
         """Seconds until the deadline; 0 when it has passed."""

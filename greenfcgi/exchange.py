@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from typing import Protocol
+from typing import Final, Protocol
 
 import gevent
 from gevent.event import Event
@@ -15,8 +15,10 @@ from .protocol import Connection
 from .replies import Reply
 
 #: Seconds that give others a turn: with 0, gevent looks at timers and sockets only at every 50th.
-_TURN = 1e-5
-_NEVER = float("inf")
+_TURN: Final = 1e-5
+_NEVER: Final = float("inf")
+#: Seconds of the monotonic clock.
+_now: Final = time.monotonic
 
 
 class Wire(Protocol):
@@ -50,7 +52,7 @@ class Exchange:
         self.aborted = False
         self._gone: Event | None = None
         #: When the request began, in seconds of the monotonic clock.
-        self.started = time.monotonic()
+        self.started = _now()
         #: Until when it may run, once it does.
         self.deadline = _NEVER
         #: What has gone out: the status (0: nothing yet), the header block, bytes of the body.
@@ -99,11 +101,11 @@ class Exchange:
 
     def begin(self, timeout: float) -> None:
         """A worker takes it up: from now on it may run for `timeout` seconds."""
-        self.deadline = time.monotonic() + timeout
+        self.deadline = _now() + timeout
 
     def left(self) -> float:
         """Seconds until the deadline; 0 when it has passed."""
-        return max(0.0, self.deadline - time.monotonic())
+        return max(0.0, self.deadline - _now())
 
     def sleep(self, seconds: float) -> None:
         """Wait; not for long when the request is aborted."""

@@ -21,6 +21,7 @@ What holds, and why (section numbers are those of the specification):
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Iterator
 from functools import lru_cache
 from typing import Final
@@ -48,9 +49,12 @@ TOO_LARGE: Final = 5
 
 Event = tuple[int, Request, bytes]
 
-#: Where the header of PARAMS begins in a usual request, and where its content does.
-_BEGIN_END: Final = 2 * records.HEADER_SIZE
-_PARAMS_START: Final = 3 * records.HEADER_SIZE
+#: Where the header of PARAMS begins in a usual request, where the lengths are in it, and where its content begins.
+_BEGIN_END: Final = 16
+_LENGTHS_START: Final = 20
+_PARAMS_START: Final = 24
+#: content length, padding length
+_LENGTHS: Final = struct.Struct("!HBx")
 #: The body of a reply up to this size is copied behind its header: one send of one buffer is the quickest. A larger
 #: one stays where it is.
 _COPY_BELOW: Final = 32 * 1024
@@ -63,21 +67,22 @@ _KNOWN_VALUES = {
 
 
 @lru_cache(maxsize=2 * MAX_REQUESTS)
-def _usual_beginning(data: bytes) -> tuple[int, bool] | None:
-    """Id and KEEP_CONN of a BEGIN_REQUEST record for a responder; None when these 16 bytes are anything else."""
+def _usual_beginning(data: bytes) -> tuple[int, bool, bytes, bytes] | None:
+    """What a BEGIN_REQUEST record for a responder says; None when these 16 bytes are anything else.
+
+    Id, KEEP_CONN, and how such a request goes on when it has no body: the bytes before the lengths in the header of
+    its PARAMS record, and the empty records that end PARAMS and STDIN.
+    """
     if len(data) != _BEGIN_END:
         return None
     version, kind, request_id, length, padding = records.HEADER.unpack_from(data)
     role, flags = records.BEGIN_BODY.unpack_from(data, records.HEADER_SIZE)
     if (version, kind, length, padding, role) != (records.VERSION, records.BEGIN_REQUEST, 8, 0, records.RESPONDER):
         return None
-    return None if request_id == records.MANAGEMENT_ID else (request_id, bool(flags & records.KEEP_CONN))
-
-
-@lru_cache(maxsize=MAX_REQUESTS)
-def _ends_of_input(request_id: int) -> bytes:
-    """The empty records that end PARAMS and STDIN of a request without a body."""
-    return records.record(records.PARAMS, request_id) + records.record(records.STDIN, request_id)
+    if request_id == records.MANAGEMENT_ID:
+        return None
+    ends = records.record(records.PARAMS, request_id)
+    return request_id, bool(flags & records.KEEP_CONN), ends[:4], ends + records.record(records.STDIN, request_id)
 
 
 @lru_cache(maxsize=MAX_REQUESTS)
@@ -203,15 +208,13 @@ class Connection:
         beginning = _usual_beginning(data[:_BEGIN_END])
         if beginning is None or len(data) < _PARAMS_START:
             return None
-        request_id, keep_conn = beginning
-        version, kind, params_id, length, padding = records.HEADER.unpack_from(data, _BEGIN_END)
+        request_id, keep_conn, head, ends = beginning
+        length, padding = _LENGTHS.unpack_from(data, _LENGTHS_START)
         end = _PARAMS_START + length
         if (
-            version != records.VERSION
-            or kind != records.PARAMS
-            or params_id != request_id
+            not data.startswith(head, _BEGIN_END)
             or not length
-            or data[end + padding :] != _ends_of_input(request_id)
+            or data[end + padding :] != ends
             or request_id in self.requests
             or len(self.requests) >= MAX_REQUESTS
         ):

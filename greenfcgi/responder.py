@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Final, Protocol
 
 from .config import Config
 from .errors import ScriptBroken, ScriptBusy, ScriptError
@@ -16,7 +16,7 @@ from .state import LuaFailure, State
 
 #: Above this, nginx and others answer 502 unless their buffer for headers has been made larger: the default
 #: fastcgi_buffer_size is one page of memory.
-_LARGE_HEAD = 4096
+_LARGE_HEAD: Final = 4096
 
 
 class Inspector(Protocol):

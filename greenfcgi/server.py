@@ -10,6 +10,7 @@ import errno
 import time
 from _socket import socket as BareSocket
 from collections.abc import Callable
+from functools import partial
 from socket import socket as Socket
 from typing import TYPE_CHECKING, Any
 
@@ -204,7 +205,8 @@ class Listener(StreamServer):
     def __init__(self, server: Server, listening: Socket) -> None:
         super().__init__(listening, handle=_unused)
         self._server = server
-        self._kind = listening.family, listening.type, listening.proto
+        # Family, type and protocol are given: to guess them costs three system calls.
+        self._socket_of = partial(BareSocket, listening.family, listening.type, listening.proto)
         #: Of the C socket: gives (descriptor, address).
         self._accept = listening._accept  # type: ignore[attr-defined]
         self._is_tcp = listening.family.name != "AF_UNIX"
@@ -243,8 +245,7 @@ class Listener(StreamServer):
 
     def do_handle(self, descriptor: int, address: Any) -> None:  # type: ignore[override]
         """Serve an accepted connection, or close it when its address is not allowed."""
-        # Family, type and protocol are given: to guess them costs three system calls.
-        bare = BareSocket(*self._kind, descriptor)
+        bare = self._socket_of(descriptor)
         peer = address[0] if self._is_tcp else "unix socket"
         if self._is_tcp and not self._server.allows(peer):
             self._server.log.warning(f"connection from {peer} refused: not in allowed_clients")

@@ -16,7 +16,7 @@ import os
 import sys
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, NoReturn
 
 from .api import Exchange, Hint, Host, TellSlow, lua_literal, lua_parts
 from .budget import Budget
@@ -43,20 +43,22 @@ if TYPE_CHECKING:
     from .programs import Programs
 
 #: What a push may need beside the text itself: its copy, the stack, a table that grows.
-_HEADROOM = 64 * 1024
+_HEADROOM: Final = 64 * 1024
 #: For each byte of the parameters: a pair of one letter and nothing has 3 bytes, and takes 100 in a table.
-_ROOM_FOR_PARAMS = 16
+_ROOM_FOR_PARAMS: Final = 16
 #: What a state that has no memory left gets, so that it can end with an error.
-_RESERVE = 1024 * 1024
+_RESERVE: Final = 1024 * 1024
 #: The kinds of error that `boot.lua` tells, beside b"gone".
-_ERROR, _LATE, _MEMORY = b"error", b"late", b"memory"
+_ERROR: Final = b"error"
+_LATE: Final = b"late"
+_MEMORY: Final = b"memory"
 #: What late code raises outside any script, between the parts of a run.
-_LATE_TEXT = "the request has run longer than its time"
+_LATE_TEXT: Final = "the request has run longer than its time"
 #: Often memory, at the moment when the way to an error is written down.
-_IN_HANDLER = b"error in error handling"
+_IN_HANDLER: Final = b"error in error handling"
 #: The flavours whose memory lupa can neither count nor limit.
-_UNLIMITED = ("luajit20",)
-_NEVER = float("inf")
+_UNLIMITED: Final = ("luajit20",)
+_NEVER: Final = float("inf")
 
 
 class LuaFailure(NamedTuple):

@@ -67,6 +67,8 @@ class Workers(Generic[Job]):
     def _serve(self, job: Any) -> None:
         hub = get_hub()
         me = getcurrent()
+        # Not hub.switch(), which looks for a hook that only gevent's own greenlets have.
+        switch = greenlet.switch
         while True:
             self._work(job)
             if self._queue:
@@ -74,5 +76,4 @@ class Workers(Generic[Job]):
                 continue
             del job
             self._idle.append(me)
-            # Not hub.switch(), which looks for a hook that only gevent's own greenlets have.
-            job = greenlet.switch(hub)
+            job = switch(hub)

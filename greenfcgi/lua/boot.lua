@@ -43,7 +43,7 @@ for name in gmatch(allow, "[^\n]+") do allowed[name] = true end
 local as_function = part(guard)(jit_on, allowed)
 if jit then part(luajit)(library, jit.version_num) end
 exhausted, slow = as_function(exhausted), as_function(slow)
-local is_final, late, gone, no_memory, over = part(limits)(library, exhausted, as_function(tick), slow, way)
+local is_final, late, gone, no_memory, over, arm, disarm = part(limits)(library, exhausted, as_function(tick), slow, way)
 
 -- A function that returns text, which the state may have no memory for (false), or that may have waited until the
 -- script's time was over (true).
@@ -162,7 +162,9 @@ local function entry() return call(first, second) end
 -- message, and the traceback.
 local function protected(f, a, b)
     call, first, second, trace = f, a, b, nil
+    arm()
     local ok, message = xpcall(entry, explain)
+    disarm()
     call, first, second = nil, nil, nil
     -- No handler is called when memory has run out.
     if not ok then is_final(message) end

@@ -18,7 +18,8 @@
 -- returns: is_final(problem): it is one of these errors
 --          late(), gone(), no_memory(): raise them
 --          over(): nil, or once one has been raised "late", "gone" or "memory", its message, and the way to where the
---          script was; nothing interrupts what runs from then on
+--          script was
+--          arm(), disarm(): to be called before and after each run of the script
 
 local library, exhausted, tick, slow, way = ...
 
@@ -83,11 +84,7 @@ end
 local function over()
     if not ending then return nil end
     local kind, trace = ending, where
-    if kind == "gone" then
-        ending, where = nil, nil
-    else
-        sethook()
-    end
+    if kind == "gone" then ending, where = nil, nil end
     return kind, TEXTS[kind], trace
 end
 
@@ -131,6 +128,9 @@ if close then
     function coroutine.close(thread) return pass(close(thread)) end
 end
 
-sethook(hook, "", INSTRUCTIONS)
+-- Only what belongs to the script is counted, and each run from nothing: most end before the hook is called.
+local function arm() sethook(hook, "", INSTRUCTIONS) end
 
-return is_final, late, gone, no_memory, over
+local function disarm() sethook() end
+
+return is_final, late, gone, no_memory, over, arm, disarm
