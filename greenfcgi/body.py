@@ -38,7 +38,8 @@ class Body:
             self._parts.clear()
         view = memoryview(data)
         while view:
-            view = view[self._file.write(view) :]
+            written = self._file.write(view)
+            view = view[written:]
 
     def read(self, most: int = -1) -> bytes:
         """The next bytes: all that are left, or at most `most`. Empty at the end."""

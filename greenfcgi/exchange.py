@@ -12,6 +12,7 @@ from .body import Body
 from .lines import decode
 from .messages import Request
 from .protocol import Connection
+from .records import Buffer
 from .replies import Reply
 
 #: Seconds that give others a turn: with 0, gevent looks at timers and sockets only at every 50th.
@@ -26,7 +27,7 @@ class Wire(Protocol):
 
     connection: Connection
 
-    def write(self, buffers: list[bytes]) -> None:
+    def write(self, buffers: list[Buffer]) -> None:
         """Send, or queue what the web server does not take yet. Never waits, never raises."""
 
     def drain(self, exchange: Exchange, seconds: float) -> bool:

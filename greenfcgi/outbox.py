@@ -10,6 +10,8 @@ from collections.abc import Callable
 from gevent import get_hub
 from gevent.event import Event
 
+from .records import Buffer
+
 #: The most buffers that one sendmsg takes (IOV_MAX is 1,024).
 MOST_BUFFERS = 256
 
@@ -25,7 +27,7 @@ class Outbox:
     __slots__ = ("_broken", "_changed", "_emptied", "_queue", "_socket", "_writer", "size", "taken")
 
     def __init__(
-        self, bare: BareSocket, buffers: list[bytes], emptied: Callable[[], None], broken: Callable[[], None]
+        self, bare: BareSocket, buffers: list[Buffer], emptied: Callable[[], None], broken: Callable[[], None]
     ) -> None:
         self._socket = bare
         self._emptied = emptied
@@ -44,9 +46,9 @@ class Outbox:
         """Something waits."""
         return bool(self._queue)
 
-    def add(self, buffers: list[bytes]) -> None:
+    def add(self, buffers: list[Buffer]) -> None:
         """Send these behind what waits already."""
-        self._queue.extend(map(memoryview, filter(None, buffers)))
+        self._queue.extend([memoryview(one) for one in buffers if one])
         self.size += sum(map(len, buffers))
 
     def drop_sent(self, sent: int) -> None:

@@ -29,6 +29,7 @@ from typing import Final
 from . import records
 from .errors import ProtocolError
 from .messages import Request
+from .records import Buffer
 
 #: The most bytes of parameters in one request. nginx and lighttpd never send more than 64 KiB.
 MAX_PARAMS: Final = 128 * 1024
@@ -105,7 +106,7 @@ class Connection:
         self.requests: dict[int, Request] = {}
         self._partial = bytearray()
         self._missing = 0
-        self._output: list[bytes] = []
+        self._output: list[Buffer] = []
         self._closing = False
         #: A request was refused at its BEGIN_REQUEST: the rest of it may be on its way.
         self._refused = False
@@ -250,12 +251,12 @@ class Connection:
         elif not records.BEGIN_REQUEST <= kind <= records.UNKNOWN_TYPE:
             self._output.append(records.unknown_type(kind))
 
-    def take_output(self) -> list[bytes]:
+    def take_output(self) -> list[Buffer]:
         """The records that the protocol owes since the last call, in order."""
         output, self._output = self._output, []
         return output
 
-    def reply(self, request: Request, head: bytes, body: bytes) -> list[bytes]:
+    def reply(self, request: Request, head: bytes, body: bytes) -> list[Buffer]:
         """A whole reply: STDOUT, its end, and END_REQUEST, as buffers to be sent one behind the other.
 
         A small reply is one buffer. Empty when the request is not active any more.
@@ -268,7 +269,7 @@ class Connection:
         header = records.HEADER.pack(records.VERSION, records.STDOUT, request_id, length, 0)
         return [b"".join((header, head, body, _ends_of_output(request_id, 0)))]
 
-    def stdout(self, request: Request, head: bytes, data: bytes) -> list[bytes]:
+    def stdout(self, request: Request, head: bytes, data: bytes) -> list[Buffer]:
         """A part of a reply; the first part brings the header block. Empty when the request is not active.
 
         The header block and as much of the body as fits go into one record: HAProxy 2.6.12 crashes on a header
@@ -283,7 +284,7 @@ class Connection:
         first = records.stream(records.STDOUT, request.id, head + data[:fits])
         return first + records.stream(records.STDOUT, request.id, data[fits:])
 
-    def stderr(self, request: Request, line: bytes) -> list[bytes]:
+    def stderr(self, request: Request, line: bytes) -> list[Buffer]:
         """One line for the web server's error log. Empty when the request is not active."""
         if self.requests.get(request.id) is not request:
             return []

@@ -21,6 +21,7 @@ from .errors import ProtocolError
 from .exchange import Exchange
 from .messages import Request
 from .outbox import MOST_BUFFERS, Outbox
+from .records import Buffer
 from .replies import refusal
 
 if TYPE_CHECKING:
@@ -184,7 +185,7 @@ class Session:
 
     # Output
 
-    def write(self, buffers: list[bytes]) -> None:
+    def write(self, buffers: list[Buffer]) -> None:
         """Send, or queue what the web server does not take yet. Never waits, never raises."""
         if self.closed:
             return

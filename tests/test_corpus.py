@@ -83,7 +83,7 @@ def hear(pieces: Iterable[bytes]) -> Heard:
     """Feed a connection."""
     connection = Connection()
     events: list[str] = []
-    output: list[bytes] = []
+    output: list[records.Buffer] = []
     variables: dict[int, dict[bytes, bytes]] = {}
     error = ""
     try:

@@ -14,6 +14,7 @@ from greenfcgi.client import Client
 from greenfcgi.errors import ProtocolError
 from greenfcgi.messages import Request
 from greenfcgi.protocol import ABORTED, BEGUN, READY, STDIN, TOO_LARGE, Connection
+from greenfcgi.records import Buffer
 
 from .reads import cut
 
@@ -43,7 +44,7 @@ def feed(pieces: Iterable[bytes], connection: Connection | None = None, *, answe
     """Let a connection receive one piece after the other, and end a request at any of the events in `answer`."""
     connection = connection or Connection()
     events: list[tuple[int, int, bytes]] = []
-    output: list[bytes] = []
+    output: list[Buffer] = []
     error = ""
     try:
         for piece in pieces:

@@ -42,7 +42,7 @@ class Responder:
         #: (event, request id, data); the parameters stand in the place of the empty data of BEGUN.
         self.events: list[tuple[int, int, bytes]] = []
         #: All that was put out, in order.
-        self.output: list[bytes] = []
+        self.output: list[records.Buffer] = []
         #: What the `ProtocolError` said, or nothing.
         self.error = ""
         #: How often END_REQUEST came for each id; the answers to management records are counted for id 0.
@@ -137,7 +137,7 @@ class Responder:
 
     # Output
 
-    def _records(self, buffers: Iterable[bytes], request: Request, kind: int) -> bytes:
+    def _records(self, buffers: Iterable[records.Buffer], request: Request, kind: int) -> bytes:
         """Put out records of one stream of a request that goes on, and return what is in them."""
         contents = []
         for of_kind, request_id, content in self._put(buffers):
@@ -157,7 +157,7 @@ class Responder:
         """The end of a reply of which nothing more comes."""
         self._end(request, [self.connection.finish(request, app_status)], b"", app_status)
 
-    def _end(self, request: Request, buffers: Iterable[bytes], written: bytes, app_status: int) -> None:
+    def _end(self, request: Request, buffers: Iterable[records.Buffer], written: bytes, app_status: int) -> None:
         """Put out the end of a request: what is left of STDOUT, its end, and END_REQUEST, each once."""
         *parts, stdout_end, end = self._put(buffers)
         assert all(part[:2] == (records.STDOUT, request.id) and part[2] for part in parts)
@@ -184,7 +184,7 @@ class Responder:
             else:
                 assert kind == records.END_REQUEST or (kind, content) == (records.STDOUT, b"")
 
-    def _put(self, buffers: Iterable[bytes]) -> list[tuple[int, int, bytes]]:
+    def _put(self, buffers: Iterable[records.Buffer]) -> list[tuple[int, int, bytes]]:
         """Put out whole records, and return them."""
         data = b"".join(buffers)
         self.output.append(data)
