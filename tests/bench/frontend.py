@@ -81,8 +81,8 @@ _LOCATION = """    location ~ ^/{peer}/{connection}/(?<work>[a-z]+)$ {{
       fastcgi_keep_conn {keep};
 {params}
       fastcgi_param DOCUMENT_ROOT {root};
-      fastcgi_param SCRIPT_NAME /$work{suffix};
-      fastcgi_param SCRIPT_FILENAME {root}/$work{suffix};
+      fastcgi_param SCRIPT_NAME /${{work}}{suffix};
+      fastcgi_param SCRIPT_FILENAME {root}/${{work}}{suffix};
     }}"""
 
 

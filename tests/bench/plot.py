@@ -35,9 +35,10 @@ class Bar(NamedTuple):
 
 
 def bars(lines: Sequence[Line]) -> list[Bar]:
-    """The lines that may be believed, row by row with a gap between; the reference only in its own row."""
+    """The lines that may be believed, row by row with a gap between; the reference only where it comes first."""
     shown = [line for line in lines if not line.faults]
-    own = [line for line in shown if not line.entry.reference or line.entry.row == lines[0].entry.row]
+    first = next((line for line in shown if line.entry.reference), None)
+    own = [line for line in shown if not line.entry.reference or line is first]
     found: list[Bar] = []
     place = 0.0
     for _, row in itertools.groupby(own, key=lambda line: line.entry.row.name):

@@ -57,7 +57,6 @@ def _passed(line: Passed) -> dict[str, object]:
         "rate": line.rate._asdict(),
         "target": line.target,
         "rates": line.rates,
-        "cpu": line.cpu,
         "replies_compared": line.replies,
         "faults": line.faults,
     }

@@ -85,14 +85,13 @@ def _targets(line: Line) -> str:
 
 def _passed_table(lines: Sequence[Passed]) -> str:
     what = f"{WAITING_CLIENTS} clients, script waits 100 ms"
-    cells = [(what, "requests/s", "us CPU/request", f"of {LIMIT:g}", "target")]
+    cells = [(what, "requests/s", f"of {LIMIT:g}", "target")]
     for line in lines:
         verdict = of_passed(line)
         cells.append(
             (
                 line.peer,
                 _spread(line.rate, ".0f"),
-                _spread(Spread.of(line.cpu), ".1f"),
                 f"{line.rate.median / LIMIT:.1%}",
                 "INVALID" if line.faults else _verdict(verdict, f"{verdict.target:g}") if verdict else "-",
             )

@@ -18,6 +18,8 @@ from .work import HELLO, REFERENCE_PEER
 _CHILDREN = 4
 _BACKLOG = 1024
 _WSAPI_SCRIPTS = SCRIPTS / "wsapi"
+#: wsapi.fcgi takes a script for the module of its name: a mere `table.lua` would take the place of Lua's library.
+_WSAPI_SUFFIX = "_app.lua"
 _UWSGI_PLUGINS = ("/usr/lib/uwsgi/plugins", "lua51")
 _FLOOR_SOURCE = Path(__file__).resolve().parent / "floor.c"
 
@@ -49,11 +51,11 @@ def uwsgi(name: str = "uwsgi", children: int = _CHILDREN) -> Peer:
         program = _program(("uwsgi-core",), packages)
         if not Path(folder, f"{plugin}_plugin.so").exists():
             raise NotInstalled(f"uWSGI's plugin for Lua is not installed: apt-get install {packages}")
-        command = [program, "--plugins-dir", folder, "--plugin", plugin, "--lua", str(root / "app.lua")]
+        command = [program, "--plugins-dir", folder, "--plugin", plugin, "--lua", str(root / "uwsgi.lua")]
         command += ["--fastcgi-socket", str(socket), "--fastcgi-modifier1", "6", "--listen", str(_BACKLOG)]
         return [*command, "--master", "--die-on-term", "--processes", str(children), "--disable-logging"]
 
-    return Peer(name, ".lua", ("new",), configure, scripts=_WSAPI_SCRIPTS)
+    return Peer(name, _WSAPI_SUFFIX, ("new",), configure, scripts=_WSAPI_SCRIPTS)
 
 
 def wsapi(name: str = "wsapi", children: int = _CHILDREN) -> Peer:
@@ -69,7 +71,7 @@ def wsapi(name: str = "wsapi", children: int = _CHILDREN) -> Peer:
         family = f"exec 3<&0; all=; {start}trap 'kill $all' TERM; wait"
         return [spawn, "-n", "-s", str(socket), "-b", str(_BACKLOG), "--", "/bin/sh", "-c", family]
 
-    return Peer(name, ".lua", ("new",), configure, scripts=_WSAPI_SCRIPTS)
+    return Peer(name, _WSAPI_SUFFIX, ("new",), configure, scripts=_WSAPI_SCRIPTS)
 
 
 def floor(name: str = "floor") -> Peer:

@@ -7,9 +7,8 @@ a reply whenever the script has waited: CLIENTS / seconds of the wait.
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-from .accounting import cpu_seconds
 from .frontend import Frontend
-from .load import Load, Target, run_wrk
+from .load import Load, run_wrk
 from .peers import Upstream
 from .replies import Check, checked
 from .spread import Spread
@@ -27,11 +26,10 @@ _FEW_ROUNDS = 1
 
 
 class Passed(NamedTuple):
-    """What one server let through: requests a second, run by run, and microseconds of CPU for each request."""
+    """What one server let through: requests a second, run by run; `replies` were compared byte for byte."""
 
     peer: str
     rates: tuple[float, ...]
-    cpu: tuple[float, ...]
     replies: int
     faults: tuple[str, ...]
 
@@ -59,12 +57,10 @@ def rate_of(load: Load) -> float:
 
 
 def _measure(upstream: Upstream, frontend: Frontend, progress: Callable[[str], None]) -> Passed:
-    target, pids = frontend.target(upstream, "new", WAIT), upstream.server.pids()
-    checks, loads, cpu = [checked(frontend, upstream, "new", WAIT)], [], []
+    target = frontend.target(upstream, "new", WAIT)
+    checks, loads = [checked(frontend, upstream, "new", WAIT)], []
     for _ in range(_ROUNDS if upstream.peer.name == CANDIDATE_PEER else _FEW_ROUNDS):
-        before = cpu_seconds(pids)
-        load = _run(target)
-        cpu.append((cpu_seconds(pids) - before) * 1e6 / load.requests)
+        load = run_wrk(target, _SECONDS, CLIENTS)
         loads.append(load)
         progress(f"{CLIENTS} clients on {WAIT.name}: {upstream.peer.name}: {rate_of(load):.0f} requests/s")
         checks.append(_drained(upstream, frontend))
@@ -72,11 +68,7 @@ def _measure(upstream: Upstream, frontend: Frontend, progress: Callable[[str], N
     faults = [check.fault for check in checks if check.fault] + [error for load in loads for error in load.errors]
     rates = tuple(rate_of(load) for load in loads)
     replies = sum(check.replies for check in checks)
-    return Passed(upstream.peer.name, rates, tuple(cpu), replies, tuple(dict.fromkeys(faults)))
-
-
-def _run(target: Target) -> Load:
-    return run_wrk(target, _SECONDS, CLIENTS)
+    return Passed(upstream.peer.name, rates, replies, tuple(dict.fromkeys(faults)))
 
 
 def _drained(upstream: Upstream, frontend: Frontend) -> Check:

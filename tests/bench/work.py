@@ -60,11 +60,11 @@ def _stock_page() -> bytes:
         "<!DOCTYPE html>",
         "<title>Stock</title>",
         "<table>",
-        "<tr><th>No.</th><th>Article</th><th>Price</th></tr>",
+        "<tr><th>No.</th><th>Name</th><th>Left</th><th>Price</th></tr>",
     ]
     for number in range(1, 51):
         price = f"{number * 37 % 100}.{number * 59 % 100:02}"
-        lines.append(f"<tr><td>{number}</td><td>Article {number}</td><td>{price}</td></tr>")
+        lines.append(f"<tr><td>{number}</td><td>Part {number}</td><td>{number * 7}</td><td>{price}</td></tr>")
     return "\n".join([*lines, "</table>", ""]).encode()
 
 
