@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import shutil
 import subprocess
 import sys
@@ -15,13 +14,14 @@ import pytest
 from .bench.__main__ import _choice, _names
 from .bench.candidates import greenfcgi, variants
 from .bench.errors import BenchError, NotInstalled
-from .bench.load import Load, parse
+from .bench.frontend import nginx_program
+from .bench.load import Load, parse, wrk_program
 from .bench.parts import GROWTH, MEMORY, Choice, available
 from .bench.peers import Upstream
-from .bench.plot import bars
+from .bench.plot import bars, drawn
 from .bench.processes import Server
 from .bench.results import of_line
-from .bench.rivals import floor, php_fpm, uwsgi, wsapi
+from .bench.rivals import floor, php_fpm, php_fpm_program, uwsgi, wsapi
 from .bench.rounds import Entry, Line, Plan, Sample
 from .bench.spread import Spread
 from .bench.throughput import rate_of
@@ -31,8 +31,6 @@ from .bench.work import BODY, HELLO, PAGE, ROWS, TABLE, UPLOAD, Row
 PROJECT = Path(__file__).parent.parent
 #: Seconds; it takes less than one minute of them.
 SHORT_FORM = 240
-PLACES = os.environ.get("PATH", os.defpath) + os.pathsep + "/usr/sbin"
-MISSING = [name for name in ("nginx", "wrk", "php-fpm8.2") if not shutil.which(name, path=PLACES)]
 
 WRK = """Running 1s test @ http://127.0.0.1:40000/greenfcgi/new/hello
   1 threads and 32 connections
@@ -52,7 +50,17 @@ ERRORS = """  Socket errors: connect 0, read 3, write 0, timeout 1
 """
 
 
-@pytest.mark.skipif(bool(MISSING), reason=f"not installed here: {', '.join(MISSING)}")
+def _missing() -> str:
+    """Which program the short form lacks here, in one line; none when it is empty."""
+    try:
+        for program in (nginx_program, wrk_program, php_fpm_program):
+            program()
+    except NotInstalled as error:
+        return str(error)
+    return ""
+
+
+@pytest.mark.skipif(bool(_missing()), reason=_missing())
 def test_the_short_form_measures_checks_every_reply_and_is_within_its_targets(tmp_path: Path) -> None:
     file = tmp_path / "bench.json"
     command = [sys.executable, "-m", "tests.bench", "--short", "--json", str(file)]
@@ -206,8 +214,10 @@ def test_an_access_log_is_held_against_the_same_server_without_one() -> None:
 
 def test_an_upload_is_held_against_the_reference_at_the_same_work() -> None:
     upload = next(row for row in ROWS if row.work == UPLOAD)
-    (verdict,) = of_line(_line("greenfcgi", upload, 0.8))
+    line = _line("greenfcgi", upload, 0.8)
+    (verdict,) = of_line(line)
     assert (verdict.what, verdict.target, verdict.met) == ("greenfcgi upload/new to php-fpm", 1.0, True)
+    assert drawn(line) == line.same_work
 
 
 def test_a_plot_has_the_reference_once_and_a_gap_between_rows() -> None:

@@ -51,7 +51,7 @@ def _status(results: Results, short: bool) -> int:
     wrong = ["some lines are INVALID, see the table"] if results.faults else []
     if short:
         wrong += [
-            f"{verdict.what}: {verdict.found:.4g} misses its target {verdict.target:.4g} by more than a factor of {ROOM:g}"
+            f"{verdict.what}: {verdict.found:.4g}, beyond {verdict.target:.4g} by more than a factor of {ROOM:g}"
             for verdict in results.verdicts
             if verdict.failed
         ]

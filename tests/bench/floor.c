@@ -1,8 +1,8 @@
 /* The floor: what the kernel alone asks of a FastCGI responder.
  *
  * epoll, and one canned reply to every request, whatever it asks for. It looks at no more of a request than is needed to
- * know where it ends: records of one request at a time, no body. So its CPU time is that of the system calls, and no
- * server that answers over the same connections can spend less.
+ * know where it ends: records of one request at a time, no body. So its CPU time is that of the system calls, which a
+ * server that answers over the same connections has to make as well.
  *
  *     floor SOCKET REPLY    listen on the unix socket; REPLY is a file with the STDOUT content: header block and body
  */

@@ -60,8 +60,8 @@ class Choice(NamedTuple):
 
 
 def available() -> dict[str, Peer]:
-    """Every server that there can be a line of, by name, in the order of the table."""
-    peers = [greenfcgi(), *variants(), php_fpm(), uwsgi(), wsapi(), floor()]
+    """Every server that there can be a line of, by name, in the order of the table and of the runs."""
+    peers = [greenfcgi(), php_fpm(), *variants(), uwsgi(), wsapi(), floor()]
     return {peer.name: peer for peer in peers}
 
 

@@ -8,6 +8,7 @@ from typing import NamedTuple
 from .errors import BenchError
 from .machine import Setting
 from .rounds import Line
+from .spread import Spread
 from .work import CANDIDATE_PEER, REFERENCE_PEER, REFERENCE_ROW
 
 #: This project's server and its variants in greens, the others in a colour each.
@@ -49,6 +50,13 @@ def bars(lines: Sequence[Line]) -> list[Bar]:
     return found
 
 
+def drawn(line: Line) -> Spread:
+    """Its ratio to the reference; in a row whose target is php-fpm at the same work, its ratio to that."""
+    if line.entry.row.rival is None:
+        return line.ratio
+    return line.same_work or Spread(1.0, 1.0, 1.0)
+
+
 def write_plot(lines: Sequence[Line], setting: Setting, path: Path) -> None:
     """Draw a bar for each line with its lowest and highest ratio, and the targets; the suffix is the format.
 
@@ -64,18 +72,20 @@ def write_plot(lines: Sequence[Line], setting: Setting, path: Path) -> None:
     shown = bars(lines)
     figure, axes = pyplot.subplots(figsize=(9, 1.6 + 0.24 * (shown[-1].place + 1)), layout="constrained")
     for bar in shown:
-        peer, row, ratio = bar.line.entry.upstream.peer, bar.line.entry.row, bar.line.ratio
+        peer, row, ratio = bar.line.entry.upstream.peer, bar.line.entry.row, drawn(bar.line)
         reach = [[ratio.median - ratio.low], [ratio.high - ratio.median]]
         colour = _COLOURS.get(peer.name, _OTHER_COLOUR)
         axes.barh(bar.place, ratio.median, height=0.85, xerr=reach, capsize=2, color=colour, ecolor="#333333")
         axes.annotate(f"{ratio.median:.2f}", (ratio.high, bar.place), (4, 0), textcoords="offset points", va="center")
-        if peer.name == CANDIDATE_PEER and row.target is not None:
-            axes.plot([row.target, row.target], [bar.place - 0.5, bar.place + 0.5], color="black", linewidth=2.5)
+        target = row.target or row.rival
+        if peer.name == CANDIDATE_PEER and target is not None:
+            axes.plot([target, target], [bar.place - 0.5, bar.place + 0.5], color="black", linewidth=2.5)
     axes.axvline(1.0, color="grey", linewidth=1, linestyle=":")
     axes.set_yticks([bar.place for bar in shown], [bar.line.entry.upstream.peer.name for bar in shown])
-    for row_name, group in itertools.groupby(shown, key=lambda bar: bar.line.entry.row.name):
+    for row, group in itertools.groupby(shown, key=lambda bar: bar.line.entry.row):
+        name = row.name if row.rival is None else f"{row.name}, {REFERENCE_PEER} at the same work = 1"
         first = next(group).place
-        axes.text(0, first - 0.75, row_name, weight="bold", va="center", transform=axes.get_yaxis_transform())
+        axes.text(0.005, first - 0.75, name, weight="bold", va="center", transform=axes.get_yaxis_transform())
     axes.set_ylim(shown[-1].place + 0.7, -1.3)
     axes.margins(x=0.08)
     axes.set_xlim(left=0)

@@ -28,18 +28,23 @@ def php_fpm(name: str = REFERENCE_PEER, children: int = _CHILDREN) -> Peer:
     """php-fpm as Debian sets it up, with a static number of children and opcache."""
 
     def configure(folder: Path, socket: Path, root: Path) -> Sequence[str]:
-        program = _program(("php-fpm8.2", "php-fpm"), "php8.2-fpm php8.2-opcache")
         config = folder / "php-fpm.conf"
         config.write_text(
             f"[global]\nerror_log = {folder}/php-fpm.log\n"
             f"[bench]\nlisten = {socket}\nlisten.backlog = {_BACKLOG}\npm = static\npm.max_children = {children}\n"
         )
         settings = ["opcache.enable=1", "expose_php=0", "default_charset="]
-        command = [program, "--nodaemonize", "--fpm-config", str(config)]
+        command = [php_fpm_program(), "--nodaemonize", "--fpm-config", str(config)]
         command += [part for setting in settings for part in ("-d", setting)]
         return [*command, "--allow-to-run-as-root"] if os.geteuid() == 0 else command
 
     return Peer(name, ".php", ("new",), configure)
+
+
+def php_fpm_program() -> str:
+    """Raises `NotInstalled` when there is none."""
+    versions = sorted(path.name for path in Path("/usr/sbin").glob("php-fpm[0-9]*"))
+    return _program((*versions, "php-fpm"), "php-fpm")
 
 
 def uwsgi(name: str = "uwsgi", children: int = _CHILDREN) -> Peer:

@@ -79,7 +79,7 @@ def measure_row(
             progress(f"{run}: {entry.name}: {sample.cpu:.1f} us CPU/request")
     for entry in entries:
         checks[entry].append(_check(entry, frontend))
-    return _lines(entries, samples, checks)
+    return sorted(_lines(entries, samples, checks), key=lambda line: line.entry.row != row)
 
 
 def _entries(row: Row, upstreams: Sequence[Upstream]) -> list[Entry]:
@@ -92,7 +92,8 @@ def _entries(row: Row, upstreams: Sequence[Upstream]) -> list[Entry]:
         if upstream.peer.does(row)
     ]
     if row != REFERENCE_ROW:
-        entries += [Entry(REFERENCE_ROW, upstream, True) for upstream in upstreams if is_reference(upstream)]
+        # Beside the first, which is the server that the targets are for.
+        entries[1:1] = [Entry(REFERENCE_ROW, upstream, True) for upstream in upstreams if is_reference(upstream)]
     return entries
 
 
