@@ -1,6 +1,7 @@
 """What is measured in one run of the benchmark, and in which order."""
 
 import contextlib
+import os
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -67,10 +68,12 @@ def available() -> dict[str, Peer]:
 
 def measure(choice: Choice, folder: Path, progress: Callable[[str], None]) -> Results:
     """Measure what was chosen. Raises `BenchError` when that cannot be done."""
+    load = os.getloadavg()[0]
     parts = _Parts(choice, folder, progress)
     # Memory first, since it takes seconds: what is wrong with the server shows before minutes have gone.
     holdings = measure_memory(choice.short, folder, progress) if choice.includes(MEMORY, short=True) else []
     setting, lines, holders = parts.compared()
+    setting = setting._replace(load_average=load)
     passed = parts.waiting() if choice.includes(WAITING) else []
     grown = measure_growth(folder, progress) if choice.includes(GROWTH) else []
     return Results(setting, choice.plan, lines, passed, grown, holders, holdings, list(parts.left_out))

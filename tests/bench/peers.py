@@ -27,7 +27,7 @@ class Peer:
 
     `rows` are the names of those that it is measured at; None is all over its kinds of connections. `base` names the
     peer that it is compared with in the same row, and `limit` is the highest ratio to that. `about` is what it is,
-    where no script of its own can tell.
+    where no script of its own can tell, and `packages` are Debian's whose versions only Debian can tell.
     """
 
     name: str
@@ -40,6 +40,7 @@ class Peer:
     base: str | None = None
     limit: float | None = None
     about: str | None = None
+    packages: tuple[str, ...] = ()
 
     def does(self, row: Row) -> bool:
         """Whether it is measured at this row."""

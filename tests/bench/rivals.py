@@ -47,7 +47,7 @@ def php_fpm_program() -> str:
     return _program((*versions, "php-fpm"), "php-fpm")
 
 
-def uwsgi(name: str = "uwsgi", children: int = _CHILDREN) -> Peer:
+def uwsgi(children: int = _CHILDREN) -> Peer:
     """uWSGI's plugin for Lua 5.1, whose one app calls the script of the request; no log of requests."""
     folder, plugin = _UWSGI_PLUGINS
 
@@ -60,26 +60,27 @@ def uwsgi(name: str = "uwsgi", children: int = _CHILDREN) -> Peer:
         command += ["--fastcgi-socket", str(socket), "--fastcgi-modifier1", "6", "--listen", str(_BACKLOG)]
         return [*command, "--master", "--die-on-term", "--processes", str(children), "--disable-logging"]
 
-    return Peer(name, _WSAPI_SUFFIX, ("new",), configure, scripts=_WSAPI_SCRIPTS)
+    return Peer("uwsgi", _WSAPI_SUFFIX, ("new",), configure, scripts=_WSAPI_SCRIPTS)
 
 
-def wsapi(name: str = "wsapi", children: int = _CHILDREN) -> Peer:
+def wsapi() -> Peer:
     """wsapi.fcgi, the launcher of WSAPI scripts, several times on the one socket that spawn-fcgi opens.
 
     spawn-fcgi's own way to start several leaves them to init; a shell that stays their parent takes its place.
     """
 
+    packages = ("lua-wsapi-fcgi", "spawn-fcgi", "lua-socket")
+
     def configure(folder: Path, socket: Path, root: Path) -> Sequence[str]:
-        packages = "lua-wsapi-fcgi spawn-fcgi lua-socket"
-        spawn, launcher = (_program((program,), packages) for program in ("spawn-fcgi", "wsapi.fcgi"))
-        start = f"{shlex.quote(launcher)} <&3 & all=\"$all $!\"; " * children
+        spawn, launcher = (_program((program,), " ".join(packages)) for program in ("spawn-fcgi", "wsapi.fcgi"))
+        start = f"{shlex.quote(launcher)} <&3 & all=\"$all $!\"; " * _CHILDREN
         family = f"exec 3<&0; all=; {start}trap 'kill $all' TERM; wait"
         return [spawn, "-n", "-s", str(socket), "-b", str(_BACKLOG), "--", "/bin/sh", "-c", family]
 
-    return Peer(name, _WSAPI_SUFFIX, ("new",), configure, scripts=_WSAPI_SCRIPTS)
+    return Peer("wsapi", _WSAPI_SUFFIX, ("new",), configure, scripts=_WSAPI_SCRIPTS, packages=packages)
 
 
-def floor(name: str = "floor") -> Peer:
+def floor() -> Peer:
     """`floor.c`: one process that sends the canned reply to a hello; there is no script, and nothing to configure."""
 
     def configure(folder: Path, socket: Path, root: Path) -> Sequence[str]:
@@ -92,7 +93,7 @@ def floor(name: str = "floor") -> Peer:
         return [str(program), str(socket), str(reply)]
 
     rows = (f"{HELLO.name}/new", f"{HELLO.name}/kept")
-    return Peer(name, "", ("new", "kept"), configure, rows=rows, about="epoll and a canned reply, in C")
+    return Peer("floor", "", ("new", "kept"), configure, rows=rows, about="in C", packages=("gcc",))
 
 
 def _program(names: Sequence[str], packages: str) -> str:
