@@ -1,4 +1,7 @@
 -- The one app that uWSGI takes: it calls the script of the request, which it has loaded once.
+-- What is loaded here is shared by all processes, since they fork afterwards.
+pcall(require, "socket.core")
+
 local scripts = {}
 
 return function(env)

@@ -1,5 +1,5 @@
 -- A hello, after as many seconds as the query string says.
-local socket = require("socket")
+local socket = require("socket.core")
 
 return function(env)
   local seconds = tonumber(env.QUERY_STRING)
