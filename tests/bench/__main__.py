@@ -1,7 +1,6 @@
-"""The command: `python -m tests.bench`, its options, and the order in which the parts run."""
+"""The command: `python -m tests.bench`, its options, and what it exits with."""
 
 import argparse
-import contextlib
 import signal
 import sys
 import tempfile
@@ -10,27 +9,29 @@ from pathlib import Path
 
 from .command import leave, progress
 from .errors import BenchError
-from .frontend import frontend
-from .load import wrk_program
-from .machine import Setting, describe
-from .memory import Holder, Holding, measure_memory, resident
-from .peers import Peer, greenfcgi, php_fpm, started
+from .parts import GROWTH, MEMORY, NAMES, WAITING, Choice, available, measure
 from .plot import write_plot
-from .report import Results, as_text, write_json
-from .rounds import Line, Plan, measure_row
-from .work import REFERENCE_PEER, ROWS, Row
+from .record import write_json
+from .report import as_text
+from .results import Results
+from .rounds import Plan
+from .verdicts import ROOM
 
-_FULL = Plan(rounds=5, seconds=2)
+_FULL = Plan(rounds=4, seconds=1)
 _SHORT = Plan(rounds=3, seconds=1)
-_MEMORY = "memory"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command. 0: every line may be believed; 1: some may not; 2: it could not be measured at all."""
+    """Run the command.
+
+    0: every line may be believed; 1: some may not, or in the short form a target is missed by more than noise; 2: it
+    could not be measured at all.
+    """
     options = _options(arguments)
     signal.signal(signal.SIGTERM, leave)
     try:
-        results = _measure(options)
+        with tempfile.TemporaryDirectory(prefix="bench-") as folder:
+            results = measure(_choice(options), Path(folder), progress)
         print(as_text(results))
         if options.json:
             write_json(results, options.json)
@@ -42,93 +43,74 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("bench: interrupted", file=sys.stderr)
         return 130
-    if results.faulty:
-        print("bench: some lines are INVALID, see the table", file=sys.stderr)
-    return 1 if results.faulty else 0
+    return _status(results, options.short)
+
+
+def _status(results: Results, short: bool) -> int:
+    """Say what is wrong, and return the exit status for it."""
+    wrong = ["some lines are INVALID, see the table"] if results.faults else []
+    if short:
+        wrong += [
+            f"{verdict.what}: {verdict.found:.4g}, beyond {verdict.target:.4g} by more than a factor of {ROOM:g}"
+            for verdict in results.verdicts
+            if verdict.failed
+        ]
+    for line in wrong:
+        print(f"bench: {line}", file=sys.stderr)
+    return 1 if wrong else 0
 
 
 def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
-        prog="python -m tests.bench", description="greenfcgi beside php-fpm, behind nginx"
+        prog="python -m tests.bench", description="greenfcgi beside other FastCGI servers, behind nginx"
     )
-    names = [row.name for row in ROWS] + [_MEMORY]
     parser.add_argument(
-        "--short", action="store_true", help="fewer rows and rounds, less than a minute: for CI"
+        "--short", action="store_true", help="fewer rows, servers and rounds, less than a minute: for CI"
     )
     parser.add_argument(
         "--seconds", type=_positive, help=f"length of a run (default {_FULL.seconds}, short {_SHORT.seconds})"
     )
     parser.add_argument(
-        "--only", action="append", choices=names, metavar="ROW", help=f"one of {', '.join(names)}; repeatable"
+        "--rounds", type=_positive, help=f"runs of each line (default {_FULL.rounds}, short {_SHORT.rounds})"
+    )
+    parser.add_argument(
+        "--only", action="append", choices=NAMES, metavar="PART", help=f"one of {', '.join(NAMES)}; repeatable"
+    )
+    parser.add_argument(
+        "--peers", metavar="NAMES", type=_names, help=f"these servers, with commas between: {', '.join(available())}"
     )
     parser.add_argument(
         "--null", action="store_true", help="a second php-fpm in the place of greenfcgi: ratios should be 1"
     )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the results, every sample included")
-    parser.add_argument(
-        "--plot", type=Path, metavar="FILE", help="draw the ratios (.svg, .png); needs matplotlib"
-    )
+    parser.add_argument("--plot", type=Path, metavar="FILE", help="draw the ratios (.svg, .png); needs matplotlib")
     options = parser.parse_args(arguments)
-    if options.null and _MEMORY in (options.only or []):
-        parser.error("--null has no memory figures")
-    if not _rows(options) and (options.null or options.plot):
+    choice = _choice(options)
+    if options.null and (options.peers or {MEMORY, GROWTH, WAITING} & set(options.only or [])):
+        parser.error("--null chooses the servers itself, and has only rows")
+    if not choice.rows and (options.null or options.plot):
         parser.error("--null and --plot need a row that the servers can do")
     return options
 
 
+def _choice(options: argparse.Namespace) -> Choice:
+    plan = _SHORT if options.short else _FULL
+    plan = plan._replace(seconds=options.seconds or plan.seconds, rounds=options.rounds or plan.rounds)
+    return Choice(plan, options.short, options.only or [], options.peers or [], options.null)
+
+
 def _positive(text: str) -> int:
     if not text.isdecimal() or int(text) == 0:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of seconds from 1")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 1")
     return int(text)
 
 
-def _candidate(options: argparse.Namespace) -> Peer:
-    return php_fpm("php-fpm-again") if options.null else greenfcgi()
-
-
-def _rows(options: argparse.Namespace) -> list[Row]:
-    able = [row for row in ROWS if row.connection in _candidate(options).connections]
-    if options.only:
-        return [row for row in able if row.name in options.only]
-    return [row for row in able if row.short or not options.short]
-
-
-def _measure(options: argparse.Namespace) -> Results:
-    plan = _SHORT if options.short else _FULL
-    if options.seconds:
-        plan = plan._replace(seconds=options.seconds)
-    candidate, rows = _candidate(options), _rows(options)
-    lines: list[Line] = []
-    holders: list[Holder] = []
-    holdings: list[Holding] = []
-    with tempfile.TemporaryDirectory(prefix="bench-") as name:
-        folder = Path(name)
-        # First, since they take seconds: what is wrong with the server shows before minutes have gone.
-        if not options.null and (not options.only or _MEMORY in options.only):
-            holdings = measure_memory(candidate, folder, progress)
-        if rows:
-            setting, lines, holders = _compare([candidate, php_fpm(REFERENCE_PEER)], rows, plan, folder)
-        else:
-            with started(candidate, folder) as upstream:
-                setting = describe([upstream])
-    return Results(setting, plan, lines, holders, holdings)
-
-
-def _compare(
-    peers: Sequence[Peer], rows: Sequence[Row], plan: Plan, folder: Path
-) -> tuple[Setting, list[Line], list[Holder]]:
-    wrk_program()
-    with contextlib.ExitStack() as stack:
-        upstreams = [stack.enter_context(started(peer, folder)) for peer in peers]
-        ready = [resident(upstream) for upstream in upstreams]
-        setting = describe(upstreams)
-        door = stack.enter_context(frontend(folder, upstreams))
-        lines = [line for row in rows for line in measure_row(row, upstreams, door, plan, progress)]
-        holders = [
-            Holder(upstream.peer.name, len(upstream.server.pids()), before, resident(upstream))
-            for upstream, before in zip(upstreams, ready, strict=True)
-        ]
-    return setting, lines, holders
+def _names(text: str) -> list[str]:
+    names = text.split(",")
+    wrong = [name for name in names if name not in available()]
+    if wrong:
+        raise argparse.ArgumentTypeError(f"there is no {wrong[0]!r}: choose from {', '.join(available())}")
+    return names
 
 
 if __name__ == "__main__":

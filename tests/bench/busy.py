@@ -4,17 +4,17 @@ Each run is made with a server of its own, since nothing but the end of the serv
 """
 
 import contextlib
-import dataclasses
 import itertools
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+from .candidates import greenfcgi
 from .client import FastCGIClient
 from .errors import BenchError
 from .hellos import Latencies, asking
-from .peers import Peer, Upstream, greenfcgi, started
-from .work import Connection
+from .peers import Peer, Upstream, started
+from .work import CANDIDATE_PEER, Connection
 
 FLAVOURS = ("luajit21", "lua54", "lua51")
 #: What runs beside the hellos, by the name of its script: nothing, an empty loop, one that makes strings, and one
@@ -55,8 +55,7 @@ class BusyLine(NamedTuple):
 
 def busy_peer(flavour: str) -> Peer:
     """greenfcgi as it is measured here, with the flavour of Lua in its name."""
-    peer = greenfcgi(flavour, _SETTINGS)
-    return dataclasses.replace(peer, name=f"{peer.name}-{flavour}")
+    return greenfcgi(f"{CANDIDATE_PEER}-{flavour}", flavour, _SETTINGS)
 
 
 def measure_busy(plan: BusyPlan, folder: Path, progress: Callable[[str], None]) -> list[BusyLine]:

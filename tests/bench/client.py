@@ -58,11 +58,22 @@ class FastCGIClient:
 
         Raises `BenchError` when the server closes or is silent for ten seconds.
         """
+        self.ask(script, keep)
+        return self.reply()
+
+    def ask(self, script: Path, keep: bool = True, query: str = "") -> None:
+        """Send a request and wait for nothing: `reply` does. Raises `BenchError` when it cannot be sent."""
         try:
-            self._ask(script, keep)
+            self._ask(script, keep, query)
+        except OSError as error:
+            raise BenchError(f"{script.name} cannot be asked for: {error}") from error
+
+    def reply(self) -> Reply:
+        """The reply to what was asked. Raises `BenchError` when the server closes or is silent for ten seconds."""
+        try:
             return self._reply()
         except OSError as error:
-            raise BenchError(f"no FastCGI reply for {script.name}: {error}") from error
+            raise BenchError(f"no FastCGI reply: {error}") from error
 
     def begin(self, script: Path) -> None:
         """Ask for a script that has no end, and return when its first output has come.
@@ -83,12 +94,12 @@ class FastCGIClient:
         arrivals.register(self._socket, select.POLLIN)
         return not self._received and not arrivals.poll(0)
 
-    def _ask(self, script: Path, keep: bool) -> None:
+    def _ask(self, script: Path, keep: bool, query: str = "") -> None:
         params = {
             b"GATEWAY_INTERFACE": b"CGI/1.1",
             b"SERVER_PROTOCOL": b"HTTP/1.1",
             b"REQUEST_METHOD": b"GET",
-            b"QUERY_STRING": b"",
+            b"QUERY_STRING": query.encode(),
             b"REQUEST_URI": b"/" + script.name.encode(),
             b"SCRIPT_NAME": b"/" + script.name.encode(),
             b"SCRIPT_FILENAME": str(script).encode(),

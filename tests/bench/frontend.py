@@ -1,7 +1,8 @@
 """nginx before the servers: one worker, no access log, a location for each server and kind of connection.
 
 /PEER/new/WORK opens a connection to the server for each request, /PEER/kept/WORK keeps up to 32. Everything
-that nginx writes stays in a temporary folder; it listens on a free port of the loopback.
+that nginx writes stays in a temporary folder; it listens on a free port of the loopback. The bodies of requests and
+of replies stay in its memory.
 """
 
 import contextlib
@@ -13,7 +14,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from .errors import BenchError
+from .errors import BenchError, NotInstalled
+from .load import Target
 from .peers import Upstream
 from .processes import running
 from .work import Connection, Work
@@ -26,7 +28,6 @@ _PARAMS = """\
       fastcgi_param REQUEST_METHOD $request_method;
       fastcgi_param CONTENT_TYPE $content_type;
       fastcgi_param CONTENT_LENGTH $content_length;
-      fastcgi_param SCRIPT_NAME $fastcgi_script_name;
       fastcgi_param REQUEST_URI $request_uri;
       fastcgi_param DOCUMENT_URI $document_uri;
       fastcgi_param SERVER_PROTOCOL $server_protocol;
@@ -57,6 +58,9 @@ http {{
   uwsgi_temp_path {folder}/uwsgi;
   fastcgi_buffers 16 16k;
   fastcgi_max_temp_file_size 0;
+  fastcgi_read_timeout 60;
+  client_max_body_size 2m;
+  client_body_buffer_size 2m;
 {upstreams}
   server {{
     listen 127.0.0.1:{port} backlog=1024;
@@ -77,7 +81,8 @@ _LOCATION = """    location ~ ^/{peer}/{connection}/(?<work>[a-z]+)$ {{
       fastcgi_keep_conn {keep};
 {params}
       fastcgi_param DOCUMENT_ROOT {root};
-      fastcgi_param SCRIPT_FILENAME {root}/$work{suffix};
+      fastcgi_param SCRIPT_NAME /${{work}}{suffix};
+      fastcgi_param SCRIPT_FILENAME {root}/${{work}}{suffix};
     }}"""
 
 
@@ -92,17 +97,26 @@ class Reply(NamedTuple):
 class Frontend:
     """nginx, ready for requests."""
 
-    def __init__(self, port: int) -> None:
+    def __init__(self, port: int, folder: Path) -> None:
         self._port = port
+        self._folder = folder
 
-    def url(self, upstream: Upstream, connection: Connection, work: Work) -> str:
-        return f"http://127.0.0.1:{self._port}{_path(upstream, connection, work)}"
+    def target(self, upstream: Upstream, connection: Connection, work: Work) -> Target:
+        """The address of a work, and the file with what is posted to it."""
+        url = f"http://127.0.0.1:{self._port}{_path(upstream, connection, work)}"
+        if not work.upload:
+            return Target(url)
+        upload = self._folder / f"{work.name}.body"
+        if not upload.exists():
+            upload.write_bytes(work.upload)
+        return Target(url, upload)
 
     def fetch(self, upstream: Upstream, connection: Connection, work: Work) -> Reply:
         """Raises `BenchError` when no HTTP reply comes within ten seconds."""
         client = http.client.HTTPConnection("127.0.0.1", self._port, timeout=10)
+        method, headers = ("POST", {"Content-Type": "application/octet-stream"}) if work.upload else ("GET", {})
         try:
-            client.request("GET", _path(upstream, connection, work))
+            client.request(method, _path(upstream, connection, work), work.upload or None, headers)
             response = client.getresponse()
             return Reply(response.status, response.headers.get("Content-Type", ""), response.read())
         except (OSError, http.client.HTTPException) as error:
@@ -124,14 +138,14 @@ def frontend(folder: Path, upstreams: Sequence[Upstream]) -> Iterator[Frontend]:
     command = [nginx_program(), "-p", str(home), "-e", str(home / "nginx.log"), "-c", str(config)]
     with running("nginx", command, home) as server:
         server.wait_until(lambda: _listens(port), "listening")
-        yield Frontend(port)
+        yield Frontend(port, home)
 
 
 def nginx_program() -> str:
     """Raises `BenchError` when there is none."""
     found = shutil.which("nginx", path=os.environ.get("PATH", os.defpath) + os.pathsep + "/usr/sbin")
     if not found:
-        raise BenchError("nginx is not installed: apt-get install nginx-light")
+        raise NotInstalled("nginx is not installed: apt-get install nginx-light")
     return found
 
 
@@ -160,7 +174,7 @@ def _configuration(home: Path, port: int, upstreams: Sequence[Upstream]) -> str:
 
 
 def _path(upstream: Upstream, connection: Connection, work: Work) -> str:
-    return f"/{upstream.peer.name}/{connection}/{work.name}"
+    return f"/{upstream.peer.name}/{connection}/{work.name}" + (f"?{work.query}" if work.query else "")
 
 
 def _free_port() -> int:

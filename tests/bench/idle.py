@@ -11,11 +11,12 @@ from pathlib import Path
 from typing import NamedTuple
 
 from .accounting import cpu_seconds, open_connections, wait_until_quiet
+from .candidates import greenfcgi
 from .client import FastCGIClient
 from .descriptors import allow_descriptors
 from .errors import BenchError
 from .hellos import Hello, Latencies, asking, check_hello, undisturbed
-from .peers import Upstream, greenfcgi, started
+from .peers import Upstream, started
 from .spread import Spread
 from .work import HELLO, Connection
 
@@ -141,7 +142,7 @@ def _server(folder: Path, idle: int) -> Iterator[Upstream]:
     Raises `BenchError` when fewer are left at the end.
     """
     folder.mkdir()
-    with started(greenfcgi(settings=_SETTINGS), folder) as upstream, contextlib.ExitStack() as clients:
+    with started(greenfcgi(top=_SETTINGS), folder) as upstream, contextlib.ExitStack() as clients:
         script = upstream.script(HELLO.name)
         for _ in range(idle):
             check_hello(clients.enter_context(FastCGIClient(upstream.socket)).get(script))

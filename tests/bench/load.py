@@ -1,13 +1,21 @@
-"""wrk: 32 clients that ask for one address without pause, and what they saw."""
+"""wrk: clients that ask for one address without pause, and what they saw."""
 
 import re
 import shutil
+import signal
 import subprocess
+import time
+from collections.abc import Sequence
+from pathlib import Path
 from typing import NamedTuple
 
-from .errors import BenchError
+from .errors import BenchError, NotInstalled
 
 CLIENTS = 32
+#: The part of wrk that makes POST requests of a file: `wrk -s POST URL -- FILE`.
+_POST = Path(__file__).resolve().parent / "post.lua"
+#: Seconds after which a client of wrk gives up a request; more than any queue here takes.
+_PATIENCE = 20
 
 _UNITS = {"us": 1e-3, "ms": 1.0, "s": 1e3, "m": 60e3}
 _GRACE = 30.0
@@ -23,16 +31,39 @@ class Load(NamedTuple):
     errors: tuple[str, ...]
 
 
-def run_wrk(url: str, seconds: int) -> Load:
-    """Load `url` for so many seconds, on one thread. Raises `BenchError` when wrk fails."""
-    command = [wrk_program(), "-t", "1", "-c", str(CLIENTS), "-d", f"{seconds}s", "--latency", url]
+class Target(NamedTuple):
+    """An address, and the file that is posted to it, if any."""
+
+    url: str
+    upload: Path | None = None
+
+
+def run_wrk(target: Target, seconds: int, clients: int = CLIENTS) -> Load:
+    """Load it for so many seconds, on one thread. Raises `BenchError` when wrk fails."""
+    command = _command(target, seconds, clients)
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=seconds + _GRACE, check=False)
     except subprocess.TimeoutExpired as error:
-        raise BenchError(f"wrk did not come back from {url}") from error
+        raise BenchError(f"wrk did not come back from {target.url}") from error
     if done.returncode:
         raise BenchError(f"wrk ended with status {done.returncode}: {(done.stdout + done.stderr).strip()}")
     return parse(done.stdout)
+
+
+def warm_up(target: Target, seconds: float) -> None:
+    """Load it for a time that does not count, which for wrk is less than the second that it counts in."""
+    with subprocess.Popen(_command(target, 10, CLIENTS), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as wrk:
+        try:
+            time.sleep(seconds)
+        finally:
+            wrk.send_signal(signal.SIGINT)
+
+
+def _command(target: Target, seconds: int, clients: int) -> Sequence[str]:
+    options = ["-t", "1", "-c", str(clients), "-d", f"{seconds}s", "--timeout", f"{_PATIENCE}s", "--latency"]
+    if target.upload is None:
+        return [wrk_program(), *options, target.url]
+    return [wrk_program(), *options, "-s", str(_POST), target.url, "--", str(target.upload)]
 
 
 def parse(output: str) -> Load:
@@ -50,7 +81,7 @@ def wrk_program() -> str:
     """Raises `BenchError` when there is none."""
     found = shutil.which("wrk")
     if not found:
-        raise BenchError("wrk is not installed: apt-get install wrk")
+        raise NotInstalled("wrk is not installed: apt-get install wrk")
     return found
 
 

@@ -5,6 +5,7 @@ import importlib.metadata
 import os
 import platform
 import re
+import shutil
 import subprocess
 from collections.abc import Sequence
 from pathlib import Path
@@ -37,6 +38,7 @@ def describe(upstreams: Sequence[Upstream]) -> Setting:
         "python": f"{platform.python_implementation()} {platform.python_version()}",
         **{package: importlib.metadata.version(package) for package in ("gevent", "greenlet", "lupa")},
         **{upstream.peer.name: upstream.about() for upstream in upstreams},
+        **{package: _packaged(package) for upstream in upstreams for package in upstream.peer.packages},
     }
     date = datetime.datetime.now(datetime.UTC).isoformat(timespec="minutes")
     return Setting(date, platform.release(), _cpu_model(), os.cpu_count() or 0, os.getloadavg()[0], versions)
@@ -47,6 +49,13 @@ def _first_match(pattern: str, command: Sequence[str]) -> str:
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     match = re.search(pattern, done.stdout + done.stderr)
     return match[1] if match else "unknown"
+
+
+def _packaged(package: str) -> str:
+    """The version that Debian installed."""
+    if not shutil.which("dpkg-query"):
+        return "unknown"
+    return _first_match(r"(\S+)", ["dpkg-query", "-W", "-f", "${Version}", package])
 
 
 def _cpu_model() -> str:

@@ -1,22 +1,66 @@
 """The ratios as a picture. The only module that needs matplotlib, imported when a plot is asked for."""
 
+import itertools
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from .errors import BenchError
 from .machine import Setting
-from .report import target_of
 from .rounds import Line
-from .work import REFERENCE_PEER, REFERENCE_ROW
+from .spread import Spread
+from .work import CANDIDATE_PEER, REFERENCE_PEER, REFERENCE_ROW
 
-_COLOURS = ("#2a7f4f", "#777bb3", "#c0803c", "#5b8fb0")
+#: This project's server and its variants in greens, the others in a colour each.
+_COLOURS = {
+    CANDIDATE_PEER: "#2a7f4f",
+    "greenfcgi-jit": "#57a878",
+    "greenfcgi-lua51": "#8cc7a3",
+    "greenfcgi-lua54": "#b5ddc4",
+    "greenfcgi-log": "#3f6b55",
+    REFERENCE_PEER: "#777bb3",
+    "uwsgi": "#c0803c",
+    "wsapi": "#5b8fb0",
+    "floor": "#999999",
+}
+_OTHER_COLOUR = "#bb5566"
+#: Between two rows of the table, in bars.
+_GAP = 1.0
+
+
+class Bar(NamedTuple):
+    """A line of the table at its place, counted in bars from the top."""
+
+    place: float
+    line: Line
+
+
+def bars(lines: Sequence[Line]) -> list[Bar]:
+    """The lines that may be believed, row by row with a gap between; the reference only where it comes first."""
+    shown = [line for line in lines if not line.faults]
+    first = next((line for line in shown if line.entry.reference), None)
+    own = [line for line in shown if not line.entry.reference or line is first]
+    found: list[Bar] = []
+    place = 0.0
+    for _, row in itertools.groupby(own, key=lambda line: line.entry.row.name):
+        for line in row:
+            found.append(Bar(place, line))
+            place += 1
+        place += _GAP
+    return found
+
+
+def drawn(line: Line) -> Spread:
+    """Its ratio to the reference; in a row whose target is php-fpm at the same work, its ratio to that."""
+    if line.entry.row.rival is None:
+        return line.ratio
+    return line.same_work or Spread(1.0, 1.0, 1.0)
 
 
 def write_plot(lines: Sequence[Line], setting: Setting, path: Path) -> None:
-    """Draw a bar for each line, with its lowest and highest ratio and its target; the suffix is the format.
+    """Draw a bar for each line with its lowest and highest ratio, and the targets; the suffix is the format.
 
-    A faulty line is left out. The reference is drawn once, in its own row. Raises `BenchError` without
-    matplotlib.
+    Raises `BenchError` without matplotlib.
     """
     try:
         import matplotlib
@@ -25,22 +69,26 @@ def write_plot(lines: Sequence[Line], setting: Setting, path: Path) -> None:
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
-    shown = _shown(lines)
-    names = list(dict.fromkeys(line.entry.upstream.peer.name for line in shown))
-    figure, axes = pyplot.subplots(figsize=(8, 1.4 + 0.42 * len(shown)), layout="constrained")
-    for place, line in enumerate(shown):
-        name = line.entry.upstream.peer.name
-        ratio = line.ratio
+    shown = bars(lines)
+    figure, axes = pyplot.subplots(figsize=(9, 1.6 + 0.24 * (shown[-1].place + 1)), layout="constrained")
+    for bar in shown:
+        peer, row, ratio = bar.line.entry.upstream.peer, bar.line.entry.row, drawn(bar.line)
         reach = [[ratio.median - ratio.low], [ratio.high - ratio.median]]
-        axes.barh(
-            place, ratio.median, xerr=reach, capsize=3, color=_COLOURS[names.index(name) % len(_COLOURS)]
-        )
-        target = target_of(line)
-        if target is not None:
-            axes.plot([target, target], [place - 0.4, place + 0.4], color="black", linewidth=2)
+        colour = _COLOURS.get(peer.name, _OTHER_COLOUR)
+        axes.barh(bar.place, ratio.median, height=0.85, xerr=reach, capsize=2, color=colour, ecolor="#333333")
+        axes.annotate(f"{ratio.median:.2f}", (ratio.high, bar.place), (4, 0), textcoords="offset points", va="center")
+        target = row.target or row.rival
+        if peer.name == CANDIDATE_PEER and target is not None:
+            axes.plot([target, target], [bar.place - 0.5, bar.place + 0.5], color="black", linewidth=2.5)
     axes.axvline(1.0, color="grey", linewidth=1, linestyle=":")
-    axes.set_yticks(range(len(shown)), [line.entry.name for line in shown])
-    axes.invert_yaxis()
+    axes.set_yticks([bar.place for bar in shown], [bar.line.entry.upstream.peer.name for bar in shown])
+    for row, group in itertools.groupby(shown, key=lambda bar: bar.line.entry.row):
+        name = row.name if row.rival is None else f"{row.name}, {REFERENCE_PEER} at the same work = 1"
+        first = next(group).place
+        axes.text(0.005, first - 0.75, name, weight="bold", va="center", transform=axes.get_yaxis_transform())
+    axes.set_ylim(shown[-1].place + 0.7, -1.3)
+    axes.margins(x=0.08)
+    axes.set_xlim(left=0)
     axes.set_xlabel(f"server CPU per request, {REFERENCE_PEER} {REFERENCE_ROW.name} = 1 (black: target)")
     axes.set_title(f"{setting.date[:10]}, {setting.cpu}, {setting.cores} cores", fontsize=9)
     try:
@@ -49,9 +97,3 @@ def write_plot(lines: Sequence[Line], setting: Setting, path: Path) -> None:
         raise BenchError(f"{path}: the plot cannot be written: {error}") from error
     finally:
         pyplot.close(figure)
-
-
-def _shown(lines: Sequence[Line]) -> list[Line]:
-    believed = [line for line in lines if not line.faults]
-    own = [line for line in believed if not line.entry.reference]
-    return own + [line for line in believed if line.entry.reference][:1]

@@ -41,13 +41,13 @@ class Server:
             time.sleep(_POLL)
 
     def stop(self) -> None:
-        """End it with SIGTERM, and what is left of it after five seconds with SIGKILL."""
+        """End it with SIGTERM, and what is left of it then, or after five seconds, with SIGKILL."""
         pids = self.pids()
         if self._process.poll() is None:
             self._process.terminate()
             with contextlib.suppress(subprocess.TimeoutExpired):
                 self._process.wait(_STOP_DEADLINE)
-                return
+                pids.remove(self._process.pid)
         for pid in pids:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)

@@ -1,34 +1,19 @@
-"""The results as a table for people and as JSON for programs."""
+"""The results as tables for people."""
 
-import json
 from collections.abc import Sequence
-from pathlib import Path
-from typing import NamedTuple
 
 from .columns import aligned
+from .growth import Grown
 from .load import CLIENTS
-from .machine import Setting
-from .memory import Holder, Holding
-from .rounds import Line, Plan
+from .memory import Holder, Holding, sized
+from .results import Results, of_grown, of_holding, of_line, of_passed
+from .rounds import Line
 from .spread import Spread
-from .work import CANDIDATE_PEER, REFERENCE_PEER, REFERENCE_ROW
+from .throughput import CLIENTS as WAITING_CLIENTS
+from .throughput import LIMIT, Passed
+from .verdicts import Verdict
 
 _MEGABYTE = 1 << 20
-
-
-class Results(NamedTuple):
-    """All that one run of the benchmark found; the parts that were not asked for are empty."""
-
-    setting: Setting
-    plan: Plan
-    lines: Sequence[Line]
-    holders: Sequence[Holder]
-    holdings: Sequence[Holding]
-
-    @property
-    def faulty(self) -> bool:
-        """Whether some line must not be believed."""
-        return any(line.faults for line in self.lines)
 
 
 def as_text(results: Results) -> str:
@@ -36,32 +21,17 @@ def as_text(results: Results) -> str:
     parts = [_heading(results)]
     if results.lines:
         parts.append(_speed_table(results.lines))
+    if results.passed:
+        parts.append(_passed_table(results.passed))
+    if results.grown:
+        parts.append(_growth_table(results.grown))
     if results.holders:
         parts.append(_holder_table(results.holders))
     if results.holdings:
         parts.append(_holding_table(results.holdings))
-    return "\n\n".join(parts)
-
-
-def write_json(results: Results, path: Path) -> None:
-    """Write it all, every sample too: sizes in bytes, latencies in ms, CPU in microseconds per request."""
-    document = {
-        "setting": results.setting._asdict(),
-        "plan": {**results.plan._asdict(), "clients": CLIENTS},
-        "reference": f"{REFERENCE_PEER} {REFERENCE_ROW.name}",
-        "rows": [_line_as_json(line) for line in results.lines],
-        "servers": [
-            {**holder._asdict(), "ready": holder.ready._asdict(), "loaded": holder.loaded._asdict()}
-            for holder in results.holders
-        ],
-        "memory": [holding._asdict() for holding in results.holdings],
-    }
-    path.write_text(json.dumps(document, indent=2) + "\n")
-
-
-def target_of(line: Line) -> float | None:
-    """The ratio that this line must not pass; None for a server without targets."""
-    return line.entry.row.target if line.entry.upstream.peer.name == CANDIDATE_PEER else None
+    notes = [f"INVALID: {fault}. Do not use this line." for fault in results.faults]
+    notes += [f"left out: {reason}" for reason in results.left_out]
+    return "\n\n".join([*parts, "\n".join(notes)] if notes else parts)
 
 
 def _heading(results: Results) -> str:
@@ -72,28 +42,16 @@ def _heading(results: Results) -> str:
         ", ".join(f"{name} {version}" for name, version in setting.versions.items()),
     ]
     if results.lines:
-        lines.append(
-            f"{CLIENTS} clients; medians (lowest..highest) of {plan.rounds} rounds of {plan.seconds} s"
-        )
+        lines.append(f"{CLIENTS} clients; medians (lowest..highest) of {plan.rounds} rounds of {plan.seconds} s")
     return "\n".join(lines)
 
 
 def _speed_table(lines: Sequence[Line]) -> str:
-    head = (
-        "row",
-        "server",
-        "us CPU/request",
-        "requests/s",
-        "p50 ms",
-        "p99 ms",
-        "to reference",
-        "same work",
-        "target",
-    )
-    cells = [head]
+    cells = [
+        ("row", "server", "us CPU/request", "requests/s", "p50 ms", "p99 ms", "to reference", "same work", "target")
+    ]
     for line in lines:
         loads = [sample.load for sample in line.samples]
-        target = target_of(line)
         cells.append(
             (
                 line.entry.row.name,
@@ -104,54 +62,78 @@ def _speed_table(lines: Sequence[Line]) -> str:
                 f"{Spread.of([load.p99 for load in loads]).median:.2f}",
                 "reference" if line.entry.reference else _spread(line.ratio, ".2f"),
                 _spread(line.same_work, ".2f") if line.same_work else "-",
-                "-" if target is None else _verdict(line.ratio.median, target, f"{target:.2f}"),
+                _targets(line),
             )
         )
-    faults = [
-        f"INVALID: {line.entry.name}: {fault}. Do not use this line."
-        for line in lines
-        for fault in line.faults
-    ]
-    return "\n".join([aligned(cells), *faults])
+    return aligned(cells)
+
+
+def _targets(line: Line) -> str:
+    if line.faults:
+        return "INVALID"
+    peer, row = line.entry.upstream.peer, line.entry.row
+    told = []
+    for verdict in of_line(line):
+        text = _verdict(verdict, f"{verdict.target:.2f}")
+        if line.to_base and peer.limit == verdict.target:
+            text = f"{_spread(line.to_base, '.2f')} of {peer.base}, {text}"
+        elif row.rival == verdict.target and line.same_work:
+            text += " at the same work"
+        told.append(text)
+    return ", ".join(told) or "-"
+
+
+def _passed_table(lines: Sequence[Passed]) -> str:
+    what = f"{WAITING_CLIENTS} clients, script waits 100 ms"
+    cells = [(what, "requests/s", f"of {LIMIT:g}", "target")]
+    for line in lines:
+        verdict = of_passed(line)
+        cells.append(
+            (
+                line.peer,
+                _spread(line.rate, ".0f"),
+                f"{line.rate.median / LIMIT:.1%}",
+                "INVALID" if line.faults else _verdict(verdict, f"{verdict.target:g}") if verdict else "-",
+            )
+        )
+    return aligned(cells)
+
+
+def _growth_table(grown: Sequence[Grown]) -> str:
+    cells = [("a hello with", "us CPU/request", "to the least", "target")]
+    for point in grown:
+        verdict = of_grown(point)
+        cells.append(
+            (
+                f"{point.point.number:,} {point.point.kind}",
+                _spread(Spread.of(point.cpu), ".1f"),
+                _spread(point.ratio, ".2f") if verdict else "-",
+                _verdict(verdict, f"{verdict.target:.2f}") if verdict else "-",
+            )
+        )
+    return aligned(cells)
 
 
 def _holder_table(holders: Sequence[Holder]) -> str:
     cells = [("memory, MB", "processes", "PSS ready", "RSS ready", "PSS after load", "RSS after load")]
     for holder in holders:
         sizes = (holder.ready.pss, holder.ready.rss, holder.loaded.pss, holder.loaded.rss)
-        one, two, three, four = (_megabytes(size) for size in sizes)
+        one, two, three, four = (f"{size / _MEGABYTE:.2f}" for size in sizes)
         cells.append((holder.peer, str(holder.processes), one, two, three, four))
     return aligned(cells)
 
 
 def _holding_table(holdings: Sequence[Holding]) -> str:
-    cells = [("greenfcgi memory, MB", "RSS", "PSS", "target")]
+    cells = [("memory", "RSS", "PSS", "target")]
     for holding in holdings:
-        verdict = _verdict(holding.rss, holding.target, _megabytes(holding.target))
-        cells.append((holding.name, _megabytes(holding.rss), _megabytes(holding.pss), verdict))
+        verdict = of_holding(holding)
+        told = f"{holding.kind.upper()} {_verdict(verdict, sized(verdict.target))}" if verdict else "-"
+        cells.append((holding.name, sized(holding.rss), sized(holding.pss), told))
     return aligned(cells)
 
 
-def _line_as_json(line: Line) -> dict[str, object]:
-    return {
-        "row": line.entry.row.name,
-        "server": line.entry.upstream.peer.name,
-        "reference": line.entry.reference,
-        "cpu": Spread.of([sample.cpu for sample in line.samples])._asdict(),
-        "ratio": line.ratio._asdict(),
-        "same_work": line.same_work._asdict() if line.same_work else None,
-        "target": target_of(line),
-        "samples": [{"cpu": sample.cpu, **sample.load._asdict()} for sample in line.samples],
-        "faults": line.faults,
-    }
-
-
-def _verdict(found: float, target: float, text: str) -> str:
-    return f"<= {text} {'met' if found <= target else 'MISSED'}"
-
-
-def _megabytes(size: int) -> str:
-    return f"{size / _MEGABYTE:.2f}"
+def _verdict(verdict: Verdict, target: str) -> str:
+    return f"{'>=' if verdict.least else '<='} {target} {'met' if verdict.met else 'MISSED'}"
 
 
 def _spread(spread: Spread, form: str) -> str:

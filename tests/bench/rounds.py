@@ -10,13 +10,13 @@ from typing import NamedTuple
 from .accounting import cpu_seconds, wait_until_quiet
 from .errors import BenchError
 from .frontend import Frontend
-from .load import Load, run_wrk
+from .load import Load, run_wrk, warm_up
 from .peers import Upstream
-from .replies import wrong_reply
+from .replies import Check, checked
 from .spread import Spread
 from .work import REFERENCE_PEER, REFERENCE_ROW, Row
 
-_WARM_UP_SECONDS = 1
+_WARM_UP_SECONDS = 0.4
 
 
 class Plan(NamedTuple):
@@ -48,7 +48,8 @@ class Sample(NamedTuple):
 class Line(NamedTuple):
     """An entry with its samples, one a round, and its ratios of CPU per request, taken round by round.
 
-    `ratio` is to the reference, `same_work` to php-fpm at the same work (None where it has no such line).
+    `ratio` is to the reference, `same_work` to php-fpm at the same work, `to_base` to the peer that this one is a
+    variant of (None where there is no such line). `replies` is how many replies were compared byte for byte.
     `faults` says why the line must not be believed; empty when it may.
     """
 
@@ -56,6 +57,8 @@ class Line(NamedTuple):
     samples: tuple[Sample, ...]
     ratio: Spread
     same_work: Spread | None
+    to_base: Spread | None
+    replies: int
     faults: tuple[str, ...]
 
 
@@ -64,20 +67,19 @@ def measure_row(
 ) -> list[Line]:
     """Run all rounds of one row. Raises `BenchError` when a server or wrk ends or falls silent."""
     entries = _entries(row, upstreams)
-    faults: dict[Entry, list[str]] = {entry: _check(entry, frontend) for entry in entries}
+    checks: dict[Entry, list[Check]] = {entry: [_check(entry, frontend)] for entry in entries}
     samples: dict[Entry, list[Sample]] = {entry: [] for entry in entries}
     for entry in entries:
-        run_wrk(_url(entry, frontend), _WARM_UP_SECONDS)
+        warm_up(frontend.target(entry.upstream, entry.row.connection, entry.row.work), _WARM_UP_SECONDS)
     for number in range(plan.rounds):
         for entry in entries if number % 2 == 0 else reversed(entries):
             sample = _run(entry, frontend, plan.seconds)
             samples[entry].append(sample)
-            faults[entry].extend(sample.load.errors)
             run = f"{row.name} round {number + 1} of {plan.rounds}"
             progress(f"{run}: {entry.name}: {sample.cpu:.1f} us CPU/request")
     for entry in entries:
-        faults[entry].extend(_check(entry, frontend))
-    return _lines(row, entries, samples, faults)
+        checks[entry].append(_check(entry, frontend))
+    return sorted(_lines(entries, samples, checks), key=lambda line: line.entry.row != row)
 
 
 def _entries(row: Row, upstreams: Sequence[Upstream]) -> list[Entry]:
@@ -87,27 +89,23 @@ def _entries(row: Row, upstreams: Sequence[Upstream]) -> list[Entry]:
     entries = [
         Entry(row, upstream, is_reference(upstream) and row == REFERENCE_ROW)
         for upstream in upstreams
-        if row.connection in upstream.peer.connections
+        if upstream.peer.does(row)
     ]
     if row != REFERENCE_ROW:
-        entries += [Entry(REFERENCE_ROW, upstream, True) for upstream in upstreams if is_reference(upstream)]
+        # Beside the first, which is the server that the targets are for.
+        entries[1:1] = [Entry(REFERENCE_ROW, upstream, True) for upstream in upstreams if is_reference(upstream)]
     return entries
 
 
-def _check(entry: Entry, frontend: Frontend) -> list[str]:
-    wrong = wrong_reply(frontend, entry.upstream, entry.row.connection, entry.row.work)
-    return [wrong] if wrong else []
-
-
-def _url(entry: Entry, frontend: Frontend) -> str:
-    return frontend.url(entry.upstream, entry.row.connection, entry.row.work)
+def _check(entry: Entry, frontend: Frontend) -> Check:
+    return checked(frontend, entry.upstream, entry.row.connection, entry.row.work)
 
 
 def _run(entry: Entry, frontend: Frontend, seconds: int) -> Sample:
     pids = entry.upstream.server.pids()
     wait_until_quiet(pids)
     before = cpu_seconds(pids)
-    load = run_wrk(_url(entry, frontend), seconds)
+    load = run_wrk(frontend.target(entry.upstream, entry.row.connection, entry.row.work), seconds)
     # Requests that wrk gave up at its end are still being worked on; they are at most one for each client.
     wait_until_quiet(pids)
     used = cpu_seconds(pids) - before
@@ -119,23 +117,37 @@ def _run(entry: Entry, frontend: Frontend, seconds: int) -> Sample:
 
 
 def _lines(
-    row: Row, entries: Sequence[Entry], samples: dict[Entry, list[Sample]], faults: dict[Entry, list[str]]
+    entries: Sequence[Entry], samples: dict[Entry, list[Sample]], checks: dict[Entry, list[Check]]
 ) -> list[Line]:
     reference = next(entry for entry in entries if entry.reference)
-    rival = next(
-        (entry for entry in entries if entry.upstream.peer.name == REFERENCE_PEER and entry.row == row), None
-    )
+    # In a row of other work, the reference does not take part in that work.
+    workers = {entry.upstream.peer.name: entry for entry in entries if entry.row == entries[0].row}
     lines = []
     for entry in entries:
-        ratio = _ratio(samples[entry], samples[reference])
-        comparable = rival is not None and entry.row == row and entry != rival
-        same_work = _ratio(samples[entry], samples[rival]) if rival and comparable else None
-        reasons = list(faults[entry])
+        peer = entry.upstream.peer
+        rival, base = workers.get(REFERENCE_PEER), workers.get(peer.base or "")
+        if entry == rival or entry not in workers.values():
+            rival = None
+        faults = _faults(checks[entry], samples[entry])
         if entry != reference:
-            reasons += [f"its reference: {fault}" for fault in faults[reference]]
-        unique = tuple(dict.fromkeys(reasons))
-        lines.append(Line(entry, tuple(samples[entry]), ratio, same_work, unique))
+            faults += [f"its reference: {fault}" for fault in _faults(checks[reference], samples[reference])]
+        lines.append(
+            Line(
+                entry,
+                tuple(samples[entry]),
+                _ratio(samples[entry], samples[reference]),
+                _ratio(samples[entry], samples[rival]) if rival else None,
+                _ratio(samples[entry], samples[base]) if base else None,
+                sum(check.replies for check in checks[entry]),
+                tuple(dict.fromkeys(faults)),
+            )
+        )
     return lines
+
+
+def _faults(checks: Sequence[Check], samples: Sequence[Sample]) -> list[str]:
+    wrong = [check.fault for check in checks if check.fault]
+    return wrong + [error for sample in samples for error in sample.load.errors]
 
 
 def _ratio(samples: Sequence[Sample], against: Sequence[Sample]) -> Spread:

@@ -1,0 +1,58 @@
+"""This project's server as it is measured: its defaults, and what else there is a line of the table for."""
+
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from .peers import Peer
+from .work import CANDIDATE_PEER
+
+_PROJECT = Path(__file__).resolve().parents[2]
+#: The rows that each flavour of Lua is measured at.
+_FLAVOUR_ROWS = ("hello/new", "hello/kept", "page/new")
+_HELLO_ROWS = ("hello/new", "hello/kept")
+#: The most that an access log may cost, as the ratio to the same server without.
+_ACCESS_LOG_LIMIT = 1.10
+
+
+def greenfcgi(
+    name: str = CANDIDATE_PEER,
+    flavour: str = "luajit21",
+    top: str = "processes = 0\n",
+    lua: str = "",
+    states: str = "",
+    environment: Mapping[str, str] | None = None,
+) -> Peer:
+    """The server on one flavour of Lua, with its defaults but for the lines in `top`, `lua` and `states`.
+
+    They are of the top level and of the tables [lua] and [states]. Unless they say otherwise it is one process
+    without a supervisor, which is what the targets are for.
+    """
+
+    def configure(folder: Path, socket: Path, root: Path) -> Sequence[str]:
+        config = folder / "config.toml"
+        config.write_text(
+            f'bind = "unix:{socket}"\n{top}\n[scripts]\nroot = "{root}"\n\n'
+            f'[lua]\nversion = "{flavour}"\n{lua}\n[states]\n{states}\n'
+        )
+        return [sys.executable, "-m", "greenfcgi", str(config)]
+
+    return Peer(name, ".lua", ("new", "kept"), configure, {"PYTHONPATH": str(_PROJECT), **(environment or {})})
+
+
+def with_room(requests: int, flavour: str = "luajit21", name: str = CANDIDATE_PEER, top: str = "") -> Peer:
+    """The server with a worker and a state for so many requests at once."""
+    top = f"processes = 0\nworkers = {requests}\nkeepalive = 3600\n{top}"
+    return greenfcgi(name, flavour, top, states=f"max = {requests}\nclones = {requests}\n")
+
+
+def variants() -> list[Peer]:
+    """The lines beside that of the defaults. A server whose modules are built otherwise would be one more."""
+    jit = greenfcgi("greenfcgi-jit", lua="jit = true\n")
+    flavours = [greenfcgi(f"greenfcgi-{flavour}", flavour) for flavour in ("lua51", "lua54")]
+    log = greenfcgi("greenfcgi-log", top='processes = 0\naccesslog = "access.log"\n')
+    return [
+        *(replace(peer, rows=_FLAVOUR_ROWS) for peer in (jit, *flavours)),
+        replace(log, rows=_HELLO_ROWS, base=CANDIDATE_PEER, limit=_ACCESS_LOG_LIMIT),
+    ]
