@@ -192,6 +192,9 @@ class Supervisor:
 
         def work(slot: int, ready: int, lifeline: int, question: int) -> int:
             # Here, so that the supervisor stays without them.
+            from .lean import import_gevent
+
+            import_gevent()
             from .link import Link, Ties
             from .process import Process
 
