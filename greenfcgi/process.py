@@ -31,6 +31,7 @@ from .responder import Inspector, Responder
 from .scripts import Catalogue, Script
 from .server import Server
 from .state import Flavour, State
+from .trim import give_back
 from .watcher import Watcher, watch
 
 if TYPE_CHECKING:
@@ -78,6 +79,8 @@ class Process:
         self.queue: FlushQueue | None = None
         self.watcher: Watcher | None = None
         self.flusher: Flusher | None = None
+        #: States have gone, and their memory is still this process's.
+        self._has_free_memory = False
         self._heartbeat = Heartbeat(config.heartbeat, self._tasks(), self.log)
         self._started = time.time()
         if config.status_path or config.ping_path:
@@ -120,8 +123,12 @@ class Process:
 
     def _age(self) -> None:
         self.pool.age(self._config.heartbeat)
-        if self._config.states.idle:
-            self.pool.expire(self._config.states.idle)
+        if self._config.states.idle and self.pool.expire(self._config.states.idle):
+            self._has_free_memory = True
+        elif self._has_free_memory:
+            # A beat later, when `shutdown` has run, and no more of them go.
+            self._has_free_memory = False
+            give_back()
 
     def _spawn_hook(self, work: Callable[..., None], *arguments: State) -> None:
         # Not gevent.pool.Group: to import it costs 1 MB.

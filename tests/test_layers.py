@@ -17,7 +17,7 @@ PACKAGE = PROJECT / "greenfcgi"
 
 #: From the bottom up. A module imports from lower layers, and in its own layer from those that stand before it.
 LAYERS: tuple[tuple[str, ...], ...] = (
-    ("errors", "exits", "standins"),
+    ("errors", "exits", "standins", "trim"),
     (
         "records", "messages", "body", "replies", "patience", "kinds", "settings", "config", "lines", "sink", "log",
         "accessline", "accesslog", "logs", "metrics", "signature", "scripts",
