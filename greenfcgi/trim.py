@@ -1,8 +1,8 @@
 """Memory that is free, given back to the system.
 
 States are made of many small pieces, and what is still in use lies between those that are not any more: when they go,
-the C library keeps their pages for the next ones. 128 requests at once left 13 MB
-behind, for the life of the process. To give them back takes 1.3 ms.
+the C library keeps their pages for the next ones. 128 requests at once left 13 MB behind, for the life of the process.
+To give them back takes 1.3 ms.
 """
 
 from __future__ import annotations
