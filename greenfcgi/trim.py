@@ -2,7 +2,7 @@
 
 States are made of many small pieces, and what is still in use lies between those that are not any more: when they go,
 the C library keeps their pages for the next ones. 128 requests at once left 13 MB behind, for the life of the process.
-To give them back takes 1.3 ms.
+To give them back takes 0.1 ms for each MB.
 """
 
 from __future__ import annotations
