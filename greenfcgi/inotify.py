@@ -6,7 +6,6 @@ truncate(2) without being opened, and on the file systems that `filesystems` kno
 
 import errno
 import os
-import sys
 from collections.abc import Callable, Sequence
 from types import ModuleType
 from typing import Any
@@ -17,6 +16,7 @@ from .filesystems import must_tell
 from .flush_queue import FlushQueue
 from .folders import Place, complete, entries, place
 from .polling import ErrorLogLike, PollWatcher
+from .standins import stand_in
 
 # Bytes of events read in one turn of the loop: some 130 events, 1 ms. The rest keeps the descriptor readable.
 _READ = 4096
@@ -40,19 +40,10 @@ def _import_inotify() -> ModuleType:
 
     It asks ctypes.util for the name of the C library. That imports subprocess, tempfile, random and others, and
     runs ldconfig: 1.3 MB of resident memory in a running server, and 10 ms (Python 3.11, x86-64). When the answer
-    is None, ctypes opens the process itself, which has the C library already. So during the import, and only
-    then, a stand-in gives this answer; whoever imports ctypes.util later gets the real one.
+    is None, ctypes opens the process itself, which has the C library already.
     """
-    has_real_one = "ctypes.util" in sys.modules
-    if not has_real_one:
-        stand_in = ModuleType("ctypes.util")
-        vars(stand_in)["find_library"] = lambda name: None
-        sys.modules["ctypes.util"] = stand_in
-    try:
+    with stand_in("ctypes.util", find_library=lambda name: None):
         import inotify_simple
-    finally:
-        if not has_real_one:
-            del sys.modules["ctypes.util"]
     return inotify_simple  # type: ignore[no-any-return]
 
 

@@ -247,20 +247,22 @@ def _read_free(found: object, folder: str, depth: int = 0) -> object:
 
 
 def _read_user(found: object, folder: str) -> str:
-    import pwd  # with `user` set only
+    if found == "":
+        return ""
+    import pwd
 
     return _known(found, pwd.getpwnam, USER)
 
 
 def _read_group(found: object, folder: str) -> str:
+    if found == "":
+        return ""
     import grp
 
     return _known(found, grp.getgrnam, GROUP)
 
 
 def _known(found: object, find: Callable[[str], object], kind: Kind) -> str:
-    if found == "":
-        return ""
     if isinstance(found, str) and "\0" not in found:
         try:
             find(found)

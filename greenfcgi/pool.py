@@ -192,13 +192,19 @@ class Pool(Generic[Script, State]):
             if holding.count == 0 and id(holding) not in waited_for:
                 del self._holdings[script]
 
-    def expire(self, seconds: float) -> None:
-        """Close the states that nobody has used for longer than this; of each script, the last one stays."""
+    def expire(self, seconds: float) -> bool:
+        """Close the states that nobody has used for longer than this; of each script, the last one stays.
+
+        True when there were any.
+        """
+        found = False
         for holding in list(self._holdings.values()):
             # The bottom one has been idle longest.
             while holding.idle and holding.count > 1 and self._now - holding.since[0] > seconds:
+                found = True
                 self._release(holding)
                 self._close([holding.take(0)])
+        return found
 
     def close(self) -> None:
         """Close all idle states."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from . import __version__, listening, systemd
 from .config import Config
+from .lean import import_gevent
 from .pidfile import PidFile
 from .privileges import identity, prepare_logs
 
@@ -16,6 +17,7 @@ def serve(config: Config) -> bool:
     config = listening.instead(config, systemd.listening())
     who = identity(config)
     prepare_logs(config, who)
+    import_gevent()
     from .process import Process
 
     process = Process(config)

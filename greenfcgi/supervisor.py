@@ -187,11 +187,16 @@ class Supervisor:
         return f"{self._wanted} process{'es' if self._wanted > 1 else ''}"
 
     def _start(self) -> None:
+        if self._wanted > 1:
+            _import_for_all()
         config, sockets, board, who = self._config, self._sockets, self._board, self._who
         logs = [self._log] if self._before is None else [self._log, self._before.log]
 
         def work(slot: int, ready: int, lifeline: int, question: int) -> int:
             # Here, so that the supervisor stays without them.
+            from .lean import import_gevent
+
+            import_gevent()
             from .link import Link, Ties
             from .process import Process
 
@@ -476,6 +481,22 @@ _MEANINGS: dict[Number, Callable[[Supervisor, Number], None]] = {
     signal.SIGTTOU: Supervisor._fewer,
     signal.SIGCHLD: Supervisor._nothing,
 }
+
+
+def _import_for_all() -> None:
+    """Import what gevent and inotify have every process import of Python's own library.
+
+    Each of several processes takes 0.6 MB less then (PSS); a single one would share it with the supervisor alone.
+    """
+    import heapq  # noqa: F401
+    import traceback  # noqa: F401
+    import weakref  # noqa: F401
+
+    try:
+        import ctypes  # noqa: F401
+    except ImportError:
+        # Some Pythons are built without; then files are polled.
+        pass
 
 
 def _board(processes: int) -> Board:

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import ast
 import re
+import subprocess
+import sys
+import textwrap
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,7 +17,7 @@ PACKAGE = PROJECT / "greenfcgi"
 
 #: From the bottom up. A module imports from lower layers, and in its own layer from those that stand before it.
 LAYERS: tuple[tuple[str, ...], ...] = (
-    ("errors", "exits"),
+    ("errors", "exits", "standins", "trim"),
     (
         "records", "messages", "body", "replies", "patience", "kinds", "settings", "config", "lines", "sink", "log",
         "accessline", "accesslog", "logs", "metrics", "signature", "scripts",
@@ -26,8 +29,8 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("state", "pool", "workers"),
     ("responder", "flush", "heartbeat"),
     ("session", "server", "privileges", "listening", "census", "statuspage", "status"),
-    ("systemd", "signals", "pidfile", "handover", "stall", "children", "link", "process", "standalone", "successor",
-     "sockets", "supervisor"),
+    ("systemd", "signals", "pidfile", "lean", "handover", "stall", "children", "link", "process", "standalone",
+     "successor", "sockets", "supervisor"),
     ("trial", "cli", "__main__"),
 )  # fmt: skip
 #: The same of the developer mode, which stands above all but the command. Nothing else imports any of it.
@@ -38,8 +41,8 @@ ORDER = [module for layer in LAYERS for module in layer]
 
 #: The modules in which something waits, or is called by the event loop.
 WITH_GEVENT = {
-    "api", "exchange", "flush", "handover", "heartbeat", "inotify", "link", "outbox", "polling", "pool", "process",
-    "programs", "server", "session", "trial", "turns", "workers",
+    "api", "exchange", "flush", "handover", "heartbeat", "inotify", "lean", "link", "outbox", "polling", "pool",
+    "process", "programs", "server", "session", "trial", "turns", "workers",
 }  # fmt: skip
 #: Each costs memory for the life of the server, or starts what only a supervisor may start.
 TOO_HEAVY = {
@@ -140,6 +143,21 @@ def test_processes_are_started_in_few_places() -> None:
 def test_what_is_heavy_is_not_imported() -> None:
     """Memory for the life of the server is spent on nothing that there is a lighter way for."""
     assert users(*TOO_HEAVY) == set()
+
+
+def test_gevent_comes_without_its_declarations() -> None:
+    """It runs, and whoever wants zope.interface later gets the real one."""
+    source = """
+        import sys
+        from greenfcgi.lean import import_gevent
+        print(import_gevent().__module__)
+        print(sorted(name for name in sys.modules if name.partition(".")[0] == "zope"))
+        import gevent.server
+        from zope.interface import Interface, implementedBy
+        print(gevent.spawn(lambda: "runs").get(), Interface.__module__)
+    """
+    printed = subprocess.check_output([sys.executable, "-c", textwrap.dedent(source)], cwd=PROJECT, text=True)
+    assert printed.splitlines() == ["gevent.libev.corecext", "[]", "runs zope.interface"]
 
 
 def test_the_supervisor_stays_without_gevent_and_lua() -> None:

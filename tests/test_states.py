@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import platform
 from collections.abc import Callable
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
 
 from .running import Server, until
 
@@ -56,3 +61,25 @@ def test_idle(serve: Callable[..., Server]) -> None:
     until(lambda: server.log().count("state goes after 1") == 3)
     assert answers(server, 1) == [2]
     assert server.log().count("state goes after") == 3
+
+
+def resident(server: Server) -> int:
+    """What it has in memory, in KB."""
+    status = Path(f"/proc/{server.pid}/status").read_text()
+    return int(status.partition("VmRSS:")[2].split()[0])
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="other C libraries give memory back by themselves")
+def test_the_memory_of_idle_states_is_given_back(serve: Callable[..., Server]) -> None:
+    """After a crowd of requests at once, most of what their states took goes back to the system."""
+    wait = COUNT.replace("con:puts(n)", "con:sleep(1) con:puts(n)")
+    server = serve({"count.lua": wait}, "[states]\nidle = 0.5\n")
+    before = resident(server)
+    with ExitStack() as stack:
+        connections = [stack.enter_context(server.connect()) for _ in range(60)]
+        for connection in connections:
+            connection.send(server.request("count.lua"))
+        assert [connection.reply().body for connection in connections] == [b"1"] * 60
+        grown = resident(server) - before
+    assert grown > 4000
+    until(lambda: resident(server) - before < grown / 2, "memory to be given back")
