@@ -18,6 +18,8 @@ local concat, floor = table.concat, math.floor
 local MOST_BUFFERED = 1048576
 -- So many pieces are joined into a block: a page of single characters would need 16 times its size in places for them.
 local MOST_PIECES = 4096
+-- Names of headers that are kept.
+local MOST_KNOWN = 64
 
 local REASONS = {
     [200] = "OK", [201] = "Created", [202] = "Accepted", [204] = "No Content", [206] = "Partial Content",
@@ -36,7 +38,8 @@ local ONCE = { ["content-type"] = true, ["content-length"] = true, location = tr
     etag = true, ["x-accel-redirect"] = true, ["x-sendfile"] = true }
 
 local default_code = tonumber(sub(settings.http_status, 1, 3))
-local buffering = settings.buffering
+-- Bytes that wait at most: none where each piece leaves at once.
+local most_buffered = settings.buffering and MOST_BUFFERED or -1
 
 local NOBODY = {}
 local current = NOBODY                 -- the con of the request under way
@@ -64,8 +67,7 @@ end
 local default_lines, default_places = { "" , "Content-Type: " .. settings.content_type .. "\r\n" }, { ["content-type"] = 2 }
 local default_head
 
-local function add(name, value)
-    local key = lower(name)
+local function add(key, name, value)
     local place = ONCE[key] and places[key] or #lines + 1
     if ONCE[key] then places[key] = place end
     lines[place] = name .. ": " .. value .. "\r\n"
@@ -80,18 +82,21 @@ local function visible(s)
     return (gsub(s, "[%c\127]", function(c) return format("\\x%02X", byte(c)) end))
 end
 
--- Lua 5.1 ends a pattern at a zero byte, so that one is looked for by itself.
-local function breaks(s)
-    return find(s, "[\r\n]") or find(s, "\0", 1, true)
-end
+-- What ends a header. Lua 5.1 and LuaJIT end a pattern at a zero byte, and have a class for it.
+local BREAKS = _VERSION == "Lua 5.1" and "[\r\n%z]" or "[\r\n\0]"
 
-local function checked_header(name, value)
+-- Names that have been checked, in small letters; as many as a script uses that does not make them up.
+local keys, known = {}, 0
+
+local function key_of(name)
+    local key = keys[name]
+    if key then return key end
     if not find(name, "^[%w!#$%%&'*+.^_`|~-]+$") then
         error(format("header '%s': its name has a character that no header name can have", visible(name)), 3)
     end
-    if breaks(value) then
-        error(format("header '%s': its value has a line break or a zero byte, which would end the header early", name), 3)
-    end
+    key = lower(name)
+    if known < MOST_KNOWN then keys[name], known = key, known + 1 end
+    return key
 end
 
 local function copy_defaults()
@@ -100,8 +105,7 @@ local function copy_defaults()
     for key, place in pairs(default_places) do places[key] = place end
 end
 
-local function set_header(name, value)
-    local key = lower(name)
+local function set_header(key, name, value)
     if key == "status" then
         local number, reason = match(value .. " ", "^([2-9]%d%d)%s+(.-)%s*$")
         if not number then
@@ -118,7 +122,7 @@ local function set_header(name, value)
             declared = tonumber(value)
         end
         if not lines then copy_defaults() end
-        add(name, value)
+        add(key, name, value)
     end
 end
 
@@ -133,7 +137,7 @@ end
 lines, places = default_lines, default_places
 for _, line in ipairs(settings.headers) do
     local name, value = match(line, "^([^:]+):%s*(.*)$")
-    add(name, value)
+    add(lower(name), name, value)
 end
 default_lines[1] = "Status: " .. settings.http_status .. "\r\n"
 default_head = concat(default_lines) .. "\r\n"
@@ -198,12 +202,11 @@ function methods.puts(self, text)
         if type(text) ~= "number" then wrong("puts", 1, "string", text) end
         text = tostring(text)
     end
-    local place = count + 1
+    local place, bytes = count + 1, size + #text
     out[place] = text
-    count = place
-    size = size + #text
-    if count == MOST_PIECES then join() end
-    if size > MOST_BUFFERED or not buffering then send() end
+    count, size = place, bytes
+    if place == MOST_PIECES then join() end
+    if bytes > most_buffered then send() end
 end
 
 function methods.flush(self)
@@ -228,11 +231,14 @@ function methods.header(self, name, value)
     elseif type(value) ~= "string" then
         wrong("header", 2, "string", value)
     end
-    checked_header(name, value)
+    local key = key_of(name)
+    if find(value, BREAKS) then
+        error(format("header '%s': its value has a line break or a zero byte, which would end the header early", name), 2)
+    end
     if head_sent then
         host.log("warning", format("header '%s' ignored: the headers have been sent already", name))
     else
-        set_header(name, value)
+        set_header(key, name, value)
     end
 end
 
@@ -244,7 +250,7 @@ function methods.status(self, number, reason)
     end
     if reason ~= nil then
         if type(reason) ~= "string" then wrong("status", 2, "string", reason) end
-        if breaks(reason) then error("status: its reason has a line break or a zero byte", 2) end
+        if find(reason, BREAKS) then error("status: its reason has a line break or a zero byte", 2) end
     end
     if head_sent then
         host.log("warning", format("status %d ignored: the headers have been sent already", number))
