@@ -168,9 +168,9 @@ def test_clients_that_vanish(serve: Serve) -> None:
 
 @pytest.fixture
 def disk() -> Iterator[Path]:
-    """A file system of 512 KB."""
+    """A file system of 4 MB."""
     with tempfile.TemporaryDirectory() as name:
-        command = ["mount", "-t", "tmpfs", "-o", "size=512k,mode=0777", "none", name]
+        command = ["mount", "-t", "tmpfs", "-o", "size=4m,mode=0777", "none", name]
         if os.geteuid() != 0 or subprocess.run(command, capture_output=True, check=False).returncode:
             pytest.skip("a file system cannot be mounted here")
         try:
@@ -215,17 +215,17 @@ def check_full_disk(server: Server, disk: Path) -> None:
 def test_a_full_disk_for_bodies(serve: Serve, disk: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A body that cannot be kept is a 500 with a line in the log, and small ones go on."""
     monkeypatch.setenv("TMPDIR", str(disk))
-    server = serve({"length.lua": "function main(env, con) con:puts(#con:gets()) end"})
+    server = serve({"length.lua": "function main(env, con) con:puts(#con:gets()) end"}, '[scripts]\nmax_post = "4M"')
     free = os.statvfs(disk).f_bfree
-    assert server.get("length.lua", b"x" * 200_000).body == b"200000"
+    assert server.get("length.lua", b"x" * 2_000_000).body == b"2000000"
     # The reply may be here before its request's file is closed.
     until(lambda: os.statvfs(disk).f_bfree == free, "the space of the body to be free again")
     filler = fill(disk)
-    assert server.get("length.lua", b"x" * 200_000).status == 500
+    assert server.get("length.lua", b"x" * 2_000_000).status == 500
     server.logged("500: cannot keep the body: No space left on device")
     assert server.get("length.lua", b"x" * 100).body == b"100"
     filler.unlink()
-    assert server.get("length.lua", b"x" * 200_000).body == b"200000"
+    assert server.get("length.lua", b"x" * 2_000_000).body == b"2000000"
 
 
 @pytest.mark.parametrize("processes", [0, 2])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import random
 import resource
@@ -15,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from greenfcgi import records
-from greenfcgi.body import MOST_IN_MEMORY
+from greenfcgi.body import MOST_IN_MEMORY, MOST_OF_ALL, MOST_WITH_ROOM
 from greenfcgi.client import Client, Reply
 
 from .running import Connection, Server, until
@@ -517,7 +518,7 @@ def test_too_many_requests_on_one_connection_are_refused(serve: Serve) -> None:
 # Bodies
 
 
-@pytest.mark.parametrize("length", [0, 1, MOST_IN_MEMORY, MOST_IN_MEMORY + 1, 3_000_000])
+@pytest.mark.parametrize("length", [0, 1, MOST_IN_MEMORY, MOST_WITH_ROOM, MOST_WITH_ROOM + 1, 3_000_000])
 def test_a_body_arrives_byte_for_byte(serve: Serve, length: int) -> None:
     """A body reaches its script unchanged, kept in memory or in a temporary file, read at once or in parts."""
     parts = """
@@ -542,7 +543,7 @@ def test_the_file_of_a_large_body_goes_with_its_request(serve: Serve) -> None:
     def temporary_files() -> int:
         return sum("(deleted)" in name for name in open_files(server))
 
-    server.get("echo.lua", b"x" * 200_000)
+    server.get("echo.lua", b"x" * 2_000_000)
     until(lambda: temporary_files() == 0, "the end of the first file")
     before = resident(server)
     with server.connect() as connection:
@@ -553,6 +554,30 @@ def test_the_file_of_a_large_body_goes_with_its_request(serve: Serve) -> None:
         assert temporary_files() == 1
         assert resident(server) - before < 4_000_000
     until(lambda: temporary_files() == 0, "the end of the second file")
+
+
+@pytest.mark.skipif(not os.path.isdir("/proc/self/fd"), reason="needs /proc")
+def test_many_bodies_at_once_are_kept_in_files(serve: Serve) -> None:
+    """Bodies share a bounded room in memory. One that finds none is in a file, and as whole as the others."""
+    server = serve({"echo.lua": ECHO}, f"workers = 64\n[scripts]\nmax_post = {MOST_WITH_ROOM}")
+    body = random.Random(1).randbytes(MOST_WITH_ROOM)
+    half = len(body) // 2
+
+    def temporary_files() -> int:
+        return sum("(deleted)" in name for name in open_files(server))
+
+    with contextlib.ExitStack() as connections:
+        opened = [connections.enter_context(server.connect()) for _ in range(MOST_OF_ALL // half + 2)]
+        for connection in opened:
+            connection.send(opening(server, "echo.lua"))
+            connection.send(b"".join(records.stream(records.STDIN, 1, body[:half])))
+            connection.send(records.get_values([b"FCGI_MPXS_CONNS"]))
+            managed(connection)
+        assert 0 < temporary_files() <= 3
+        for connection in (opened[0], opened[-1]):
+            connection.send(b"".join(records.stream(records.STDIN, 1, body[half:])) + records.record(records.STDIN, 1))
+            assert connection.reply().body == body
+    until(lambda: temporary_files() == 0, "the end of the files")
 
 
 @pytest.mark.parametrize("length", ["10", "2", "4", "", "-1", "junk"])
