@@ -4,7 +4,7 @@ What a line looks like is in `accessline`. What the log has to say of itself beg
 "notice".
 """
 
-from .accessline import Entry, json_lines, text_lines
+from .accessline import Answered, json_lines, text_lines
 from .lines import escape, json_line
 from .sink import Sink
 
@@ -22,13 +22,14 @@ class AccessLog:
     """
 
     def __init__(self, path: str, format: str, *, as_json: bool = False) -> None:
-        self._line = (json_lines if as_json else text_lines)(format)
+        #: The names of the variables that its lines need, as a `records.Routing` finds them.
+        self.variables, self._line = (json_lines if as_json else text_lines)(format)
         self._buffer = bytearray()
         self._sink = Sink("accesslog", path, 1, _json_notice if as_json else _text_notice)
 
-    def write(self, entry: Entry) -> None:
-        """Add the line of one request."""
-        self._buffer += self._line(entry)
+    def write(self, answered: Answered, seconds: float) -> None:
+        """Add the line of one request, from the start of which to the end of its response it took so long."""
+        self._buffer += self._line(answered, seconds)
         if len(self._buffer) > BUFFER_SIZE:
             self.flush()
 

@@ -58,10 +58,11 @@ class Server:
         respond: Callable[[Exchange], None],
         log: ErrorLog,
         access: AccessLog | None = None,
-        routing: records.Routing = records.routing,
+        routing: records.Routing | None = None,
         patience: Patience = USUAL,
     ) -> None:
-        self.routing = routing
+        #: Finds in parameters what routes a request, and behind it what the access log wants.
+        self.routing = routing or records.router(() if access is None else access.variables)
         self.log = log
         self.access = access
         self.max_post = config.scripts.max_post
@@ -128,12 +129,8 @@ class Server:
 
     def _log_access(self, exchange: Exchange) -> None:
         """Write a request that has ended to the access log."""
-        if self.access is not None and exchange.is_logged and exchange.request.params_ended:
-            from .accessline import Entry
-
-            seconds = time.monotonic() - exchange.started
-            variables = exchange.request.variables()
-            self.access.write(Entry(variables, exchange.status, exchange.sent, seconds, exchange.head_sent))
+        if self.access is not None and exchange.is_logged and exchange.request.found:
+            self.access.write(exchange, time.monotonic() - exchange.started)
 
     def sweep(self) -> None:
         """One beat of housekeeping: close the connections that have been idle, or late, for too long.
