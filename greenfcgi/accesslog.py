@@ -27,9 +27,9 @@ class AccessLog:
         self._buffer = bytearray()
         self._sink = Sink("accesslog", path, 1, _json_notice if as_json else _text_notice)
 
-    def write(self, answered: Answered, seconds: float) -> None:
-        """Add the line of one request, from the start of which to the end of its response it took so long."""
-        self._buffer += self._line(answered, seconds)
+    def write(self, answered: Answered, ended: float) -> None:
+        """Add the line of one request, whose response ended at this time of the monotonic clock."""
+        self._buffer += self._line(answered, ended)
         if len(self._buffer) > BUFFER_SIZE:
             self.flush()
 

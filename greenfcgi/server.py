@@ -130,7 +130,7 @@ class Server:
     def _log_access(self, exchange: Exchange) -> None:
         """Write a request that has ended to the access log."""
         if self.access is not None and exchange.is_logged and exchange.request.found:
-            self.access.write(exchange, time.monotonic() - exchange.started)
+            self.access.write(exchange, time.monotonic())
 
     def sweep(self) -> None:
         """One beat of housekeeping: close the connections that have been idle, or late, for too long.

@@ -53,7 +53,9 @@ class Entry(NamedTuple):
 
 
 class Answered:
-    """The same as a server has it."""
+    """The same as a server has it; it began at 0."""
+
+    started = 0.0
 
     def __init__(self, entry: Entry, variables: tuple[bytes, ...]) -> None:
         self.request = Request(1, False)
