@@ -16,7 +16,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from greenfcgi import records
+from greenfcgi import accesslog, records
 from greenfcgi.accesslog import BUFFER_SIZE, AccessLog
 from greenfcgi.errors import ConfigError
 from greenfcgi.lines import escape
@@ -56,6 +56,7 @@ class Answered:
     """The same as a server has it; it began at 0."""
 
     started = 0.0
+    is_logged = True
 
     def __init__(self, entry: Entry, variables: tuple[bytes, ...]) -> None:
         self.request = Request(1, False)
@@ -112,8 +113,10 @@ def texts(file: Path) -> list[str]:
 
 
 def write(log: AccessLog, entry: Entry = ENTRY) -> None:
-    """Log a request."""
-    log.write(Answered(entry, log.variables), entry.seconds)
+    """Log a request, which ends when its seconds are over."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(accesslog, "_now", lambda: entry.seconds)
+        log.write(Answered(entry, log.variables))
 
 
 def access_line(file: Path, format: str, entry: Entry = ENTRY) -> str:
