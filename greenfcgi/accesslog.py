@@ -4,12 +4,17 @@ What a line looks like is in `accessline`. What the log has to say of itself beg
 "notice".
 """
 
-from .accessline import Entry, json_lines, text_lines
+import time
+from typing import Final
+
+from .accessline import Answered, json_lines, text_lines
 from .lines import escape, json_line
 from .sink import Sink
 
 #: Bytes of finished lines that wait in memory for the next flush.
 BUFFER_SIZE = 32 * 1024
+#: Seconds of the monotonic clock.
+_now: Final = time.monotonic
 
 
 class AccessLog:
@@ -22,15 +27,17 @@ class AccessLog:
     """
 
     def __init__(self, path: str, format: str, *, as_json: bool = False) -> None:
-        self._line = (json_lines if as_json else text_lines)(format)
+        #: The names of the variables that its lines need, as a `records.Routing` finds them.
+        self.variables, self._line = (json_lines if as_json else text_lines)(format)
         self._buffer = bytearray()
         self._sink = Sink("accesslog", path, 1, _json_notice if as_json else _text_notice)
 
-    def write(self, entry: Entry) -> None:
-        """Add the line of one request."""
-        self._buffer += self._line(entry)
-        if len(self._buffer) > BUFFER_SIZE:
-            self.flush()
+    def write(self, answered: Answered) -> None:
+        """Add the line of a request that has ended now, if it is one for the log and its parameters have come."""
+        if answered.is_logged and answered.request.found:
+            self._buffer += self._line(answered, _now())
+            if len(self._buffer) > BUFFER_SIZE:
+                self.flush()
 
     def flush(self) -> None:
         """Hand the lines that wait in memory to the file. Never raises; see `Sink.write`."""

@@ -12,13 +12,13 @@ class Request:
     """One FastCGI request as it came in.
 
     `params` is the whole PARAMS stream as bytes; it is handed to Lua as it is, and only what routes a request is
-    taken out of it (`filename`, `content_length`). `variables()` decodes the rest for whoever
-    needs it, which on the usual way is nobody.
+    taken out of it (`filename`, `content_length`), with what the access log wants (`found`). `variables()` decodes
+    the rest for whoever needs it, which on the usual way is nobody.
     """
 
     __slots__ = (
-        "_parts", "_parts_length", "content_length", "filename", "id", "keep_conn", "params", "params_ended",
-        "stdin_ended",
+        "_parts", "_parts_length", "content_length", "filename", "found", "id", "keep_conn", "params",
+        "params_ended", "stdin_ended",
     )  # fmt: skip
 
     def __init__(self, request_id: int, keep_conn: bool) -> None:
@@ -31,6 +31,8 @@ class Request:
         self._parts_length = 0
         self.params_ended = False
         self.stdin_ended = False
+        #: All that the routing has found in the PARAMS stream; nothing before that has ended.
+        self.found: tuple[bytes | None, ...] = ()
         #: SCRIPT_FILENAME, or None when the web server did not send one.
         self.filename: bytes | None = None
         #: What CONTENT_LENGTH says; None where it is absent, empty, or not a number (Caddy sends -1).
@@ -56,7 +58,8 @@ class Request:
         """Take the whole PARAMS stream. Raises `ProtocolError` when a pair is cut off."""
         self.params_ended = True
         self.params = params
-        self.filename, length = routing(params)
+        found = self.found = routing(params)
+        self.filename, length = found[0], found[1]
         # Twenty digits hold every real length; int() refuses thousands of them.
         if length and length.isdigit() and len(length) < 20:
             self.content_length = int(length)

@@ -74,7 +74,9 @@ class Process:
             self._flavour.make, config.states.max, config.states.clones, self._discard
         )
         responder = Responder(config, self.catalogue, self.pool, self.log, inspector)
-        self.server = Server(config, responder.respond, self.log, self._logs.access, self._flavour.routing())
+        access = self._logs.access
+        routing = self._flavour.router(access.variables if access is not None else ())
+        self.server = Server(config, responder.respond, self.log, access, routing)
         #: Where changed files wait, who tells of them, and what becomes of them; None with reload = false.
         self.queue: FlushQueue | None = None
         self.watcher: Watcher | None = None

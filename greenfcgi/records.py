@@ -12,7 +12,7 @@ A record (section 3.3) is a header of eight bytes, 0 to 65,535 bytes of content 
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Final
 
 from .errors import ProtocolError
@@ -196,23 +196,30 @@ def params(data: bytes) -> dict[bytes, bytes]:
     return found
 
 
-#: What `routing` finds, and raises. A quicker way to the same can be put in its place.
-Routing = Callable[[bytes], tuple[bytes | None, bytes | None]]
+#: The variables that Python needs of every request: scripts read the others inside Lua.
+ROUTING: Final = (b"SCRIPT_FILENAME", b"CONTENT_LENGTH")
+
+#: Takes a whole PARAMS stream, and gives the values of the variables in `ROUTING`, and of others behind them where
+#: somebody wants these too; None for those that are missing. Raises `ProtocolError` as `decode_pairs` does.
+Routing = Callable[[bytes], tuple[bytes | None, ...]]
 
 
-def routing(data: bytes) -> tuple[bytes | None, bytes | None]:
-    """SCRIPT_FILENAME and CONTENT_LENGTH of a whole PARAMS stream, without building the rest.
+def router(more: Sequence[bytes] = ()) -> Routing:
+    """What finds the variables in `ROUTING` and those in `more`, all of which differ.
 
-    All that Python needs of most requests: scripts read the other pairs inside Lua. It walks the pairs, since a
-    query string may contain what looks like one. Raises `ProtocolError` as `decode_pairs` does.
+    `state.Flavour` has a quicker way to the same.
     """
-    filename = length = None
-    for name, value in decode_pairs(data):
-        if name == b"SCRIPT_FILENAME":
-            filename = value
-        elif name == b"CONTENT_LENGTH":
-            length = value
-    return filename, length
+    names = (*ROUTING, *more)
+
+    def find(data: bytes) -> tuple[bytes | None, ...]:
+        variables = params(data)
+        return tuple([variables.get(name) for name in names])
+
+    return find
+
+
+#: Finds the variables in `ROUTING` only.
+routing: Final = router()
 
 
 def get_values(names: Iterable[bytes]) -> bytes:

@@ -58,12 +58,12 @@ class Server:
         respond: Callable[[Exchange], None],
         log: ErrorLog,
         access: AccessLog | None = None,
-        routing: records.Routing = records.routing,
+        routing: records.Routing | None = None,
         patience: Patience = USUAL,
     ) -> None:
-        self.routing = routing
+        #: Finds in parameters what routes a request, and behind it what the access log wants.
+        self.routing = routing or records.router(() if access is None else access.variables)
         self.log = log
-        self.access = access
         self.max_post = config.scripts.max_post
         self.workers: Workers[Exchange] = Workers(config.workers, config.queue, respond)
         self.patience = patience
@@ -73,7 +73,7 @@ class Server:
         #: Answers requests to the server itself: the reply, and whether it goes to the access log; None to others.
         self.own: Callable[[Request], tuple[Reply, bool] | None] | None = None
         #: Called with each request that has ended.
-        self.observers: list[Callable[[Exchange], None]] = [] if access is None else [self._log_access]
+        self.observers: list[Callable[[Exchange], None]] = [] if access is None else [access.write]
         #: Where connections go that are kept while this process leaves; None: they are closed.
         self.give: Callable[[BareSocket, str], bool] | None = None
         #: Counts housekeeping beats: a clock that costs nothing to read.
@@ -125,15 +125,6 @@ class Server:
             self._is_full = True
             self.log.warning(f"{self.most_sessions} connections are open: others wait until one is closed")
         return True
-
-    def _log_access(self, exchange: Exchange) -> None:
-        """Write a request that has ended to the access log."""
-        if self.access is not None and exchange.is_logged and exchange.request.params_ended:
-            from .accessline import Entry
-
-            seconds = time.monotonic() - exchange.started
-            variables = exchange.request.variables()
-            self.access.write(Entry(variables, exchange.status, exchange.sent, seconds, exchange.head_sent))
 
     def sweep(self) -> None:
         """One beat of housekeeping: close the connections that have been idle, or late, for too long.

@@ -15,7 +15,7 @@ import importlib
 import os
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, NoReturn
 
 from .api import Exchange, Hint, Host, TellSlow, lua_literal, lua_parts
@@ -34,7 +34,7 @@ from .errors import (
 from .lines import decode
 from .log import ErrorLog
 from .metrics import Metrics
-from .records import Routing
+from .records import ROUTING, Routing
 from .replies import Reply
 from .scripts import Script, Version
 from .turns import Turns
@@ -153,12 +153,16 @@ class Flavour:
         )
         return {name: min(dump(text), text, key=len) for name, text in parts.items()}
 
-    def routing(self) -> Routing:
-        """`records.routing` inside Lua, in a state of its own where LuaJIT may compile: a third of the cost."""
-        route = self._lupa.LuaRuntime(encoding=None, unpack_returned_tuples=True).execute(self._parts["route"])
+    def router(self, more: Sequence[bytes] = ()) -> Routing:
+        """`records.router` inside Lua, in a state of its own where LuaJIT may compile.
 
-        def routing(data: bytes) -> tuple[bytes | None, bytes | None]:
-            found: tuple[bytes | None, bytes | None] | bool = route(data)
+        0.7 us for 21 pairs, where Python takes 5; the seven variables of the usual access log add 0.2 us.
+        """
+        runtime = self._lupa.LuaRuntime(encoding=None, unpack_returned_tuples=True)
+        route = runtime.execute(self._parts["route"], *ROUTING, *more)
+
+        def routing(data: bytes) -> tuple[bytes | None, ...]:
+            found: tuple[bytes | None, ...] | bool = route(data)
             if found is False:
                 raise ProtocolError(f"a name-value pair is cut off: it reaches beyond the {len(data)} bytes sent")
             return found  # type: ignore[return-value]  # nothing but false is a boolean

@@ -10,16 +10,18 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from greenfcgi.accessline import Entry
+from greenfcgi import accesslog, records
 from greenfcgi.accesslog import BUFFER_SIZE, AccessLog
 from greenfcgi.errors import ConfigError
 from greenfcgi.lines import escape
 from greenfcgi.log import LEVELS, ErrorLog
+from greenfcgi.messages import Request
 
 from .running import Server
 
@@ -38,6 +40,30 @@ PARAMS = {
     b"SCRIPT_FILENAME": b"/srv/item.lua",
 }
 HEAD = b"Status: 200 OK\r\nContent-Type: text/html\r\nX-Cache:HIT\r\nX-Cache: MISS\r\nX-Empty: \r\n\r\n"
+
+
+class Entry(NamedTuple):
+    """A request that has been answered: its parameters, the status, the body's length, the time, the header block."""
+
+    params: dict[bytes, bytes]
+    status: int
+    sent: int
+    seconds: float
+    head: bytes
+
+
+class Answered:
+    """The same as a server has it; it began at 0."""
+
+    started = 0.0
+    is_logged = True
+
+    def __init__(self, entry: Entry, variables: tuple[bytes, ...]) -> None:
+        self.request = Request(1, False)
+        self.request.take_params(records.encode_pairs(entry.params.items()), records.router(variables))
+        self.status, self.sent, self.head_sent = entry.status, entry.sent, entry.head
+
+
 ENTRY = Entry(PARAMS, 200, 5120, 1.000603, HEAD)
 NOON = 1_795_348_929  # 2026-11-22 12:02:09 UTC
 
@@ -86,10 +112,17 @@ def texts(file: Path) -> list[str]:
     return [re.sub(r"^\[[^\]]+\] \[\d+\] ", "", line) for line in file.read_text().splitlines()]
 
 
+def write(log: AccessLog, entry: Entry = ENTRY) -> None:
+    """Log a request, which ends when its seconds are over."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(accesslog, "_now", lambda: entry.seconds)
+        log.write(Answered(entry, log.variables))
+
+
 def access_line(file: Path, format: str, entry: Entry = ENTRY) -> str:
     """The line that one entry gives in a format."""
     log = AccessLog(str(file), format)
-    log.write(entry)
+    write(log, entry)
     log.close()
     written = file.read_bytes()
     assert written.endswith(b"\n")
@@ -252,7 +285,7 @@ class TestReopen:
     def test_access_log(self, file: Path) -> None:
         """Lines that were waiting in memory go to the file that was open when they came."""
         log = AccessLog(str(file), "%(m)s")
-        log.write(ENTRY)
+        write(log)
         old = file.rename(file.with_suffix(".1"))
         assert log.reopen() == ""
         assert old.read_text() == "GET\n"
@@ -263,10 +296,10 @@ class TestReopen:
         directory = tmp_path / "logs"
         directory.mkdir()
         log = AccessLog(str(directory / "x.log"), "%(m)s")
-        log.write(ENTRY)
+        write(log)
         moved = directory.rename(tmp_path / "moved")
         problem = log.reopen()
-        log.write(ENTRY)
+        write(log)
         log.close()
         assert (moved / "x.log").read_text() == f"GET\n# {problem}\nGET\n"
 
@@ -314,10 +347,10 @@ class TestLoss:
         """Of a buffer that is written in part, only the rest counts as lost."""
         log = AccessLog(str(file), "%(m)s")
         for _ in range(10):
-            log.write(ENTRY)
+            write(log)
         with file_size_limit(4 * 6 + 2):
             log.flush()
-        log.write(ENTRY)
+        write(log)
         log.flush()
         assert file.read_text() == "GET\n" * 6 + "GE\n# 4 log lines were lost\nGET\n"
 
@@ -325,7 +358,7 @@ class TestLoss:
         """The notice has its singular."""
         log = AccessLog(str(file), "%(m)s")
         for limit in (0, 1000):
-            log.write(ENTRY)
+            write(log)
             with file_size_limit(limit):
                 log.flush()
         assert file.read_text() == "# 1 log line was lost\nGET\n"
@@ -357,7 +390,7 @@ class TestLoss:
                 os.dup2(far, 1)
                 log = AccessLog("-", "%({X}e)s")
                 for _ in range(400):
-                    log.write(ENTRY._replace(params={b"X": bytes([letter]) * 200}))
+                    write(log, ENTRY._replace(params={b"X": bytes([letter]) * 200}))
                 log.close()
                 os._exit(0)
             pids.append(pid)
@@ -580,7 +613,7 @@ class TestJson:
         """The letters of the format are the members of the object."""
         clock(NOON)
         log = AccessLog(str(file), format, as_json=True)
-        log.write(ENTRY)
+        write(log)
         log.close()
         assert json.loads(file.read_bytes()) == expected
 
@@ -589,7 +622,7 @@ class TestJson:
         """Whatever clients send, a line is one object in ASCII."""
         file = tmp_path_factory.mktemp("json") / "x.log"
         log = AccessLog(str(file), DEFAULT_FORMAT, as_json=True)
-        log.write(ENTRY._replace(params={b"HTTP_USER_AGENT": agent, b"REQUEST_URI": target}))
+        write(log, ENTRY._replace(params={b"HTTP_USER_AGENT": agent, b"REQUEST_URI": target}))
         log.close()
         written = file.read_bytes()
         assert written[:-1].isascii()
@@ -605,7 +638,7 @@ class TestJson:
         for limit in (0, 10_000):
             with file_size_limit(limit):
                 if isinstance(log, AccessLog):
-                    log.write(ENTRY)
+                    write(log)
                     log.flush()
                 else:
                     log.info("x")
@@ -633,12 +666,12 @@ class TestAccessFile:
     def test_flush(self, file: Path) -> None:
         """Lines wait in memory until they are flushed."""
         log = AccessLog(str(file), "%(m)s")
-        log.write(ENTRY)
+        write(log)
         assert file.read_bytes() == b""
         log.flush()
         assert file.read_bytes() == b"GET\n"
         log.flush()
-        log.write(ENTRY)
+        write(log)
         log.close()
         assert file.read_bytes() == b"GET\nGET\n"
 
@@ -651,7 +684,7 @@ class TestAccessFile:
         log = AccessLog(str(path), "%(a)s")
         with open(reader, "rb") as stream, ThreadPoolExecutor(1) as executor:
             received = executor.submit(stream.read)
-            log.write(ENTRY._replace(params={b"HTTP_USER_AGENT": b"x" * 300_000}))
+            write(log, ENTRY._replace(params={b"HTTP_USER_AGENT": b"x" * 300_000}))
             log.close()
             assert len(received.result(timeout=10)) == 300_001
 
@@ -660,15 +693,15 @@ class TestAccessFile:
         log = AccessLog(str(file), "%(m)s")
         lines = BUFFER_SIZE // 4
         for _ in range(lines):
-            log.write(ENTRY)
+            write(log)
         assert file.read_bytes() == b""
-        log.write(ENTRY)
+        write(log)
         assert file.read_bytes() == b"GET\n" * (lines + 1)
 
     def test_stdout(self, capfd: pytest.CaptureFixture[str]) -> None:
         """The path "-" is stdout, which close leaves open."""
         log = AccessLog("-", "%(m)s")
-        log.write(ENTRY)
+        write(log)
         log.close()
         os.write(1, b"still open\n")
         assert capfd.readouterr().out == "GET\nstill open\n"

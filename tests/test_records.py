@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from greenfcgi import records
 from greenfcgi.errors import ProtocolError
+from greenfcgi.state import Flavour
 
 from .inside import FLAVOURS, Inside
 
@@ -234,18 +235,32 @@ def test_an_absent_script_is_told_from_an_empty_one() -> None:
 @quick
 @given(params_streams)
 def test_routing_says_what_params_says(drawn: tuple[list[Pair], bytes]) -> None:
-    """The short walk and the whole dictionary agree on what routes a request."""
+    """The values of a few variables are those in the whole dictionary."""
     variables = records.params(drawn[1])
     assert records.routing(drawn[1]) == (variables.get(b"SCRIPT_FILENAME"), variables.get(b"CONTENT_LENGTH"))
+    assert records.router([b"HTTP_COOKIE"])(drawn[1])[2:] == (variables.get(b"HTTP_COOKIE"),)
+
+
+#: What an access log may want, with more names than Lua allows local variables.
+_WANTED = (
+    b"HTTP_COOKIE", b"SCRIPT_FILENAMF", b"SCRIPT_FILENAME_", b"script_filename", b"", b"n" * 200, b'\0\r\n"\\\xff',
+    *(b"HTTP_%d" % number for number in range(300)),
+)  # fmt: skip
 
 
 @pytest.fixture(scope="module")
-def routings_inside_lua(tmp_path_factory: pytest.TempPathFactory) -> list[records.Routing]:
-    """What may stand in the place of `records.routing`, one for each Lua."""
+def flavours(tmp_path_factory: pytest.TempPathFactory) -> list[Flavour]:
+    """Every Lua."""
     insides = [Inside(tmp_path_factory.mktemp(version), version) for version in FLAVOURS]
     for inside in insides:
         inside.close()
-    return [inside.flavour.routing() for inside in insides]
+    return [inside.flavour for inside in insides]
+
+
+@pytest.fixture(scope="module", params=[(), _WANTED], ids=["routing", "more"])
+def routings(request: pytest.FixtureRequest, flavours: list[Flavour]) -> list[records.Routing]:
+    """A router, and what may stand in its place: one for each Lua."""
+    return [records.router(request.param), *(flavour.router(request.param) for flavour in flavours)]
 
 
 @quick
@@ -254,16 +269,16 @@ def routings_inside_lua(tmp_path_factory: pytest.TempPathFactory) -> list[record
     | params_streams.map(lambda drawn: drawn[1][:-1])
     | st.binary(max_size=20)
 )
-def test_routing_inside_lua_says_the_same(routings_inside_lua: list[records.Routing], data: bytes) -> None:
+def test_routing_inside_lua_says_the_same(routings: list[records.Routing], data: bytes) -> None:
     """Every Lua finds in any stream what Python finds there, and refuses what Python refuses."""
     try:
-        expected = records.routing(data)
+        expected = routings[0](data)
     except ProtocolError:
-        for routing in routings_inside_lua:
+        for routing in routings[1:]:
             with pytest.raises(ProtocolError, match="name-value pair is cut off"):
                 routing(data)
     else:
-        assert [routing(data) for routing in routings_inside_lua] == [expected] * len(FLAVOURS)
+        assert [routing(data) for routing in routings[1:]] == [expected] * len(FLAVOURS)
 
 
 # Management

