@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import IO
+from typing import IO, ClassVar
 
 #: Bytes of one body that are kept in memory in any case, and those that are where there is room. What is longer goes to
 #: a file in the temporary directory, which costs an upload of 1 MB four times the CPU.
@@ -21,7 +21,7 @@ class Body:
     __slots__ = ("_at", "_file", "_held", "_parts", "length")
 
     #: Bytes that all bodies keep in memory.
-    held = 0
+    held: ClassVar[int] = 0
 
     def __init__(self) -> None:
         #: Bytes written so far.
