@@ -131,6 +131,8 @@ class Session:
             self._server.log.error(f"connection from {self.peer} closed: the server failed: {problem!r}")
             self._hang_up()
             return
+        if self.closed:
+            return
         if connection.owes:
             self.write(connection.take_output())
         if connection.done or self._closing:
