@@ -16,7 +16,7 @@ from .compiled import Built, NotBuilt
 from .running import PATIENCE
 
 #: What the compiled modules do is in these: bytes, requests, states, limits, ends.
-PART = ("protocol", "records", "corpus", "server", "pool", "listening", "stop", "clients", "states")
+PART = ("protocol", "records", "corpus", "fuzz", "server", "pool", "listening", "stop", "clients", "states")
 TESTS = Path(__file__).parent
 
 
