@@ -11,6 +11,7 @@ import sys
 import sysconfig
 import tomllib
 import zipfile
+from importlib.util import find_spec
 from pathlib import Path
 from typing import NamedTuple
 
@@ -43,9 +44,10 @@ def modules() -> list[str]:
 def build(folder: Path) -> Built:
     """Build the wheel below `folder`, and unpack it there.
 
-    Raises `NotBuilt` when there is no compiler or pip gets at no registry, and `RuntimeError` when it does not compile.
+    Raises `NotBuilt` when there is no compiler, or no pip that gets at a registry, and `RuntimeError` when it does not
+    compile.
     """
-    _look_for_a_compiler()
+    _look_for_tools()
     command = [sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "-w", str(folder), str(_PROJECT)]
     done = subprocess.run(
         command, env=os.environ | _ASKED, capture_output=True, text=True, timeout=_PATIENCE, check=False
@@ -62,7 +64,9 @@ def build(folder: Path) -> Built:
     return Built(unpacked, told.read_text())
 
 
-def _look_for_a_compiler() -> None:
+def _look_for_tools() -> None:
+    if find_spec("pip") is None:
+        raise NotBuilt("the compiled core needs pip, to build it")
     command = shlex.split(os.environ.get("CC") or sysconfig.get_config_var("CC") or "cc")
     if not shutil.which(command[0]):
         raise NotBuilt(f"the compiled core needs a C compiler: there is no {command[0]}")
