@@ -7,8 +7,9 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple, NoReturn
 
-from . import __version__, exits
+from . import exits
 from .errors import BindError, BootError, ConfigError
+from .version import NAME
 
 if TYPE_CHECKING:
     from .config import Config
@@ -68,7 +69,7 @@ def _parse(arguments: Sequence[str]) -> Options:
     parser.add_argument(
         "config", nargs="?", help="the configuration (default: config.toml); with --dev, a folder of scripts will do"
     )
-    parser.add_argument("--version", action="version", version=f"greenfcgi {__version__}")
+    parser.add_argument("--version", action="version", version=NAME)
     task = parser.add_mutually_exclusive_group()
     task.add_argument("--check-config", action="store_true", help="say whether the configuration is fine, and exit")
     task.add_argument("--print-config", action="store_true", help="print the effective settings as TOML, and exit")

@@ -214,7 +214,7 @@ class Connection:
         end = _PARAMS_START + length
         if (
             not data.startswith(head, _BEGIN_END)
-            or not length
+            or not 0 < length <= MAX_PARAMS
             or data[end + padding :] != ends
             or request_id in self.requests
             or len(self.requests) >= MAX_REQUESTS

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from . import __version__, listening, systemd
+from . import listening, systemd
 from .config import Config
 from .lean import import_gevent
 from .pidfile import PidFile
 from .privileges import identity, prepare_logs
+from .version import NAME
 
 
 def serve(config: Config) -> bool:
@@ -36,9 +37,7 @@ def serve(config: Config) -> bool:
     except BaseException:
         release()
         raise
-    process.log.info(
-        f"greenfcgi {__version__} ({process.flavour}) serves {config.scripts.root} on {listening.names(bound)}"
-    )
+    process.log.info(f"{NAME} ({process.flavour}) serves {config.scripts.root} on {listening.names(bound)}")
     systemd.notify("READY=1")
     interval = systemd.watchdog()
     if interval:

@@ -19,7 +19,7 @@ from signal import Signals as Number
 from time import monotonic
 from typing import NamedTuple
 
-from . import __version__, exits, listening, systemd
+from . import exits, listening, systemd
 from .board import Board
 from .children import Child, Children, how
 from .config import Config
@@ -32,6 +32,7 @@ from .pidfile import PidFile
 from .privileges import Identity, identity, prepare_logs
 from .signals import Signals
 from .sockets import Sockets
+from .version import NAME
 
 #: Seconds between two looks at what no signal tells of.
 _LOOK = 0.25
@@ -166,7 +167,7 @@ class Supervisor:
         if not self._is_started:
             self._is_started = True
             self._log.info(
-                f"greenfcgi {__version__} ({self._config.lua.version}, {self._processes()}) serves "
+                f"{NAME} ({self._config.lua.version}, {self._processes()}) serves "
                 f"{self._config.scripts.root} on {listening.names(self._sockets.bound)}"
             )
             self._tell_ready()

@@ -212,6 +212,21 @@ def test_an_access_log_is_held_against_the_same_server_without_one() -> None:
     assert (verdict.target, verdict.met) == (1.10, False)
 
 
+def test_the_compiled_core_is_held_against_the_source_at_hellos_only() -> None:
+    (verdict,) = of_line(_line("greenfcgi-compiled", ROWS[0], 0.8))
+    assert (verdict.target, verdict.met) == (0.85, True)
+    page = next(row for row in ROWS if row.work == PAGE)
+    assert list(of_line(_line("greenfcgi-compiled", page, 0.95))) == []
+
+
+def test_the_compiled_core_is_left_out_where_it_cannot_be_built(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CC", "no-compiler")
+    with pytest.raises(NotInstalled, match=r"^greenfcgi-compiled is left out: [^\n]* there is no no-compiler$"):
+        available()["greenfcgi-compiled"].configure(tmp_path, tmp_path / "socket", tmp_path)
+
+
 def test_an_upload_is_held_against_the_reference_at_the_same_work() -> None:
     upload = next(row for row in ROWS if row.work == UPLOAD)
     line = _line("greenfcgi", upload, 0.8)

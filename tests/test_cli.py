@@ -13,8 +13,8 @@ from typing import NamedTuple
 
 import pytest
 
-from greenfcgi import __version__
 from greenfcgi.config import load
+from greenfcgi.version import NAME
 
 from .running import PATIENCE, Server, until
 
@@ -71,7 +71,7 @@ def folder(tmp_path: Path) -> Path:
 
 def test_the_version(tmp_path: Path) -> None:
     """`--version` names the program and its version, and needs no configuration."""
-    assert run(tmp_path, "--version") == Result(0, f"greenfcgi {__version__}\n", "")
+    assert run(tmp_path, "--version") == Result(0, f"{NAME}\n", "")
 
 
 def test_help(tmp_path: Path) -> None:

@@ -24,6 +24,7 @@ from greenfcgi import records
 from greenfcgi.errors import ProtocolError
 from greenfcgi.messages import Request
 from greenfcgi.protocol import Connection
+from greenfcgi.version import COMPILED
 
 from .fuzz.counts import Figures, figures
 from .fuzz.inputs import BUILT, HEAD, MODES, PAIRS, RAW
@@ -33,6 +34,8 @@ from .test_corpus import FILES, NAMES, read
 
 PROJECT = Path(__file__).parent.parent
 
+#: These lower its limits, or break its methods.
+source_only = pytest.mark.skipif(COMPILED, reason="compiled code holds its limits and the methods that it calls")
 #: One fuzzer for each core of a small machine, each with a seed of its own.
 SEEDS = (1, 2)
 #: Inputs of each fuzzer.
@@ -116,6 +119,7 @@ class Fuzzer:
         return figures(self._folder / "counts")
 
 
+@source_only
 @pytest.mark.skipif(
     find_spec("atheris") is None,
     reason="atheris is not installed: it has wheels for Linux on x86-64 only, up to Python 3.14",
@@ -143,6 +147,11 @@ def test_the_rules_hold_for_the_corpus(path: Path) -> None:
     """Streams as web servers send them follow the rules with the limits that a server has, in each way to cut them."""
     for how in range(4):
         check(of_corpus(read(path).data, how))
+
+
+def test_the_rules_hold_for_random_programs() -> None:
+    """They do with the limits that a server has, so also where the protocol is compiled, and its limits with it."""
+    check_all(programs(10_000))
 
 
 # The checks can fail
@@ -183,6 +192,7 @@ def forgives(data: bytes) -> list[tuple[bytes, bytes]]:
 finish, begin, decode_pairs = Connection.finish, Connection._begin, records.decode_pairs
 
 
+@source_only
 @pytest.mark.parametrize(
     ("target", "name", "broken"),
     [

@@ -17,7 +17,7 @@ PACKAGE = PROJECT / "greenfcgi"
 
 #: From the bottom up. A module imports from lower layers, and in its own layer from those that stand before it.
 LAYERS: tuple[tuple[str, ...], ...] = (
-    ("errors", "exits", "standins", "trim"),
+    ("errors", "exits", "version", "standins", "trim"),
     (
         "records", "messages", "body", "replies", "patience", "kinds", "settings", "config", "lines", "sink", "log",
         "accessline", "accesslog", "logs", "metrics", "signature", "scripts",
@@ -118,8 +118,8 @@ def test_the_package_is_imported_by_relative_names() -> None:
 
 
 def test_lupa_is_imported_in_one_module() -> None:
-    """By a name that a setting chooses, so no other module imports by name."""
-    assert users("lupa", "importlib") == {"state"}
+    """By a name that a setting chooses, so no other module imports by name; `version` looks where one would be from."""
+    assert users("lupa", "importlib") == {"state", "version"}
 
 
 def test_gevent_is_imported_where_something_waits() -> None:

@@ -20,6 +20,7 @@ import pytest
 
 from greenfcgi import exits, records
 from greenfcgi.client import Client
+from greenfcgi.version import NAME
 
 from .load import Load
 from .processes import children, descriptors, is_alive
@@ -71,7 +72,7 @@ class TestStart:
         assert "lupa" not in memory_maps(server.pid)
         assert "gevent" not in memory_maps(server.pid)
         assert "lupa" in memory_maps(children(server.pid)[0])
-        assert f"greenfcgi 0.1.0 (luajit21, 3 processes) serves {server.root} on unix:" in server.log()
+        assert f"{NAME} (luajit21, 3 processes) serves {server.root} on unix:" in server.log()
 
     def test_a_process_that_cannot_serve_stops_the_start(self, tmp_path: Path) -> None:
         """One line and the exit status for it; nothing is left."""

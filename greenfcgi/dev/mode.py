@@ -9,13 +9,14 @@ from collections.abc import Iterable
 
 from gevent.pywsgi import WSGIHandler, WSGIServer
 
-from .. import __version__, exits, listening
+from .. import exits, listening
 from ..config import Config, defaults, load, names
 from ..errors import BindError, ConfigError
 from ..kinds import Address
 from ..listening import Bound
 from ..privileges import identity
 from ..process import Process
+from ..version import NAME
 from .gateway import CLIENT, Gateway
 from .inspector import DevInspector
 from .live import Live
@@ -119,7 +120,7 @@ def _listen_for_web_servers(config: Config, terminal: Terminal) -> list[Bound]:
 
 def _greet(terminal: Terminal, config: Config, flavour: str, http: Address, port: int, bound: list[Bound]) -> None:
     at = http._replace(port=port)
-    terminal.print(f"{terminal.bold(f'greenfcgi {__version__}')}, developer mode, {flavour}")
+    terminal.print(f"{terminal.bold(NAME)}, developer mode, {flavour}")
     terminal.print(f"  {terminal.bold(f'http://{at}/')} shows {config.scripts.root}")
     if bound:
         terminal.print(f"  FastCGI on {listening.names(bound)}")

@@ -5,15 +5,21 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from greenfcgi import __version__
+
+from ..compiled import NotBuilt, build
+from .errors import BenchError, NotInstalled
 from .peers import Peer
 from .work import CANDIDATE_PEER
 
 _PROJECT = Path(__file__).resolve().parents[2]
-#: The rows that each flavour of Lua is measured at.
+#: The rows that each flavour of Lua and the compiled core are measured at.
 _FLAVOUR_ROWS = ("hello/new", "hello/kept", "page/new")
 _HELLO_ROWS = ("hello/new", "hello/kept")
 #: The most that an access log may cost, as the ratio to the same server without.
 _ACCESS_LOG_LIMIT = 1.10
+#: The most that the compiled core may need of the interpreted one's: for less gain nobody should have to build it.
+_COMPILED_LIMIT = 0.85
 
 
 def greenfcgi(
@@ -41,6 +47,31 @@ def greenfcgi(
     return Peer(name, ".lua", ("new", "kept"), configure, {"PYTHONPATH": str(_PROJECT), **(environment or {})})
 
 
+def compiled() -> Peer:
+    """The server with its core compiled, from a wheel that is built in its folder when it is started."""
+    peer = greenfcgi("greenfcgi-compiled")
+
+    def configure(folder: Path, socket: Path, root: Path) -> Sequence[str]:
+        try:
+            built = build(folder)
+        except NotBuilt as reason:
+            raise NotInstalled(f"{peer.name} is left out: {reason}") from None
+        except RuntimeError as error:
+            raise BenchError(f"{peer.name} does not compile: {' | '.join(str(error).splitlines()[-3:])}") from None
+        (folder / "mypyc").write_text(built.mypyc)
+        # Without the second, Python would take the package from the folder that the benchmark is run in.
+        paths = [f"PYTHONPATH={built.folder}", "PYTHONSAFEPATH=1"]
+        return ["env", *paths, *peer.configure(folder, socket, root)]
+
+    def note(folder: Path) -> str:
+        log = (folder / f"{peer.name}.log").read_text()
+        if f"greenfcgi {__version__} compiled " not in log:
+            raise BenchError(f"{peer.name} has not been started from its wheel: {log.strip()}")
+        return f"compiled with mypyc {(folder / 'mypyc').read_text()}"
+
+    return replace(peer, configure=configure, environment={}, note=note)
+
+
 def with_room(requests: int, flavour: str = "luajit21", name: str = CANDIDATE_PEER, top: str = "") -> Peer:
     """The server with a worker and a state for so many requests at once."""
     top = f"processes = 0\nworkers = {requests}\nkeepalive = 3600\n{top}"
@@ -48,11 +79,17 @@ def with_room(requests: int, flavour: str = "luajit21", name: str = CANDIDATE_PE
 
 
 def variants() -> list[Peer]:
-    """The lines beside that of the defaults. A server whose modules are built otherwise would be one more."""
+    """The lines beside that of the defaults."""
     jit = greenfcgi("greenfcgi-jit", lua="jit = true\n")
     flavours = [greenfcgi(f"greenfcgi-{flavour}", flavour) for flavour in ("lua51", "lua54")]
     log = greenfcgi("greenfcgi-log", top='processes = 0\naccesslog = "access.log"\n')
     return [
         *(replace(peer, rows=_FLAVOUR_ROWS) for peer in (jit, *flavours)),
-        replace(log, rows=_HELLO_ROWS, base=CANDIDATE_PEER, limit=_ACCESS_LOG_LIMIT),
+        _beside(log, _HELLO_ROWS, _ACCESS_LOG_LIMIT),
+        _beside(compiled(), _FLAVOUR_ROWS, _COMPILED_LIMIT),
     ]
+
+
+def _beside(peer: Peer, rows: tuple[str, ...], limit: float) -> Peer:
+    """A variant that is held against the server with its defaults, with a limit at hellos."""
+    return replace(peer, rows=rows, base=CANDIDATE_PEER, limits=dict.fromkeys(_HELLO_ROWS, limit))

@@ -26,8 +26,9 @@ class Peer:
     program is missing.
 
     `rows` are the names of those that it is measured at; None is all over its kinds of connections. `base` names the
-    peer that it is compared with in the same row, and `limit` is the highest ratio to that. `about` is what it is,
-    where no script of its own can tell, and `packages` are Debian's whose versions only Debian can tell.
+    peer that it is compared with in the same row, and `limits` are the highest ratios to that, by row. `about` is what
+    it is, where no script of its own can tell; `note(folder)` tells what `configure` has made of it there, beside what
+    its script tells; and `packages` are Debian's whose versions only Debian can tell.
     """
 
     name: str
@@ -38,8 +39,9 @@ class Peer:
     scripts: Path = SCRIPTS
     rows: tuple[str, ...] | None = None
     base: str | None = None
-    limit: float | None = None
+    limits: Mapping[str, float] = field(default_factory=dict)
     about: str | None = None
+    note: Callable[[Path], str] | None = None
     packages: tuple[str, ...] = ()
 
     def does(self, row: Row) -> bool:
@@ -69,7 +71,8 @@ class Upstream:
             raise BenchError(
                 f"{self.peer.name}: about{self.peer.suffix} answered {reply.status}: {reply.stderr!r}"
             )
-        return reply.body.decode()
+        told = reply.body.decode()
+        return f"{told}, {self.peer.note(self.socket.parent)}" if self.peer.note else told
 
 
 @contextlib.contextmanager

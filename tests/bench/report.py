@@ -72,12 +72,10 @@ def _targets(line: Line) -> str:
     if line.faults:
         return "INVALID"
     peer, row = line.entry.upstream.peer, line.entry.row
-    told = []
+    told = [f"{_spread(line.to_base, '.2f')} of {peer.base}"] if line.to_base else []
     for verdict in of_line(line):
         text = _verdict(verdict, f"{verdict.target:.2f}")
-        if line.to_base and peer.limit == verdict.target:
-            text = f"{_spread(line.to_base, '.2f')} of {peer.base}, {text}"
-        elif row.rival == verdict.target and line.same_work:
+        if row.rival == verdict.target and line.same_work:
             text += " at the same work"
         told.append(text)
     return ", ".join(told) or "-"

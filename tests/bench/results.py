@@ -47,8 +47,8 @@ def of_line(line: Line) -> Iterator[Verdict]:
         yield Verdict(line.entry.name, line.ratio.median, row.target)
     if peer.name == CANDIDATE_PEER and row.rival is not None and line.same_work:
         yield Verdict(f"{line.entry.name} to {REFERENCE_PEER}", line.same_work.median, row.rival)
-    if peer.limit is not None and line.to_base:
-        yield Verdict(f"{line.entry.name} to {peer.base}", line.to_base.median, peer.limit)
+    if row.name in peer.limits and line.to_base:
+        yield Verdict(f"{line.entry.name} to {peer.base}", line.to_base.median, peer.limits[row.name])
 
 
 def of_passed(line: Passed) -> Verdict | None:

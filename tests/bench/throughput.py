@@ -20,9 +20,10 @@ WAITED = float(WAIT.query)
 LIMIT = CLIENTS / WAITED
 TARGET = 1950.0
 
-_ROUNDS, _SECONDS = 3, 4
+#: Runs of each server, and their seconds.
+_RUNS = (4, 4, 4)
 #: A server with a few processes needs no more to show how many requests they are good for.
-_FEW_ROUNDS = 1
+_FEW_RUNS = (2,)
 
 
 class Passed(NamedTuple):
@@ -59,8 +60,8 @@ def rate_of(load: Load) -> float:
 def _measure(upstream: Upstream, frontend: Frontend, progress: Callable[[str], None]) -> Passed:
     target = frontend.target(upstream, "new", WAIT)
     checks, loads = [checked(frontend, upstream, "new", WAIT)], []
-    for _ in range(_ROUNDS if upstream.peer.name == CANDIDATE_PEER else _FEW_ROUNDS):
-        load = run_wrk(target, _SECONDS, CLIENTS)
+    for seconds in _RUNS if upstream.peer.name == CANDIDATE_PEER else _FEW_RUNS:
+        load = run_wrk(target, seconds, CLIENTS)
         loads.append(load)
         progress(f"{CLIENTS} clients on {WAIT.name}: {upstream.peer.name}: {rate_of(load):.0f} requests/s")
         checks.append(_drained(upstream, frontend))
