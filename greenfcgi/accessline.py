@@ -171,8 +171,8 @@ _AS_MEMBERS: dict[str, tuple[_Source, ...]] = {"bytes": (_sent,)}
 _NAMED: dict[str, Callable[[str], _Source]] = {"i": _request_header, "o": _response_header, "e": _variable}
 
 _PERCENT = re.compile(r"%(?:%|\((?:\{([^{}]+)\})?([^(){}]*)\)s)?")
-#: Bytes that are escaped where a value has them, and those of characters that might have to be.
-_SPECIAL = bytes(byte for byte in range(256) if not 0x20 <= byte < 0x7F or byte in b'"\\')
+#: Bytes that stand for themselves in a value; the others are escaped, or are those of characters that might have to be.
+_SAFE = bytes(byte for byte in range(256) if 0x20 <= byte < 0x7F and byte not in b'"\\')
 
 
 def check_format(format: str) -> None:
@@ -189,13 +189,13 @@ def text_lines(format: str) -> tuple[tuple[bytes, ...], Line]:
         template += text.encode() + letter.piece
         sources += letter.sources
     template += b"\n"
-    specials = len(template) - len(template.translate(None, _SPECIAL))
+    own_specials = template.translate(None, _SAFE)
     variables, values_of = _compiled(sources, _clf_time)
 
     def line(answered: Answered, ended: float) -> bytes:
         values = values_of(answered, answered.request.found, ended)
         made = template % values
-        if len(made) - len(made.translate(None, _SPECIAL)) == specials:
+        if made.translate(None, _SAFE) == own_specials:
             return made
         return template % tuple([_quote(value) for value in values])
 

@@ -2,12 +2,14 @@
 
 import sys
 from collections.abc import Mapping, Sequence
+from compileall import compile_dir
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 
 from greenfcgi import __version__
 
-from ..compiled import NotBuilt, build
+from ..compiled import Built, NotBuilt, build
 from .errors import BenchError, NotInstalled
 from .peers import Peer
 from .work import CANDIDATE_PEER
@@ -37,6 +39,8 @@ def greenfcgi(
     """
 
     def configure(folder: Path, socket: Path, root: Path) -> Sequence[str]:
+        # As an installation does: a server that compiles its modules as it starts keeps a megabyte of that.
+        compile_dir(_PROJECT / "greenfcgi", quiet=1)
         config = folder / "config.toml"
         config.write_text(
             f'bind = "unix:{socket}"\n{top}\n[scripts]\nroot = "{root}"\n\n'
@@ -47,13 +51,21 @@ def greenfcgi(
     return Peer(name, ".lua", ("new", "kept"), configure, {"PYTHONPATH": str(_PROJECT), **(environment or {})})
 
 
-def compiled() -> Peer:
-    """The server with its core compiled, from a wheel that is built in its folder when it is started."""
-    peer = greenfcgi("greenfcgi-compiled")
+@cache
+def _built(folder: Path) -> Built:
+    """The compiled core, once for all servers that are started below a folder. Raises as `build` does."""
+    home = folder / "wheel"
+    home.mkdir()
+    return build(home)
+
+
+def compiled(name: str = "greenfcgi-compiled", lua: str = "") -> Peer:
+    """The server with its core compiled, from a wheel that is built when it is started."""
+    peer = greenfcgi(name, lua=lua)
 
     def configure(folder: Path, socket: Path, root: Path) -> Sequence[str]:
         try:
-            built = build(folder)
+            built = _built(folder.parent)
         except NotBuilt as reason:
             raise NotInstalled(f"{peer.name} is left out: {reason}") from None
         except RuntimeError as error:
@@ -87,6 +99,7 @@ def variants() -> list[Peer]:
         *(replace(peer, rows=_FLAVOUR_ROWS) for peer in (jit, *flavours)),
         _beside(log, _HELLO_ROWS, _ACCESS_LOG_LIMIT),
         _beside(compiled(), _FLAVOUR_ROWS, _COMPILED_LIMIT),
+        replace(compiled("greenfcgi-compiled-jit", "jit = true\n"), rows=_FLAVOUR_ROWS),
     ]
 
 
