@@ -34,7 +34,7 @@ class AccessLog:
 
     def write(self, answered: Answered) -> None:
         """Add the line of a request that has ended now, if it is one for the log and its parameters have come."""
-        if answered.is_logged and answered.request.found:
+        if answered.is_logged and answered.request.params_ended:
             self._buffer += self._line(answered, _now())
             if len(self._buffer) > BUFFER_SIZE:
                 self.flush()

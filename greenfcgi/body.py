@@ -8,6 +8,8 @@ from typing import IO, ClassVar
 #: a file in the temporary directory, which costs an upload of 1 MB four times the CPU.
 MOST_IN_MEMORY = 64 * 1024
 MOST_WITH_ROOM = 1024 * 1024
+#: What each part of a body takes beside its own bytes: a web server may send it in records of one.
+_OVERHEAD = 64
 #: Bytes of all bodies together that make up that room.
 MOST_OF_ALL = 32 * 1024 * 1024
 
@@ -36,8 +38,8 @@ class Body:
         self.length += len(data)
         if self._file is None:
             self._parts.append(data)
-            self._hold(len(data))
-            if self.length <= (MOST_WITH_ROOM if Body.held <= MOST_OF_ALL else MOST_IN_MEMORY):
+            self._hold(len(data) + _OVERHEAD)
+            if self._held <= (MOST_WITH_ROOM if Body.held <= MOST_OF_ALL else MOST_IN_MEMORY):
                 return
             # Imported here: most servers never see a large body, and it costs 0.5 MB of memory.
             from tempfile import TemporaryFile

@@ -24,6 +24,8 @@ AS_USUAL: Final = 0
 
 #: Seconds for a round of turns: of many that compute, each has a shorter one, so that none waits for its deadline long.
 _ROUND: Final = 0.1
+#: The end of a turn that nobody has asked for yet.
+_NOT_BEGUN: Final = 0.0
 #: Seconds by which the hook may be late for a turn's end.
 _MOST_LATE: Final = 0.01
 
@@ -35,13 +37,13 @@ class Budget:
     """
 
     __slots__ = (
-        "_deadline", "_hurried", "_next", "_slice", "_slow_at", "_told_before", "_turn_end", "_turns", "timeout",
+        "_deadline", "_next", "_slice", "_slow_at", "_told_before", "_turn_end", "_turns", "timeout",
     )  # fmt: skip
 
     def __init__(self, turns: Turns, timeout: float, slow_after: float | None, time_slice: float) -> None:
         self._turns = turns
         self.timeout = timeout
-        #: Seconds from when it is time to tell of slow code until the deadline.
+        #: Seconds before the deadline at which it is time to tell of slow code; after it, where nobody wants to know.
         self._told_before = -_NEVER if slow_after is None else timeout - slow_after
         self._slice = time_slice
         self.begin()
@@ -53,8 +55,7 @@ class Budget:
         self._deadline = deadline
         self._slow_at = deadline - self._told_before
         # Most code ends before anybody asks: its turn is looked at when the hook comes first.
-        self._next = self._turn_end = 0.0
-        self._hurried = False
+        self._next = self._turn_end = _NOT_BEGUN
 
     def left(self) -> float:
         """Seconds until the deadline; 0 when it has passed."""
@@ -81,11 +82,11 @@ class Budget:
     def tick(self) -> bool | int | None:
         """As `verdict`, for code that computes; may give others a turn. Or SOONER, or AS_USUAL."""
         now = monotonic()
+        if self._turn_end == _NOT_BEGUN:
+            self._begin_turn(self._deadline - self.timeout)
         return None if now < self._next else self._look(now)
 
     def _look(self, now: float) -> bool | int | None:
-        if not self._turn_end:
-            self._begin_turn(self._deadline - self.timeout)
         late = now - self._turn_end
         verdict = self._judge(now)
         if late >= 0 and verdict is not LATE:
@@ -93,10 +94,10 @@ class Budget:
             now = monotonic()
             self._begin_turn(now)
             verdict = self._judge(now) if verdict is None else verdict
-        if verdict is not None or self._hurried == (late > _MOST_LATE):
+        if verdict is not None:
             return verdict
-        self._hurried = not self._hurried
-        return SOONER if self._hurried else AS_USUAL
+        # Told at each look: which thread of a script was told last, and what it was armed with since, nobody knows.
+        return SOONER if late > _MOST_LATE else AS_USUAL
 
     def _begin_turn(self, now: float) -> None:
         self._turn_end = now + min(self._slice, _ROUND / (len(self._turns) + 1))

@@ -41,8 +41,8 @@ class Exchange:
     """A request, its body as far as it has come, and its reply as far as it has gone."""
 
     __slots__ = (
-        "_gone", "_wire", "aborted", "body", "deadline", "head_sent", "is_logged", "request", "sent", "started",
-        "status",
+        "_gone", "_wire", "aborted", "body", "deadline", "head_sent", "is_logged", "is_taken_up", "request", "sent",
+        "started", "status",
     )  # fmt: skip
 
     def __init__(self, wire: Wire, request: Request) -> None:
@@ -52,6 +52,8 @@ class Exchange:
         #: The web server has taken the request back, or is not there any more.
         self.aborted = False
         self._gone: Event | None = None
+        #: It has been handed to a worker, or to whoever answers it instead, who ends it.
+        self.is_taken_up = False
         #: When the request began, in seconds of the monotonic clock.
         self.started = _now()
         #: Until when it may run, once it does.

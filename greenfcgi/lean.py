@@ -19,9 +19,16 @@ class _Declaration:
         return declared
 
 
+def _declaration(name: str) -> type[_Declaration]:
+    if name.startswith("__"):
+        raise AttributeError(name)
+    return _Declaration
+
+
 def import_gevent() -> object:
     """Import gevent, before anything else does. Returns the class of its event loop, which is imported with it."""
-    with stand_in("zope"), stand_in("zope.interface", __getattr__=lambda name: _Declaration):
+    with stand_in("zope"), stand_in("zope.interface", __getattr__=_declaration):
         import gevent
 
+        # Here, too: what is imported later would declare itself by the real package, in terms of what stood in for it.
         return gevent.config.loop

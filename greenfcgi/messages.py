@@ -56,9 +56,9 @@ class Request:
 
     def take_params(self, params: bytes, routing: records.Routing) -> None:
         """Take the whole PARAMS stream. Raises `ProtocolError` when a pair is cut off."""
+        found = self.found = routing(params)
         self.params_ended = True
         self.params = params
-        found = self.found = routing(params)
         self.filename, length = found[0], found[1]
         # Twenty digits hold every real length; int() refuses thousands of them.
         if length and length.isdigit() and len(length) < 20:

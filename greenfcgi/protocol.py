@@ -132,6 +132,11 @@ class Connection:
         return bool(self._partial)
 
     @property
+    def expects_body(self) -> bool:
+        """The body of a request is on its way."""
+        return any(request.params_ended and not request.stdin_ended for request in self.requests.values())
+
+    @property
     def clean(self) -> bool:
         """Nothing is half received: closing now cannot turn unread input into a reset that eats the reply."""
         return not (self._partial or self._refused)
@@ -178,7 +183,8 @@ class Connection:
                     if request.stdin_ended and requests.get(request_id) is request:
                         yield READY, request, b""
                 elif not request.add_params(content, MAX_PARAMS):
-                    request.params_ended = request.stdin_ended = True
+                    request.take_params(b"", self._routing)
+                    request.stdin_ended = True
                     yield TOO_LARGE, request, b""
             elif kind == records.STDIN:
                 if request is None or request.stdin_ended:
@@ -214,6 +220,7 @@ class Connection:
         end = _PARAMS_START + length
         if (
             not data.startswith(head, _BEGIN_END)
+            # One record never passes the limit, except that of a test.
             or not 0 < length <= MAX_PARAMS
             or data[end + padding :] != ends
             or request_id in self.requests

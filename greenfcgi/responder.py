@@ -67,15 +67,15 @@ class Responder:
             finally:
                 # Given back before the reply is sent: a slow client holds no state.
                 self._pool.give_back(state, script)
-            if isinstance(result, LuaFailure) and not exchange.aborted:
+            if result is None or (exchange.aborted and isinstance(result, LuaFailure)):
+                exchange.finish()
+            elif isinstance(result, LuaFailure):
                 self._report(exchange, script, result)
-            elif result is not None and not isinstance(result, LuaFailure):
-                head = result[1]
+            else:
+                _, head, _ = result
                 if len(head) > _LARGE_HEAD and not script.head_warned:
                     self._warn_of_head(script, len(head))
                 exchange.reply(result)
-            else:
-                exchange.finish()
         except ScriptError as problem:
             self._refuse(exchange, problem)
         except Exception as problem:

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 #: Bytes asked of the kernel at once: a request without a body is smaller, and to ask for more costs it time.
 _READ_SIZE: Final = 8192
-#: The same after a read that was filled: a body is coming. Small enough to stay off mmap.
+#: The same after a read that was filled, while a body is coming. Small enough to stay off mmap.
 _LONG_READ_SIZE: Final = 96 * 1024
 #: Bytes of replies that may wait for a web server before its further requests are left unread.
 _MOST_WAITING: Final = 1024 * 1024
@@ -98,9 +98,10 @@ class Session:
             # For every web server but HAProxy, this is how a request is taken back.
             self._hang_up()
             return
-        self._read_size = _READ_SIZE if len(data) < _READ_SIZE else _LONG_READ_SIZE
         if not self.lingering:
             self._take(data)
+        was_filled = len(data) >= _READ_SIZE
+        self._read_size = _LONG_READ_SIZE if was_filled and self.connection.expects_body else _READ_SIZE
 
     def _take(self, data: bytes) -> None:
         connection = self.connection
@@ -141,6 +142,7 @@ class Session:
     def _ready(self, exchange: Exchange) -> None:
         server = self._server
         own = server.own(exchange.request) if server.own is not None else None
+        exchange.is_taken_up = True
         if own is not None:
             reply, exchange.is_logged = own
             exchange.reply(reply)
@@ -186,8 +188,8 @@ class Session:
         exchange.abort()
         if self._outbox is not None:
             self._outbox.wake()
-        if not (exchange.request.params_ended and exchange.request.stdin_ended):
-            # It never reached a worker that would end it.
+        if not exchange.is_taken_up:
+            # Nobody else ends it.
             exchange.finish()
 
     # Output

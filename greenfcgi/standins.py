@@ -23,4 +23,4 @@ def stand_in(name: str, **members: object) -> Iterator[None]:
     try:
         yield
     finally:
-        del sys.modules[name]
+        sys.modules.pop(name, None)

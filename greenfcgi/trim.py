@@ -9,7 +9,7 @@ from __future__ import annotations
 
 
 def give_back() -> None:
-    """Give back what is free. Does nothing where the C library is not glibc: others do so by themselves."""
+    """Give back what is free. Does nothing where the C library is not glibc: no other has a call for it."""
     try:
         # Here, so that it costs nothing before; mostly it is there already, for inotify.
         import ctypes

@@ -489,7 +489,7 @@ def test_ten_thousand_parameters_reach_the_script(serve: Serve) -> None:
 @pytest.mark.parametrize("keep_conn", [True, False])
 def test_too_many_parameters_are_refused(serve: Serve, keep_conn: bool) -> None:
     """More than 128 KiB of parameters are answered with 431 and a line in the log; the connection goes on."""
-    server = serve({"hello.lua": HELLO})
+    server = serve({"hello.lua": HELLO}, 'accesslog = "access.log"')
     with server.connect() as connection:
         connection.send(Client.request(server.params("hello.lua", LONG="x" * 140_000), keep_conn=keep_conn))
         assert connection.reply().status == 431
@@ -499,6 +499,8 @@ def test_too_many_parameters_are_refused(serve: Serve, keep_conn: bool) -> None:
         else:
             connection.until_closed()
     assert "431: more than 131072 bytes of parameters" in server.log()
+    log = server.folder / "access.log"
+    until(lambda: '"- - -" 431 ' in log.read_text(), "the line in the access log")
 
 
 def test_too_many_requests_on_one_connection_are_refused(serve: Serve) -> None:
@@ -516,6 +518,11 @@ def test_too_many_requests_on_one_connection_are_refused(serve: Serve) -> None:
 
 
 # Bodies
+
+
+def temporary_files(server: Server) -> int:
+    """How many files without a name the server has open."""
+    return sum("(deleted)" in name for name in open_files(server))
 
 
 @pytest.mark.parametrize("length", [0, 1, MOST_IN_MEMORY, MOST_WITH_ROOM, MOST_WITH_ROOM + 1, 3_000_000])
@@ -540,20 +547,17 @@ def test_the_file_of_a_large_body_goes_with_its_request(serve: Serve) -> None:
     """A large body costs a file descriptor and no memory; it is given back at the end, or when the peer goes."""
     server = serve({"echo.lua": ECHO}, '[scripts]\nmax_post = "20M"')
 
-    def temporary_files() -> int:
-        return sum("(deleted)" in name for name in open_files(server))
-
     server.get("echo.lua", b"x" * 2_000_000)
-    until(lambda: temporary_files() == 0, "the end of the first file")
+    until(lambda: temporary_files(server) == 0, "the end of the first file")
     before = resident(server)
     with server.connect() as connection:
         connection.send(opening(server, "echo.lua"))
         connection.send(b"".join(records.stream(records.STDIN, 1, b"x" * 16_000_000)))
         connection.send(records.get_values([b"FCGI_MPXS_CONNS"]))
         managed(connection)
-        assert temporary_files() == 1
+        assert temporary_files(server) == 1
         assert resident(server) - before < 4_000_000
-    until(lambda: temporary_files() == 0, "the end of the second file")
+    until(lambda: temporary_files(server) == 0, "the end of the second file")
 
 
 @pytest.mark.skipif(not os.path.isdir("/proc/self/fd"), reason="needs /proc")
@@ -563,9 +567,6 @@ def test_many_bodies_at_once_are_kept_in_files(serve: Serve) -> None:
     body = random.Random(1).randbytes(MOST_WITH_ROOM)
     half = len(body) // 2
 
-    def temporary_files() -> int:
-        return sum("(deleted)" in name for name in open_files(server))
-
     with contextlib.ExitStack() as connections:
         opened = [connections.enter_context(server.connect()) for _ in range(MOST_OF_ALL // half + 2)]
         for connection in opened:
@@ -573,11 +574,41 @@ def test_many_bodies_at_once_are_kept_in_files(serve: Serve) -> None:
             connection.send(b"".join(records.stream(records.STDIN, 1, body[:half])))
             connection.send(records.get_values([b"FCGI_MPXS_CONNS"]))
             managed(connection)
-        assert 0 < temporary_files() <= 3
+        assert 0 < temporary_files(server) <= 3
         for connection in (opened[0], opened[-1]):
             connection.send(b"".join(records.stream(records.STDIN, 1, body[half:])) + records.record(records.STDIN, 1))
             assert connection.reply().body == body
-    until(lambda: temporary_files() == 0, "the end of the files")
+    until(lambda: temporary_files(server) == 0, "the end of the files")
+
+
+@pytest.mark.skipif(not os.path.isdir("/proc/self/fd"), reason="needs /proc")
+def test_a_body_in_small_pieces_is_kept_in_a_file(serve: Serve) -> None:
+    """What a body takes in memory counts, not its length: a piece of one byte takes far more."""
+    server = serve({"echo.lua": ECHO})
+    with server.connect() as connection:
+        connection.send(opening(server, "echo.lua") + records.record(records.STDIN, 1, b"x") * 20_000)
+        connection.send(records.get_values([b"FCGI_MPXS_CONNS"]))
+        managed(connection)
+        assert temporary_files(server) == 1
+        connection.send(records.record(records.STDIN, 1))
+        assert connection.reply().body == b"x" * 20_000
+
+
+@pytest.mark.skipif(not os.path.isdir("/proc/self/fd"), reason="needs /proc")
+def test_bodies_of_broken_requests_give_their_room_back(serve: Serve) -> None:
+    """A body may be whole before its parameters are, and these broken: nobody ever reads it."""
+    server = serve({"echo.lua": ECHO})
+    body = b"".join(records.stream(records.STDIN, 1, b"x" * MOST_WITH_ROOM)) + records.record(records.STDIN, 1)
+    broken = records.record(records.PARAMS, 1, b"\x0f\x0aSCRIPT") + records.record(records.PARAMS, 1)
+    for _ in range(MOST_OF_ALL // MOST_WITH_ROOM + 1):
+        with server.connect() as connection:
+            connection.send(records.begin_request(1, keep_conn=True) + body + broken)
+            connection.until_closed()
+    with server.connect() as connection:
+        connection.send(opening(server, "echo.lua") + b"".join(records.stream(records.STDIN, 1, b"x" * 200_000)))
+        connection.send(records.get_values([b"FCGI_MPXS_CONNS"]))
+        managed(connection)
+        assert temporary_files(server) == 0
 
 
 @pytest.mark.parametrize("length", ["10", "2", "4", "", "-1", "junk"])
