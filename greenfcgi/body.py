@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from typing import IO, ClassVar
 
-#: Bytes of one body that are kept in memory in any case, and those that are where there is room. What is longer goes to
-#: a file in the temporary directory, which costs an upload of 1 MB four times the CPU.
+#: Bytes that one body may take in memory in any case, and those that it may where there is room: one as long as
+#: `scripts.max_post` allows by default. What is longer goes to a file in the temporary directory, which costs an upload
+#: of 1 MiB twice the CPU.
 MOST_IN_MEMORY = 64 * 1024
-MOST_WITH_ROOM = 1024 * 1024
+MOST_WITH_ROOM = 1280 * 1024
 #: What each part of a body takes beside its own bytes: a web server may send it in records of one.
 _OVERHEAD = 64
-#: Bytes of all bodies together that make up that room.
-MOST_OF_ALL = 32 * 1024 * 1024
+#: Bytes that all bodies together may take.
+MOST_OF_ALL = 32 * MOST_WITH_ROOM
 
 
 class Body:

@@ -586,12 +586,12 @@ def test_a_body_in_small_pieces_is_kept_in_a_file(serve: Serve) -> None:
     """What a body takes in memory counts, not its length: a piece of one byte takes far more."""
     server = serve({"echo.lua": ECHO})
     with server.connect() as connection:
-        connection.send(opening(server, "echo.lua") + records.record(records.STDIN, 1, b"x") * 20_000)
+        connection.send(opening(server, "echo.lua") + records.record(records.STDIN, 1, b"x") * 30_000)
         connection.send(records.get_values([b"FCGI_MPXS_CONNS"]))
         managed(connection)
         assert temporary_files(server) == 1
         connection.send(records.record(records.STDIN, 1))
-        assert connection.reply().body == b"x" * 20_000
+        assert connection.reply().body == b"x" * 30_000
 
 
 @pytest.mark.skipif(not os.path.isdir("/proc/self/fd"), reason="needs /proc")
