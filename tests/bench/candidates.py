@@ -56,7 +56,9 @@ def _built(folder: Path) -> Built:
     """The compiled core, once for all servers that are started below a folder. Raises as `build` does."""
     home = folder / "wheel"
     home.mkdir()
-    return build(home)
+    built = build(home)
+    compile_dir(built.folder, quiet=1)
+    return built
 
 
 def compiled(name: str = "greenfcgi-compiled", lua: str = "") -> Peer:

@@ -107,7 +107,7 @@ class _Parts:
 
     def waiting(self) -> list[Passed]:
         """The clients that wait, for whom greenfcgi is started with as many workers and states as it takes."""
-        peers = [peer for peer in self._choice.peers if peer.rows is None]
+        peers = [peer for peer in self._choice.peers if peer.takes_part(WAITING)]
         roomy = [with_room(_ROOM) if peer.name == CANDIDATE_PEER else peer for peer in peers]
         with self._running(roomy, "waiting") as (upstreams, home), frontend(home, upstreams) as door:
             return measure_throughput(upstreams, door, self._progress)

@@ -25,7 +25,7 @@ class Peer:
     unix socket and serves the scripts below `root`, and returns the command. It raises `NotInstalled` when a
     program is missing.
 
-    `rows` are the names of those that it is measured at; None is all over its kinds of connections. `base` names the
+    `rows` are the names of the rows and parts that it is measured at; None is all that it can do. `base` names the
     peer that it is compared with in the same row, and `limits` are the highest ratios to that, by row. `about` is what
     it is, where no script of its own can tell; `note(folder)` tells what `configure` has made of it there, beside what
     its script tells; and `packages` are Debian's whose versions only Debian can tell.
@@ -46,7 +46,11 @@ class Peer:
 
     def does(self, row: Row) -> bool:
         """Whether it is measured at this row."""
-        return row.connection in self.connections and (self.rows is None or row.name in self.rows)
+        return row.connection in self.connections and self.takes_part(row.name)
+
+    def takes_part(self, name: str) -> bool:
+        """Whether it is measured in this row or part."""
+        return self.rows is None or name in self.rows
 
 
 @dataclass(frozen=True, eq=False)

@@ -18,12 +18,14 @@ _COLOURS = {
     "greenfcgi-lua51": "#8cc7a3",
     "greenfcgi-lua54": "#b5ddc4",
     "greenfcgi-log": "#3f6b55",
+    "greenfcgi-compiled": "#bb5566",
+    "greenfcgi-compiled-jit": "#d68a96",
     REFERENCE_PEER: "#777bb3",
     "uwsgi": "#c0803c",
     "wsapi": "#5b8fb0",
     "floor": "#999999",
 }
-_OTHER_COLOUR = "#bb5566"
+_OTHER_COLOUR = "#5f5f87"
 #: Between two rows of the table, in bars.
 _GAP = 1.0
 

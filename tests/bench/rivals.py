@@ -20,6 +20,8 @@ _BACKLOG = 1024
 _WSAPI_SCRIPTS = SCRIPTS / "wsapi"
 #: wsapi.fcgi takes a script for the module of its name: a mere `table.lua` would take the place of Lua's library.
 _WSAPI_SUFFIX = "_app.lua"
+#: The page with escaped text has no target, and is left to php-fpm.
+_WSAPI_ROWS = ("hello/new", "page/new", "upload/new", "wait")
 _UWSGI_PLUGINS = ("/usr/lib/uwsgi/plugins", "lua51")
 _FLOOR_SOURCE = Path(__file__).resolve().parent / "floor.c"
 
@@ -60,7 +62,7 @@ def uwsgi(children: int = _CHILDREN) -> Peer:
         command += ["--fastcgi-socket", str(socket), "--fastcgi-modifier1", "6", "--listen", str(_BACKLOG)]
         return [*command, "--master", "--die-on-term", "--processes", str(children), "--disable-logging"]
 
-    return Peer("uwsgi", _WSAPI_SUFFIX, ("new",), configure, scripts=_WSAPI_SCRIPTS)
+    return Peer("uwsgi", _WSAPI_SUFFIX, ("new",), configure, rows=_WSAPI_ROWS, scripts=_WSAPI_SCRIPTS)
 
 
 def wsapi() -> Peer:
@@ -77,7 +79,9 @@ def wsapi() -> Peer:
         family = f"exec 3<&0; all=; {start}trap 'kill $all' TERM; wait"
         return [spawn, "-n", "-s", str(socket), "-b", str(_BACKLOG), "--", "/bin/sh", "-c", family]
 
-    return Peer("wsapi", _WSAPI_SUFFIX, ("new",), configure, scripts=_WSAPI_SCRIPTS, packages=packages)
+    return Peer(
+        "wsapi", _WSAPI_SUFFIX, ("new",), configure, rows=_WSAPI_ROWS, scripts=_WSAPI_SCRIPTS, packages=packages
+    )
 
 
 def floor() -> Peer:
