@@ -23,8 +23,9 @@ class Body:
 
     __slots__ = ("_at", "_file", "_held", "_parts", "length")
 
-    #: Bytes that all bodies keep in memory.
+    #: Bytes that all bodies keep in memory, and that they have let go since somebody set this to 0.
     held: ClassVar[int] = 0
+    released: ClassVar[int] = 0
 
     def __init__(self) -> None:
         #: Bytes written so far.
@@ -85,4 +86,5 @@ class Body:
 
     def _let_go(self) -> None:
         self._parts.clear()
+        Body.released += self._held
         self._hold(-self._held)

@@ -17,6 +17,7 @@ import gevent
 from gevent.event import Event
 
 from . import exits
+from .body import Body
 from .config import Config
 from .exchange import Exchange
 from .flush import PATIENCE, Flusher
@@ -46,6 +47,8 @@ gevent.config.format_context = "builtins.repr"
 _HOOKS = 1.0
 #: Seconds for which a developer's next request waits for a changed script whose `init` does.
 _DEVELOPER_PATIENCE = 2.0
+#: Bytes of bodies that are worth it to give their memory back to the system.
+_MUCH = 4 * 1024 * 1024
 #: More is of no use, and some kernels refuse more.
 _MOST_DESCRIPTORS = 1 << 20
 
@@ -127,9 +130,10 @@ class Process:
         self.pool.age(self._config.heartbeat)
         if self._config.states.idle and self.pool.expire(self._config.states.idle):
             self._has_free_memory = True
-        elif self._has_free_memory:
-            # A beat later, when `shutdown` has run, and no more of them go.
+        elif self._has_free_memory or (Body.released > _MUCH and not Body.held):
+            # After states, a beat later, when `shutdown` has run, and no more of them go.
             self._has_free_memory = False
+            Body.released = 0
             give_back()
 
     def _spawn_hook(self, work: Callable[..., None], *arguments: State) -> None:

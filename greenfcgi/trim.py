@@ -1,7 +1,8 @@
 """Memory that is free, given back to the system.
 
-States are made of many small pieces, and what is still in use lies between those that are not any more: when they go,
-the C library keeps their pages for the next ones. 128 requests at once left 13 MB behind, for the life of the process.
+States are made of many small pieces, and bodies of requests of larger ones, and what is still in use lies between those
+that are not any more: when they go, the C library keeps their pages for the next ones. 128 requests at once left 13 MB
+behind, 64 uploads of 1 MB 46 MB, for the life of the process.
 To give them back takes 0.1 ms for each MB.
 """
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import platform
 import random
 import resource
 import signal
@@ -610,6 +611,23 @@ def test_bodies_of_broken_requests_give_their_room_back(serve: Serve) -> None:
         connection.send(records.get_values([b"FCGI_MPXS_CONNS"]))
         managed(connection)
         assert temporary_files(server) == 0
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc can be told to")
+def test_the_memory_of_bodies_is_given_back(serve: Serve) -> None:
+    """After many uploads at once, what they took goes back to the system."""
+    server = serve({"echo.lua": ECHO}, "workers = 64")
+    server.get("echo.lua", b"x")
+    before = resident(server)
+    body = b"".join(records.stream(records.STDIN, 1, b"x" * 1_000_000))
+    with contextlib.ExitStack() as connections:
+        opened = [connections.enter_context(server.connect()) for _ in range(24)]
+        for connection in opened:
+            connection.send(opening(server, "echo.lua") + body)
+            connection.send(records.get_values([b"FCGI_MPXS_CONNS"]))
+            managed(connection)
+        assert resident(server) - before > 20_000_000
+    until(lambda: resident(server) - before < 8_000_000, "the memory to be given back")
 
 
 @pytest.mark.parametrize("length", ["10", "2", "4", "", "-1", "junk"])
