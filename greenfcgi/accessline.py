@@ -1,7 +1,7 @@
 r"""What a line of the access log looks like: the format letters of gunicorn's `access_log_format`.
 
 A format is compiled once, into a template of bytes and one Python expression for the values in it, so that a line costs
-what its own letters cost: 0.6 us with the default format, of which the check for bytes to be escaped is 0.2. A function
+what its own letters cost: 0.6 us with the default format, of which the look for bytes to be escaped is 0.14. A function
 for each letter, in the place of the one expression, would make it 1.1 us. What a line needs of the request's variables
 is found by the `records.Routing`, on its way to where the request goes.
 

@@ -4,8 +4,7 @@ What a line looks like is in `accessline`. What the log has to say of itself beg
 "notice".
 """
 
-import time
-from typing import Final
+from time import monotonic
 
 from .accessline import Answered, json_lines, text_lines
 from .lines import escape, json_line
@@ -13,8 +12,6 @@ from .sink import Sink
 
 #: Bytes of finished lines that wait in memory for the next flush.
 BUFFER_SIZE = 32 * 1024
-#: Seconds of the monotonic clock.
-_now: Final = time.monotonic
 
 
 class AccessLog:
@@ -35,7 +32,7 @@ class AccessLog:
     def write(self, answered: Answered) -> None:
         """Add the line of a request that has ended now, if it is one for the log and its parameters have come."""
         if answered.is_logged and answered.request.params_ended:
-            self._buffer += self._line(answered, _now())
+            self._buffer += self._line(answered, monotonic())
             if len(self._buffer) > BUFFER_SIZE:
                 self.flush()
 

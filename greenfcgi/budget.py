@@ -55,7 +55,7 @@ class Budget:
         self._deadline = deadline
         self._slow_at = deadline - self._told_before
         # Most code ends before anybody asks: its turn is looked at when the hook comes first.
-        self._next = self._turn_end = _NOT_BEGUN
+        self._turn_end = _NOT_BEGUN
 
     def left(self) -> float:
         """Seconds until the deadline; 0 when it has passed."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import time
+from time import monotonic
 from typing import Final, Protocol
 
 import gevent
@@ -18,8 +18,6 @@ from .replies import Reply
 #: Seconds that give others a turn: with 0, gevent looks at timers and sockets only at every 50th.
 _TURN: Final = 1e-5
 _NEVER: Final = float("inf")
-#: Seconds of the monotonic clock.
-_now: Final = time.monotonic
 
 
 class Wire(Protocol):
@@ -55,7 +53,7 @@ class Exchange:
         #: It has been handed to a worker, or to whoever answers it instead, who ends it.
         self.is_taken_up = False
         #: When the request began, in seconds of the monotonic clock.
-        self.started = _now()
+        self.started = monotonic()
         #: Until when it may run, once it does.
         self.deadline = _NEVER
         #: What has gone out: the status (0: nothing yet), the header block, bytes of the body.
@@ -104,11 +102,11 @@ class Exchange:
 
     def begin(self, timeout: float) -> None:
         """A worker takes it up: from now on it may run for `timeout` seconds."""
-        self.deadline = _now() + timeout
+        self.deadline = monotonic() + timeout
 
     def left(self) -> float:
         """Seconds until the deadline; 0 when it has passed."""
-        return max(0.0, self.deadline - _now())
+        return max(0.0, self.deadline - monotonic())
 
     def sleep(self, seconds: float) -> None:
         """Wait; not for long when the request is aborted."""

@@ -55,13 +55,6 @@ class Developing(Running):
             self._named = folder / "config.toml"
             self._named.write_text(textwrap.dedent(settings) + '\n[scripts]\nroot = "site"\n')
 
-    def write(self, name: str, text: str) -> Path:
-        """Save a file as a simple program does: it is emptied, and written anew."""
-        path = self.root / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(textwrap.dedent(text))
-        return path
-
     def start(self) -> None:
         """Start it, and wait until it serves."""
         with open(self.log_path, "ab") as log:

@@ -84,8 +84,9 @@ class Connection:
 
 
 class Running:
-    """A process with a log; `start` makes it. Ended by the end of the block."""
+    """A process with a folder of scripts and a log; `start` makes it. Ended by the end of the block."""
 
+    root: Path
     log_path: Path
     process: subprocess.Popen[bytes] | None = None
 
@@ -97,6 +98,13 @@ class Running:
         if self.process is not None:
             self.process.kill()
             self.process.wait()
+
+    def write(self, name: str, text: str) -> Path:
+        """Save a file below the root as a simple program does: it is emptied, and written anew."""
+        path = self.root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(textwrap.dedent(text))
+        return path
 
     def log(self) -> str:
         """What it has written to its terminal, or to its log, so far."""
@@ -155,13 +163,6 @@ class Server(Running):
         self.log_path = folder / "stderr.log"
         self._arguments = arguments
         self._before = before
-
-    def write(self, name: str, text: str) -> Path:
-        """Write a file below the root, in place."""
-        path = self.root / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(textwrap.dedent(text))
-        return path
 
     def __enter__(self) -> Server:
         if self.process is None:

@@ -115,7 +115,7 @@ def texts(file: Path) -> list[str]:
 def write(log: AccessLog, entry: Entry = ENTRY) -> None:
     """Log a request, which ends when its seconds are over."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(accesslog, "_now", lambda: entry.seconds)
+        patch.setattr(accesslog, "monotonic", lambda: entry.seconds)
         log.write(Answered(entry, log.variables))
 
 

@@ -1,14 +1,12 @@
 """The command: `python -m tests.bench`, its options, and what it exits with."""
 
 import argparse
-import signal
 import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from .command import leave, progress
-from .errors import BenchError
+from .command import carry_out, progress
 from .parts import GROWTH, MEMORY, NAMES, WAITING, Choice, available, measure
 from .plot import write_plot
 from .record import write_json
@@ -28,21 +26,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     could not be measured at all.
     """
     options = _options(arguments)
-    signal.signal(signal.SIGTERM, leave)
-    try:
-        with tempfile.TemporaryDirectory(prefix="bench-") as folder:
-            results = measure(_choice(options), Path(folder), progress)
-        print(as_text(results))
-        if options.json:
-            write_json(results, options.json)
-        if options.plot:
-            write_plot(results.lines, results.setting, options.plot)
-    except (BenchError, OSError) as error:
-        print(f"bench: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("bench: interrupted", file=sys.stderr)
-        return 130
+    return carry_out(lambda: _run(options))
+
+
+def _run(options: argparse.Namespace) -> int:
+    with tempfile.TemporaryDirectory(prefix="bench-") as folder:
+        results = measure(_choice(options), Path(folder), progress)
+    print(as_text(results))
+    if options.json:
+        write_json(results, options.json)
+    if options.plot:
+        write_plot(results.lines, results.setting, options.plot)
     return _status(results, options.short)
 
 

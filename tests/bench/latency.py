@@ -5,15 +5,13 @@ Two parts: `busy`, beside scripts that compute without end, and `idle`, with tho
 
 import argparse
 import contextlib
-import signal
 import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
 from .busy import FLAVOURS, BusyPlan, busy_peer, measure_busy
-from .command import leave, progress
-from .errors import BenchError
+from .command import carry_out, progress
 from .idle import IdlePlan, measure_idle
 from .latency_report import Plan, Results, as_text, write_json
 from .machine import Setting, describe
@@ -27,19 +25,15 @@ _PARTS = ("busy", "idle")
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command. 0: it was measured; 2: it could not be."""
     options = _options(arguments)
-    signal.signal(signal.SIGTERM, leave)
-    try:
-        parts = ["idle"] if options.null else options.only or _PARTS
-        results = _measure(parts, _SHORT if options.short else _FULL, options.null)
-        print(as_text(results))
-        if options.json:
-            write_json(results, options.json)
-    except (BenchError, OSError) as error:
-        print(f"bench: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("bench: interrupted", file=sys.stderr)
-        return 130
+    return carry_out(lambda: _run(options))
+
+
+def _run(options: argparse.Namespace) -> int:
+    parts = ["idle"] if options.null else options.only or _PARTS
+    results = _measure(parts, _SHORT if options.short else _FULL, options.null)
+    print(as_text(results))
+    if options.json:
+        write_json(results, options.json)
     return 0
 
 

@@ -5,15 +5,13 @@ from collections.abc import Sequence
 from .columns import aligned
 from .growth import Grown
 from .load import CLIENTS
-from .memory import Holder, Holding, sized
+from .memory import MEGABYTE, Holder, Holding, sized
 from .results import Results, of_grown, of_holding, of_line, of_passed
 from .rounds import Line
 from .spread import Spread
 from .throughput import CLIENTS as WAITING_CLIENTS
 from .throughput import LIMIT, Passed
 from .verdicts import Verdict
-
-_MEGABYTE = 1 << 20
 
 
 def as_text(results: Results) -> str:
@@ -116,7 +114,7 @@ def _holder_table(holders: Sequence[Holder]) -> str:
     cells = [("memory, MB", "processes", "PSS ready", "RSS ready", "PSS after load", "RSS after load")]
     for holder in holders:
         sizes = (holder.ready.pss, holder.ready.rss, holder.loaded.pss, holder.loaded.rss)
-        one, two, three, four = (f"{size / _MEGABYTE:.2f}" for size in sizes)
+        one, two, three, four = (f"{size / MEGABYTE:.2f}" for size in sizes)
         cells.append((holder.peer, str(holder.processes), one, two, three, four))
     return aligned(cells)
 

@@ -16,6 +16,7 @@ from pathlib import Path
 
 from ..developing import WAYS, Developing
 from .columns import aligned
+from .command import carry_out, progress
 from .errors import BenchError
 
 _SAVES, _FEW = 200, 30
@@ -47,18 +48,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.bench.saves", description="from a save to the new page")
     parser.add_argument("--short", action="store_true", help=f"{_FEW} saves of each kind instead of {_SAVES}")
     number = _FEW if parser.parse_args(arguments).short else _SAVES
+    return carry_out(lambda: _run(number))
+
+
+def _run(number: int) -> int:
     cells = [("saved", "median ms", "99 %", "worst", f"target {_MEDIAN:g} / {_WORST:g}")]
-    try:
-        with tempfile.TemporaryDirectory(prefix="bench-") as name, Developing(Path(name), _FILES) as dev:
-            for kind, (file, path) in _KINDS.items():
-                taken = sorted(_measure(dev, file, path, number))
-                median, worst = statistics.median(taken), taken[-1]
-                verdict = "met" if median <= _MEDIAN and worst <= _WORST else "MISSED"
-                cells.append((kind, f"{median:.1f}", f"{taken[int(0.99 * number)]:.1f}", f"{worst:.1f}", verdict))
-                print(f"{kind}: median {median:.1f} ms of {number} saves", file=sys.stderr)
-    except (BenchError, OSError) as error:
-        print(f"bench: {error}", file=sys.stderr)
-        return 2
+    with tempfile.TemporaryDirectory(prefix="bench-") as name, Developing(Path(name), _FILES) as dev:
+        for kind, (file, path) in _KINDS.items():
+            taken = sorted(_measure(dev, file, path, number))
+            median, worst = statistics.median(taken), taken[-1]
+            verdict = "met" if median <= _MEDIAN and worst <= _WORST else "MISSED"
+            cells.append((kind, f"{median:.1f}", f"{taken[int(0.99 * number)]:.1f}", f"{worst:.1f}", verdict))
+            progress(f"{kind}: median {median:.1f} ms of {number} saves")
     print(aligned(cells))
     return 0
 
