@@ -40,6 +40,9 @@ Hint = Callable[[str, str, str], None]
 class Exchange(Protocol):
     """The request that a script answers, as far as its `con` reaches it."""
 
+    #: Its script has computed for longer than a short turn.
+    is_long: bool
+
     @property
     def title(self) -> str:
         """The request in a few words, for the log."""

@@ -28,6 +28,9 @@ _ROUND: Final = 0.1
 _NOT_BEGUN: Final = 0.0
 #: Seconds by which the hook may be late for a turn's end.
 _MOST_LATE: Final = 0.01
+#: The share of a slice that code may use where it has not waited for its turn. Sixty-four connections, as many as the
+#: event loop takes from the system at once, use two slices then.
+_SHORT: Final = 1 / 32
 
 
 class Budget:
@@ -37,7 +40,7 @@ class Budget:
     """
 
     __slots__ = (
-        "_deadline", "_next", "_slice", "_slow_at", "_told_before", "_turn_end", "_turns", "timeout",
+        "_deadline", "_next", "_slice", "_slow_at", "_told_before", "_turn_end", "_turns", "is_long", "timeout",
     )  # fmt: skip
 
     def __init__(self, turns: Turns, timeout: float, slow_after: float | None, time_slice: float) -> None:
@@ -46,6 +49,8 @@ class Budget:
         #: Seconds before the deadline at which it is time to tell of slow code; after it, where nobody wants to know.
         self._told_before = -_NEVER if slow_after is None else timeout - slow_after
         self._slice = time_slice
+        #: The code has computed for longer than a short turn since `begin`.
+        self.is_long = False
         self.begin()
 
     def begin(self, deadline: float | None = None) -> None:
@@ -54,6 +59,7 @@ class Budget:
             deadline = monotonic() + self.timeout
         self._deadline = deadline
         self._slow_at = deadline - self._told_before
+        self.is_long = False
         # Most code ends before anybody asks: its turn is looked at when the hook comes first.
         self._turn_end = _NOT_BEGUN
 
@@ -87,6 +93,7 @@ class Budget:
         return None if now < self._next else self._look(now)
 
     def _look(self, now: float) -> bool | int | None:
+        self.is_long = True
         late = now - self._turn_end
         verdict = self._judge(now)
         if late >= 0 and verdict is not LATE:
@@ -94,15 +101,19 @@ class Budget:
             now = monotonic()
             self._begin_turn(now)
             verdict = self._judge(now) if verdict is None else verdict
+        else:
+            self._next = min(self._turn_end, self._slow_at, self._deadline)
         if verdict is not None:
             return verdict
         # Told at each look: which thread of a script was told last, and what it was armed with since, nobody knows.
         return SOONER if late > _MOST_LATE else AS_USUAL
 
     def _begin_turn(self, now: float) -> None:
-        self._turn_end = now + min(self._slice, _ROUND / (len(self._turns) + 1))
-        #: When the next look is due.
-        self._next = min(self._turn_end, self._slow_at, self._deadline)
+        short = now + self._slice * _SHORT
+        whole = now + min(self._slice, _ROUND / (len(self._turns) + 1))
+        self._turn_end = whole if self._turns.is_taken else min(short, whole)
+        #: When the next look is due: soon at first, to learn whether the code computes for long.
+        self._next = min(self._turn_end if self.is_long else short, self._turn_end, self._slow_at, self._deadline)
 
     def _judge(self, now: float) -> bool | None:
         if now >= self._deadline:

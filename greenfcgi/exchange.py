@@ -25,6 +25,9 @@ class Wire(Protocol):
 
     connection: Connection
 
+    def new_body(self) -> Body:
+        """What keeps the body of a request."""
+
     def write(self, buffers: list[Buffer]) -> None:
         """Send, or queue what the web server does not take yet. Never waits, never raises."""
 
@@ -34,13 +37,16 @@ class Wire(Protocol):
     def ended(self, exchange: Exchange) -> None:
         """The reply is complete."""
 
+    def truncated(self, exchange: Exchange) -> None:
+        """The reply will never be complete."""
+
 
 class Exchange:
     """A request, its body as far as it has come, and its reply as far as it has gone."""
 
     __slots__ = (
-        "_gone", "_wire", "aborted", "body", "deadline", "head_sent", "is_logged", "is_taken_up", "request", "sent",
-        "started", "status",
+        "_gone", "_wire", "aborted", "body", "deadline", "head_sent", "is_logged", "is_long", "is_taken_up", "request",
+        "sent", "started", "status",
     )  # fmt: skip
 
     def __init__(self, wire: Wire, request: Request) -> None:
@@ -58,6 +64,8 @@ class Exchange:
         self.deadline = _NEVER
         #: What has gone out: the status (0: nothing yet), the header block, bytes of the body.
         self.status = 0
+        #: Its script has computed for longer than a short turn.
+        self.is_long = False
         #: It goes to the access log.
         self.is_logged = True
         self.head_sent = b""
@@ -84,13 +92,13 @@ class Exchange:
     def write_body(self, data: bytes) -> int:
         """Take the next part of the body; returns its length so far. Raises `OSError` (a full disk)."""
         if self.body is None:
-            self.body = Body()
+            self.body = self._wire.new_body()
         self.body.write(data)
         return self.body.length
 
-    def read(self, most: int) -> bytes:
+    def read(self, size: int) -> bytes:
         """The next bytes of the body, or all that are left with -1. Raises `OSError`."""
-        return self.body.read(most) if self.body is not None else b""
+        return self.body.read(size) if self.body is not None else b""
 
     def body_problem(self) -> str:
         """How the body differs from CONTENT_LENGTH; empty when it does not."""
@@ -150,8 +158,8 @@ class Exchange:
         self.finish()
 
     def cut_off(self) -> None:
-        """End the request although its reply, of which a part has gone out, is not complete."""
-        self._wire.write([self._wire.connection.finish(self.request, app_status=1)])
+        """End the request although its reply, of which a part has gone out, is not complete: let it be seen."""
+        self._wire.truncated(self)
         self.finish()
 
     def finish(self) -> None:

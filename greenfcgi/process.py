@@ -17,8 +17,8 @@ import gevent
 from gevent.event import Event
 
 from . import exits
-from .body import Body
 from .config import Config
+from .errors import ConfigError, ScriptError
 from .exchange import Exchange
 from .flush import PATIENCE, Flusher
 from .flush_queue import FlushQueue
@@ -31,6 +31,7 @@ from .pool import Pool
 from .responder import Inspector, Responder
 from .scripts import Catalogue, Script
 from .server import Server
+from .shares import shares
 from .state import Flavour, State
 from .trim import give_back
 from .watcher import Watcher, watch
@@ -47,7 +48,7 @@ gevent.config.format_context = "builtins.repr"
 _HOOKS = 1.0
 #: Seconds for which a developer's next request waits for a changed script whose `init` does.
 _DEVELOPER_PATIENCE = 2.0
-#: Bytes of bodies that are worth it to give their memory back to the system.
+#: Bytes given back by connections that are worth it to give their memory back to the system.
 _MUCH = 4 * 1024 * 1024
 #: More is of no use, and some kernels refuse more.
 _MOST_DESCRIPTORS = 1 << 20
@@ -76,16 +77,23 @@ class Process:
         self.pool: Pool[Script, State] = Pool(
             self._flavour.make, config.states.max, config.states.clones, self._discard
         )
-        responder = Responder(config, self.catalogue, self.pool, self.log, inspector)
+        turns = self._flavour.turns
+        responder = Responder(config, self.catalogue, self.pool, self.log, turns, inspector)
         access = self._logs.access
         routing = self._flavour.router(access.variables if access is not None else ())
-        self.server = Server(config, responder.respond, self.log, access, routing)
+        self._shares = shares(config.buffers, config.workers)
+        self.server = Server(
+            config, responder.respond, self.log, access, routing, turns=turns, shared=self._shares,
+            authorizer=self._authorizer(config.scripts.authorizer),
+        )  # fmt: skip
         #: Where changed files wait, who tells of them, and what becomes of them; None with reload = false.
         self.queue: FlushQueue | None = None
         self.watcher: Watcher | None = None
         self.flusher: Flusher | None = None
         #: States have gone, and their memory is still this process's.
         self._has_free_memory = False
+        #: Bytes that connections have given back since this process gave memory back to the system, at the last beat.
+        self._returned = 0
         self._heartbeat = Heartbeat(config.heartbeat, self._tasks(), self.log)
         self._started = time.time()
         if config.status_path or config.ping_path:
@@ -102,6 +110,16 @@ class Process:
         self._stop = Event()
         # What fails in a callback of the event loop would be a traceback on stderr.
         gevent.get_hub().print_exception = self._failed_in_hub  # type: ignore[method-assign, assignment]
+
+    def _authorizer(self, name: str) -> bytes | None:
+        if not name:
+            return None
+        path = os.fsencode(os.path.join(self.catalogue.root, name))
+        try:
+            self.catalogue.find(path)
+        except ScriptError as problem:
+            raise ConfigError(f'[scripts] authorizer: found "{name}", expected a script: {problem}') from None
+        return path
 
     def _failed_in_hub(self, context: object, kind: object, problem: object, trace: object) -> None:
         if isinstance(problem, BaseException):
@@ -130,11 +148,17 @@ class Process:
         self.pool.age(self._config.heartbeat)
         if self._config.states.idle and self.pool.expire(self._config.states.idle):
             self._has_free_memory = True
-        elif self._has_free_memory or (Body.released > _MUCH and not Body.held):
+        elif self._has_free_memory or self._is_quiet():
             # After states, a beat later, when `shutdown` has run, and no more of them go.
             self._has_free_memory = False
-            Body.released = 0
+            for quota in self._shares.memory:
+                quota.returned = 0
             give_back()
+
+    def _is_quiet(self) -> bool:
+        """Connections have given much memory back, and nothing since the last beat."""
+        before, self._returned = self._returned, sum(quota.returned for quota in self._shares.memory)
+        return self._returned > _MUCH and self._returned == before
 
     def _spawn_hook(self, work: Callable[..., None], *arguments: State) -> None:
         # Not gevent.pool.Group: to import it costs 1 MB.

@@ -13,6 +13,7 @@ from .pool import Pool
 from .replies import Reply, refusal
 from .scripts import Catalogue, Script
 from .state import LuaFailure, State
+from .turns import Turns
 
 #: Above this, nginx and others answer 502 unless their buffer for headers has been made larger: the default
 #: fastcgi_buffer_size is one page of memory.
@@ -44,8 +45,10 @@ class Responder:
         catalogue: Catalogue,
         pool: Pool[Script, State],
         log: ErrorLog,
+        turns: Turns,
         inspector: Inspector | None = None,
     ) -> None:
+        self._turns = turns
         self._inspector = inspector
         self._catalogue = catalogue
         self._pool = pool
@@ -67,6 +70,8 @@ class Responder:
             finally:
                 # Given back before the reply is sent: a slow client holds no state.
                 self._pool.give_back(state, script)
+                if exchange.is_long or self._turns.long:
+                    self._turns.remember(exchange.request.filename or b"", exchange.is_long)
             if result is None or (exchange.aborted and isinstance(result, LuaFailure)):
                 exchange.finish()
             elif isinstance(result, LuaFailure):

@@ -39,6 +39,8 @@ class Scripts(NamedTuple):
     buffering: Annotated[bool, Setting(kinds.FLAG, True, "Output waits for the end or con:flush(): fewer sends.")]
     max_post: Annotated[int, Setting(kinds.size(0, "0"), "1M", "A larger request body is answered with 413, unread.")]
     startup: Annotated[str, Setting(kinds.STARTUP, "", "A script that each new Lua state runs first.")]
+    authorizer: Annotated[str, Setting(kinds.ANY_TEXT, "", "A script below root for the FastCGI role AUTHORIZER.")]
+    stderr: Annotated[bool, Setting(kinds.FLAG, False, "Errors of scripts go to the web server's log as well.")]
 
 
 class Lua(NamedTuple):
@@ -94,6 +96,9 @@ class Config(NamedTuple):
         int, Setting(kinds.whole(1), 128, "Requests that run at once in each process, each in its own greenlet.")
     ]
     queue: Annotated[int, Setting(kinds.whole(0), 1024, "Requests that may wait for a worker; more get 503.")]
+    buffers: Annotated[
+        int, Setting(kinds.size(2**20, "1M"), "64M", "Memory for requests that come in and replies that wait to leave.")
+    ]
     timeout: Annotated[float, Setting(kinds.seconds(0.1), 30, "How long a request may run; past it, 504.")]
     graceful_timeout: Annotated[float, Setting(kinds.seconds(0), 30, "How long a stop waits for running requests.")]
     keepalive: Annotated[float, Setting(kinds.seconds(0), 75, "How long a kept connection may be idle.")]

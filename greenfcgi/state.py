@@ -281,7 +281,8 @@ class State:
             self._collect()
             self._make_room(room)
         self.requests += 1
-        self._budget.begin(exchange.deadline)
+        budget = self._budget
+        budget.begin(exchange.deadline)
         host = self._host
         host.exchange = exchange
         try:
@@ -292,6 +293,8 @@ class State:
             if self._programs is not None:
                 self._programs.end()
             host.exchange = None
+            if budget.is_long:
+                exchange.is_long = True
         kind, first, second = result
         return self._failed(kind, first, second) if isinstance(kind, bytes) else result  # type: ignore[return-value]
 

@@ -43,6 +43,7 @@ class Request:
         #: Seconds of each `sleep`.
         self.slept: list[float] = []
         self.deadline = monotonic() + seconds
+        self.is_long = False
         self._body = body
 
     @property
@@ -91,7 +92,9 @@ class Answer(NamedTuple):
     def lines(self) -> list[str]:
         """The header lines."""
         assert self.head.endswith(b"\r\n\r\n"), self.failure or self.head
-        return self.head.decode()[:-4].split("\r\n")
+        *lines, status = self.head.decode()[:-4].split("\r\n")
+        # It stands last on the wire, and first here, where people look for it.
+        return [status, *lines]
 
     @property
     def text(self) -> str:

@@ -17,9 +17,9 @@ PACKAGE = PROJECT / "greenfcgi"
 
 #: From the bottom up. A module imports from lower layers, and in its own layer from those that stand before it.
 LAYERS: tuple[tuple[str, ...], ...] = (
-    ("errors", "exits", "version", "standins", "trim"),
+    ("errors", "exits", "version", "standins", "trim", "quota", "shares"),
     (
-        "records", "messages", "body", "replies", "patience", "kinds", "settings", "config", "lines", "sink", "log",
+        "records", "messages", "spool", "body", "replies", "patience", "kinds", "settings", "config", "lines", "sink", "log",
         "accessline", "accesslog", "logs", "metrics", "signature", "scripts",
     ),
     (

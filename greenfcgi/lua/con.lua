@@ -64,7 +64,8 @@ end
 
 -- Headers
 
-local default_lines, default_places = { "" , "Content-Type: " .. settings.content_type .. "\r\n" }, { ["content-type"] = 2 }
+-- Status stands last, where HAProxy needs it: it takes a Location behind it for a redirect of its own, with 302.
+local default_lines, default_places = { "Content-Type: " .. settings.content_type .. "\r\n" }, { ["content-type"] = 1 }
 local default_head
 
 local function add(key, name, value)
@@ -130,8 +131,7 @@ local function build_head()
     if not lines and not code then return default_code, default_head end
     if not lines then copy_defaults() end
     if not code and places.location then set_status(302) end
-    lines[1] = "Status: " .. (status or settings.http_status) .. "\r\n"
-    return code or default_code, concat(lines) .. "\r\n"
+    return code or default_code, concat(lines) .. "Status: " .. (status or settings.http_status) .. "\r\n\r\n"
 end
 
 lines, places = default_lines, default_places
@@ -139,8 +139,7 @@ for _, line in ipairs(settings.headers) do
     local name, value = match(line, "^([^:]+):%s*(.*)$")
     add(lower(name), name, value)
 end
-default_lines[1] = "Status: " .. settings.http_status .. "\r\n"
-default_head = concat(default_lines) .. "\r\n"
+default_head = concat(default_lines) .. "Status: " .. settings.http_status .. "\r\n\r\n"
 
 -- Output
 
