@@ -142,6 +142,11 @@ class Exchange:
             self._note(status, head, data)
             self._wire.write(self._wire.connection.stdout(self.request, head, data))
 
+    def report(self, text: bytes) -> None:
+        """Send text for the web server's own error log (FCGI_STDERR), once. Does not wait."""
+        if not self.aborted:
+            self._wire.write(self._wire.connection.stderr(self.request, text))
+
     def drain(self, seconds: float) -> bool:
         """Wait for a slow web server, at most so long. True when it has taken everything, or the request is aborted."""
         if self.aborted:
@@ -157,7 +162,7 @@ class Exchange:
         wire.write(wire.connection.reply(self.request, head, body))
         self.finish()
 
-    def cut_off(self) -> None:
+    def truncate(self) -> None:
         """End the request although its reply, of which a part has gone out, is not complete: let it be seen."""
         self._wire.truncated(self)
         self.finish()

@@ -21,8 +21,8 @@ Reply = tuple[int, bytes, bytes]
 def refusal(status: int, detail: str = "", head_only: bool = False) -> Reply:
     """A response that says only its status; `detail` is shown below it (`scripts.show_errors`).
 
-    Always a full response: a bare END_REQUEST is a 502 in nginx and Caddy and an empty 200 in Apache. Status stands last,
-    since HAProxy takes a Location behind it for a redirect of its own.
+    Always a full response: a bare END_REQUEST is a 502 in nginx and Caddy and an empty 200 in Apache. Status stands
+    last, as in every reply: HAProxy takes a Location behind it for a redirect of its own.
     """
     title = f"{status} {_REASONS[status]}"
     page = f"<!DOCTYPE html>\n<html><head><title>{title}</title></head>\n<body><h1>{title}</h1>\n"

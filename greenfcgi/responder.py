@@ -7,7 +7,7 @@ from typing import Final, Protocol
 from .config import Config
 from .errors import ScriptBroken, ScriptBusy, ScriptError
 from .exchange import Exchange
-from .lines import traceback_of
+from .lines import escape, traceback_of
 from .log import ErrorLog
 from .pool import Pool
 from .replies import Reply, refusal
@@ -55,6 +55,7 @@ class Responder:
         self._log = log
         self._timeout = config.timeout
         self._show_errors = config.scripts.show_errors
+        self._stderr = config.scripts.stderr
 
     def respond(self, exchange: Exchange) -> None:
         """Answer one request. Never raises."""
@@ -96,12 +97,17 @@ class Responder:
 
     def _refuse(self, exchange: Exchange, problem: ScriptError) -> None:
         traceback = problem.traceback if isinstance(problem, ScriptBroken) else ""
-        self._log.error(f"{exchange.title}: {problem}", traceback)
+        self._log_error(exchange, f"{exchange.title}: {problem}", traceback)
         self._fail(exchange, problem.status, f"{problem}\n{traceback}" if problem.status == 500 else "", problem)
 
     def _report(self, exchange: Exchange, script: Script, failure: LuaFailure) -> None:
-        self._log.error(f"{script.path}: {exchange.title}: {failure.message}", failure.traceback)
+        self._log_error(exchange, f"{script.path}: {exchange.title}: {failure.message}", failure.traceback)
         self._fail(exchange, failure.status, f"{failure.message}\n{failure.traceback}", failure)
+
+    def _log_error(self, exchange: Exchange, text: str, traceback: str) -> None:
+        self._log.error(text, traceback)
+        if self._stderr:
+            exchange.report("\n".join(map(escape, [text, *traceback.split("\n")])).encode())
 
     def _fail(
         self, exchange: Exchange, status: int, detail: str, failure: LuaFailure | ScriptError | None = None
@@ -109,7 +115,7 @@ class Responder:
         if failure is not None and self._inspector is not None:
             exchange.reply(self._inspector.page(exchange, failure))
         elif exchange.status:
-            exchange.cut_off()
+            exchange.truncate()
         else:
             exchange.reply(refusal(status, detail if self._show_errors else "", exchange.head_only))
 

@@ -39,8 +39,8 @@ _LONG_READ_SIZE: Final = 96 * 1024
 _MAX_WAITING: Final = 1024 * 1024
 #: What ends a TCP connection with a reset.
 _NO_LINGERING: Final = struct.pack("ii", 1, 0)
-#: There is no more of what others use now, and may give back.
-_EXHAUSTED: Final = (errno.EMFILE, errno.ENFILE, errno.ENOSPC)
+#: No descriptor is left now; one may be soon.
+_EXHAUSTED: Final = (errno.EMFILE, errno.ENFILE)
 
 _READABLE: Final = 1
 _DONTWAIT: Final = socket.MSG_DONTWAIT

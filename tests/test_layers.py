@@ -19,8 +19,8 @@ PACKAGE = PROJECT / "greenfcgi"
 LAYERS: tuple[tuple[str, ...], ...] = (
     ("errors", "exits", "version", "standins", "trim", "quota", "shares"),
     (
-        "records", "messages", "spool", "body", "replies", "patience", "kinds", "settings", "config", "lines", "sink", "log",
-        "accessline", "accesslog", "logs", "metrics", "signature", "scripts",
+        "records", "messages", "spool", "body", "replies", "patience", "kinds", "settings", "config", "lines", "sink",
+        "log", "accessline", "accesslog", "logs", "metrics", "signature", "scripts",
     ),
     (
         "protocol", "client", "outbox", "exchange", "flush_queue", "polling", "filesystems", "folders", "inotify",

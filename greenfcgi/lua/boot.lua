@@ -96,22 +96,38 @@ local look, report, watch
 if inspect then look, report, watch = part(inspect)(library, written, as_function(hint)) end
 local hook_con = setmetatable({}, { __index = hook_methods })
 
+-- Headers that make no list: of several, the first counts (RFC 9110, section 5.3).
+local FIRST = {}
+for name in gmatch([[
+    AGE AUTHORIZATION CONTENT_LENGTH CONTENT_TYPE DATE FROM HOST IF_MODIFIED_SINCE IF_RANGE IF_UNMODIFIED_SINCE MAX_FORWARDS
+    PROXY_AUTHORIZATION RANGE REFERER USER_AGENT
+]], "%S+") do FIRST["HTTP_" .. name] = true end
+
+-- The value of a variable that has come again. Web servers send one for each header of the client's; of any other name
+-- the last one counts, so that a configuration can replace what a file that it includes has set.
+local HEADER = byte("H")
+local function joined(name, before, value)
+    if sub(name, 1, 5) ~= "HTTP_" then return value end
+    if FIRST[name] then return before end
+    return before .. (name == "HTTP_COOKIE" and "; " or ", ") .. value
+end
+
 -- The environment of a request: the name-value pairs of a PARAMS stream (FastCGI 1.0, section 3.4), whose lengths
--- have been checked. Cookies of several headers are joined; HTTP_PROXY is dropped, since it is set by the client
--- and taken for a setting by HTTP libraries (CVE-2016-5385).
+-- have been checked. What RFC 3875 says is always there is "" where a web server leaves it out. HTTP_PROXY is dropped,
+-- since it is set by the client and taken for a setting by HTTP libraries (CVE-2016-5385).
 local function environment(data)
     -- The names make room for a usual request at once; a table that grows is copied each time it doubles.
     local env = {
         LUAFCGID_VERSION = 1, CONTENT_LENGTH = nil, CONTENT_TYPE = nil, DOCUMENT_ROOT = nil, DOCUMENT_URI = nil,
-        GATEWAY_INTERFACE = nil, HTTP_ACCEPT = nil, HTTP_ACCEPT_ENCODING = nil, HTTP_ACCEPT_LANGUAGE = nil,
+        GATEWAY_INTERFACE = "", HTTP_ACCEPT = nil, HTTP_ACCEPT_ENCODING = nil, HTTP_ACCEPT_LANGUAGE = nil,
         HTTP_CONNECTION = nil, HTTP_COOKIE = nil, HTTP_HOST = nil, HTTP_REFERER = nil, HTTP_USER_AGENT = nil,
-        PATH_INFO = nil, QUERY_STRING = nil, REDIRECT_STATUS = nil, REMOTE_ADDR = nil, REMOTE_PORT = nil,
-        REQUEST_METHOD = nil, REQUEST_SCHEME = nil, REQUEST_URI = nil, SCRIPT_FILENAME = nil, SCRIPT_NAME = nil,
-        SERVER_ADDR = nil, SERVER_NAME = nil, SERVER_PORT = nil, SERVER_PROTOCOL = nil, SERVER_SOFTWARE = nil,
+        PATH_INFO = nil, QUERY_STRING = "", REDIRECT_STATUS = nil, REMOTE_ADDR = "", REMOTE_PORT = nil,
+        REQUEST_METHOD = "", REQUEST_SCHEME = nil, REQUEST_URI = nil, SCRIPT_FILENAME = nil, SCRIPT_NAME = "",
+        SERVER_ADDR = nil, SERVER_NAME = "", SERVER_PORT = "", SERVER_PROTOCOL = "", SERVER_SOFTWARE = "",
     }
     local at, last = 1, #data
     while at <= last do
-        local name_length, value_length = byte(data, at, at + 1)
+        local name_length, value_length, first = byte(data, at, at + 2)
         at = at + 2
         if name_length > 127 or value_length > 127 then
             local a, b, c
@@ -125,10 +141,11 @@ local function environment(data)
                 value_length = (((value_length - 128) * 256 + a) * 256 + b) * 256 + c
                 at = at + 3
             end
+            first = byte(data, at)
         end
         local middle = at + name_length
         local name, value = sub(data, at, middle - 1), sub(data, middle, middle + value_length - 1)
-        if name == "HTTP_COOKIE" and env.HTTP_COOKIE then value = env.HTTP_COOKIE .. "; " .. value end
+        if first == HEADER and env[name] then value = joined(name, env[name], value) end
         env[name] = value
         at = middle + value_length
     end
@@ -191,11 +208,12 @@ local function load_script(name, text, is_startup)
     if watch then watch() end
 end
 
--- Run one request. Returns status, header block and body; or the kind, the message and the traceback of an error.
+-- Run one request. Returns status, header block and body; or the kind, the message and the traceback of an error, and
+-- with "short" the message and the rest of the body instead.
 local function run(params)
     local main = rawget(globals, handler)
     local env = environment(params)
-    local con = begin(env.REQUEST_METHOD == "HEAD")
+    local con = begin(env.REQUEST_METHOD == "HEAD", env.FCGI_ROLE == "AUTHORIZER")
     local kind, message, way = protected(main, env, con)
     if kind then
         abandon()
