@@ -40,7 +40,8 @@ class Budget:
     """
 
     __slots__ = (
-        "_deadline", "_next", "_slice", "_slow_at", "_told_before", "_turn_end", "_turns", "is_long", "timeout",
+        "_deadline", "_is_load", "_next", "_slice", "_slow_at", "_told_before", "_turn_end", "_turns", "is_long",
+        "timeout",
     )  # fmt: skip
 
     def __init__(self, turns: Turns, timeout: float, slow_after: float | None, time_slice: float) -> None:
@@ -53,13 +54,17 @@ class Budget:
         self.is_long = False
         self.begin()
 
-    def begin(self, deadline: float | None = None) -> None:
-        """Code starts to run; it has until `deadline`, in seconds of the monotonic clock, or for `timeout`."""
+    def begin(self, deadline: float | None = None, is_load: bool = False) -> None:
+        """Code starts to run; it has until `deadline`, in seconds of the monotonic clock, or for `timeout`.
+
+        To load a script may take a whole turn at once: others that ask for it would load it once more meanwhile.
+        """
         if deadline is None:
             deadline = monotonic() + self.timeout
         self._deadline = deadline
         self._slow_at = deadline - self._told_before
         self.is_long = False
+        self._is_load = is_load
         # Most code ends before anybody asks: its turn is looked at when the hook comes first.
         self._turn_end = _NOT_BEGUN
 
@@ -94,6 +99,8 @@ class Budget:
 
     def _look(self, now: float) -> bool | int | None:
         self.is_long = True
+        if self._is_load and not self._turns.is_taken:
+            self._turns.spend()
         late = now - self._turn_end
         verdict = self._judge(now)
         if late >= 0 and verdict is not LATE:
@@ -111,7 +118,9 @@ class Budget:
     def _begin_turn(self, now: float) -> None:
         short = now + self._slice * _SHORT
         whole = now + min(self._slice, _ROUND / (len(self._turns) + 1))
-        self._turn_end = whole if self._turns.is_taken else min(short, whole)
+        turns = self._turns
+        is_whole = turns.is_taken or (self._is_load and not turns.is_spent)
+        self._turn_end = whole if is_whole else min(short, whole)
         #: When the next look is due: soon at first, to learn whether the code computes for long.
         self._next = min(self._turn_end if self.is_long else short, self._turn_end, self._slow_at, self._deadline)
 

@@ -81,7 +81,7 @@ class Process:
         responder = Responder(config, self.catalogue, self.pool, self.log, turns, inspector)
         access = self._logs.access
         routing = self._flavour.router(access.variables if access is not None else ())
-        self._shares = shares(config.buffers, config.workers)
+        self._shares = shares(config.buffers)
         self.server = Server(
             config, responder.respond, self.log, access, routing, turns=turns, shared=self._shares,
             authorizer=self._authorizer(config.scripts.authorizer),

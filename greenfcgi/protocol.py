@@ -179,6 +179,7 @@ class Connection:
                 return
             data = bytes(self._partial)
             self._partial.clear()
+            self._hold_partial()
         requests = self.requests
         at, end = 0, len(data)
         while end - at >= records.HEADER_SIZE:

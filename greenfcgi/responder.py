@@ -107,7 +107,8 @@ class Responder:
     def _log_error(self, exchange: Exchange, text: str, traceback: str) -> None:
         self._log.error(text, traceback)
         if self._stderr:
-            exchange.report("\n".join(map(escape, [text, *traceback.split("\n")])).encode())
+            lines = [text, *traceback.strip("\n").expandtabs(4).split("\n")]
+            exchange.report("\n".join(map(escape, lines)).encode())
 
     def _fail(
         self, exchange: Exchange, status: int, detail: str, failure: LuaFailure | ScriptError | None = None

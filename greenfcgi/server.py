@@ -71,7 +71,7 @@ class Server:
         self.turns = turns or Turns()
         self.workers: Workers[Exchange] = Workers(config.workers, config.queue, respond, self.turns)
         #: What connections may hold: memory and descriptors.
-        self.memory, self.descriptors = shared or shares(config.buffers, config.workers)
+        self.memory, self.descriptors = shared or shares(config.buffers)
         #: SCRIPT_FILENAME of the script that answers in the role AUTHORIZER; None: that role is refused.
         self.authorizer = authorizer
         #: Seconds that what has come in one read may take before others have a turn.

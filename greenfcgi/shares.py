@@ -51,19 +51,16 @@ def share_memory(size: int) -> Memory:
     return Memory(Quota(size // 8), Quota(size * 3 // 8), Quota(size // 2))
 
 
-def share_descriptors(limit: int, workers: int) -> Descriptors:
-    """Of `limit` descriptors most are for connections; for files there is one for each worker, of both kinds.
-
-    With few descriptors, each kind of file gets an eighth of them.
-    """
+def share_descriptors(limit: int) -> Descriptors:
+    """Of `limit` descriptors most are for connections, and an eighth for either kind of files."""
     spare = limit - min(_RESERVE, limit // 4)
-    files = min(workers, spare // 8)
+    files = spare // 8
     return Descriptors(Quota(spare - 2 * files), Quota(files), Quota(files))
 
 
-def shares(buffers: int, workers: int) -> Shares:
-    """The shares of this process."""
+def shares(buffers: int) -> Shares:
+    """The shares of this process, of which `buffers` bytes of memory and the descriptors that the system allows."""
     import resource
 
     limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    return Shares(share_memory(buffers), share_descriptors(limit, workers))
+    return Shares(share_memory(buffers), share_descriptors(limit))

@@ -27,6 +27,15 @@ class ScriptLine(NamedTuple):
     problem: str = ""
 
 
+class Share(NamedTuple):
+    """What one share of memory or descriptors holds: now, at most, the most so far, and how often there was no more."""
+
+    taken: int = 0
+    limit: int = 0
+    peak: int = 0
+    refused: int = 0
+
+
 class Snapshot(NamedTuple):
     """One process, or several added up. `started` is in seconds of the epoch."""
 
@@ -51,6 +60,7 @@ class Snapshot(NamedTuple):
     statuses: dict[int, int] = {}
     histogram: list[int] = [0] * (len(BOUNDS) + 1)
     scripts: tuple[ScriptLine, ...] = ()
+    held: dict[str, Share] = {}
 
     @property
     def requests(self) -> int:
@@ -79,7 +89,16 @@ def total(snapshots: Iterable[Snapshot]) -> Snapshot:
         statuses=dict(sorted(statuses.items())),
         histogram=[sum(one.histogram[at] for one in snapshots) for at in range(len(BOUNDS) + 1)],
         scripts=_scripts(line for one in snapshots for line in one.scripts),
+        held=_held(one.held for one in snapshots),
     )
+
+
+def _held(several: Iterable[dict[str, Share]]) -> dict[str, Share]:
+    found: dict[str, Share] = {}
+    for held in several:
+        for name, share in held.items():
+            found[name] = Share(*map(sum, zip(found.get(name, Share()), share, strict=True)))
+    return found
 
 
 def _scripts(lines: Iterable[ScriptLine]) -> tuple[ScriptLine, ...]:
@@ -103,7 +122,8 @@ def ended(snapshot: Snapshot) -> Snapshot:
     """What is left of a process that has ended: its counters."""
     scripts = tuple(ScriptLine(line.path, line.requests) for line in snapshot.scripts if line.requests)
     nothing: dict[str, Any] = dict.fromkeys(_MOMENTARY, 0)
-    return snapshot._replace(**nothing, scripts=scripts)
+    held = {name: Share(refused=share.refused) for name, share in snapshot.held.items()}
+    return snapshot._replace(**nothing, scripts=scripts, held=held)
 
 
 def pack(snapshot: Snapshot, room: int) -> bytes:
@@ -123,6 +143,8 @@ def unpack(data: bytes) -> Snapshot:
         found = Snapshot(*json.loads(data))
         # Keys of objects are text in JSON.
         statuses = {int(status): count for status, count in found.statuses.items()}
-        return found._replace(statuses=statuses, scripts=tuple(ScriptLine(*line) for line in found.scripts))
+        scripts = tuple(ScriptLine(*line) for line in found.scripts)
+        held = {name: Share(*share) for name, share in found.held.items()}
+        return found._replace(statuses=statuses, scripts=scripts, held=held)
     except (TypeError, AttributeError) as problem:
         raise ValueError(f"not a snapshot: {problem}") from None

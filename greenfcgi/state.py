@@ -245,7 +245,7 @@ class State:
         states = flavour._config.states
         self._most_requests = 1 if states.per_request else states.max_requests or _NEVER
         self._budget = flavour.budget()
-        self._budget.begin()
+        self._budget.begin(is_load=True)
         self._host = Host(
             script.path, version, flavour._log, flavour._tell_slow, self._budget, self._allow, self._exhausted,
             flavour._hint,

@@ -28,6 +28,8 @@ class Turns:
         self.is_taken = False
         #: How many have been taken.
         self.count = 0
+        #: Code that had not waited for a turn has used a whole one, in this round of turns.
+        self.is_spent = False
         #: The scripts, by SCRIPT_FILENAME, whose last run computed for long: they start in a turn.
         self.long: set[bytes] = set()
 
@@ -44,6 +46,15 @@ class Turns:
     def queue(self, call: Callable[[], None]) -> None:
         """Call this, in the hub, when its turn comes."""
         self._put(call, get_hub())
+
+    def spend(self) -> None:
+        """Code that has not waited for its turn uses a whole one, as loading a script may; once in each round."""
+        if not self.is_spent:
+            self.is_spent = True
+            self.queue(self._recover)
+
+    def _recover(self) -> None:
+        self.is_spent = False
 
     def remember(self, name: bytes, is_long: bool) -> None:
         """Whether a script has computed for long this time."""

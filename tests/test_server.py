@@ -20,6 +20,7 @@ from greenfcgi import records
 from greenfcgi.body import MAX_IN_MEMORY
 from greenfcgi.client import Client, Reply
 
+from .processes import resident
 from .running import Connection, Server, until
 
 Serve = Callable[..., Server]
@@ -95,12 +96,6 @@ def received(connection: Connection, text: bytes, request_id: int = 1) -> Reply:
         connection.receive_some()
         assert not connection.closed
     return replies[request_id]
-
-
-def resident(server: Server) -> int:
-    """Bytes of memory that the server process has resident."""
-    with open(f"/proc/{server.pid}/status") as status:
-        return next(int(line.split()[1]) * 1024 for line in status if line.startswith("VmRSS"))
 
 
 def open_files(server: Server) -> list[str]:
@@ -553,14 +548,14 @@ def test_the_file_of_a_large_body_goes_with_its_request(serve: Serve) -> None:
 
     server.get("echo.lua", b"x" * 2_000_000)
     until(lambda: temporary_files(server) == 0, "the end of the first file")
-    before = resident(server)
+    before = resident(server.pid)
     with server.connect() as connection:
         connection.send(opening(server, "echo.lua"))
         connection.send(b"".join(records.stream(records.STDIN, 1, b"x" * 16_000_000)))
         connection.send(records.get_values([b"FCGI_MPXS_CONNS"]))
         managed(connection)
         assert temporary_files(server) == 1
-        assert resident(server) - before < 4_000_000
+        assert resident(server.pid) - before < 4_000_000
     until(lambda: temporary_files(server) == 0, "the end of the second file")
 
 
@@ -621,7 +616,7 @@ def test_the_memory_of_bodies_is_given_back(serve: Serve) -> None:
     """After many uploads at once, what they took goes back to the system."""
     server = serve({"echo.lua": ECHO}, "workers = 64")
     server.get("echo.lua", b"x")
-    before = resident(server)
+    before = resident(server.pid)
     body = b"".join(records.stream(records.STDIN, 1, b"x" * 1_000_000))
     with contextlib.ExitStack() as connections:
         opened = [connections.enter_context(server.connect()) for _ in range(24)]
@@ -629,8 +624,8 @@ def test_the_memory_of_bodies_is_given_back(serve: Serve) -> None:
             connection.send(opening(server, "echo.lua") + body)
             connection.send(records.get_values([b"FCGI_MPXS_CONNS"]))
             managed(connection)
-        assert resident(server) - before > 20_000_000
-    until(lambda: resident(server) - before < 8_000_000, "the memory to be given back")
+        assert resident(server.pid) - before > 20_000_000
+    until(lambda: resident(server.pid) - before < 8_000_000, "the memory to be given back")
 
 
 @pytest.mark.parametrize("length", ["10", "2", "4", "", "-1", "junk"])
@@ -824,7 +819,7 @@ def test_a_stream_into_a_slow_client_takes_no_memory(serve: Serve) -> None:
     """
     server = serve({"hello.lua": HELLO, "stream.lua": script})
     head = server.get("hello.lua?").stdout.partition(b"\r\n\r\n")[0] + b"\r\n\r\n"
-    before, most, total = resident(server), 0, 0
+    before, most, total = resident(server.pid), 0, 0
     with server.connect() as connection:
         connection.send(Client.request(server.params("stream.lua")))
         next_look = 0
@@ -834,7 +829,7 @@ def test_a_stream_into_a_slow_client_takes_no_memory(serve: Serve) -> None:
             if total >= next_look:
                 next_look += 20_000_000
                 assert server.get("hello.lua?x").body == b"hello x"
-                most = max(most, resident(server))
+                most = max(most, resident(server.pid))
     # 4,000 records, the header block in the first, and the end: an empty STDOUT and END_REQUEST.
     assert total == 4000 * (records.HEADER_SIZE + 50_000) + len(head) + 24
     assert tail.endswith(records.end_request(1))
@@ -953,5 +948,5 @@ def test_replies_that_nobody_reads_stop_the_reading(serve: Callable[..., Server]
         request = Client.request(server.params("big.lua"), keep_conn=True)
         with pytest.raises(TimeoutError):
             connection.send(request * 2000)
-        assert resident(server) < 60_000_000
+        assert resident(server.pid) < 60_000_000
     assert len(server.get("big.lua").body) == 200_000
