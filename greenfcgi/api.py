@@ -40,9 +40,6 @@ Hint = Callable[[str, str, str], None]
 class Exchange(Protocol):
     """The request that a script answers, as far as its `con` reaches it."""
 
-    #: Its script has computed for longer than a short turn.
-    is_long: bool
-
     @property
     def title(self) -> str:
         """The request in a few words, for the log."""
@@ -76,6 +73,9 @@ class Exchange(Protocol):
 
     def wait(self, event: Event, seconds: float) -> None:
         """Wait for the event, as long as the client is there, at most so long."""
+
+    def computes_long(self) -> None:
+        """The script has computed for longer than a short turn."""
 
 
 class Host:

@@ -8,7 +8,7 @@ business: it sees that the process has stopped beating.
 from __future__ import annotations
 
 from time import monotonic
-from typing import Final
+from typing import Final, Protocol
 
 from .turns import Turns
 
@@ -33,6 +33,13 @@ _MOST_LATE: Final = 0.01
 _SHORT: Final = 1 / 32
 
 
+class Owner(Protocol):
+    """Whose code runs."""
+
+    def computes_long(self) -> None:
+        """The code has computed for longer than a short turn."""
+
+
 class Budget:
     """The time of one state's code; `begin` for each run of it.
 
@@ -40,8 +47,8 @@ class Budget:
     """
 
     __slots__ = (
-        "_deadline", "_is_load", "_next", "_slice", "_slow_at", "_told_before", "_turn_end", "_turns", "is_long",
-        "timeout",
+        "_deadline", "_is_load", "_is_long", "_next", "_owner", "_slice", "_slow_at", "_told_before", "_turn_end",
+        "_turns", "timeout",
     )  # fmt: skip
 
     def __init__(self, turns: Turns, timeout: float, slow_after: float | None, time_slice: float) -> None:
@@ -50,20 +57,20 @@ class Budget:
         #: Seconds before the deadline at which it is time to tell of slow code; after it, where nobody wants to know.
         self._told_before = -_NEVER if slow_after is None else timeout - slow_after
         self._slice = time_slice
-        #: The code has computed for longer than a short turn since `begin`.
-        self.is_long = False
         self.begin()
 
-    def begin(self, deadline: float | None = None, is_load: bool = False) -> None:
+    def begin(self, deadline: float | None = None, owner: Owner | None = None, is_load: bool = False) -> None:
         """Code starts to run; it has until `deadline`, in seconds of the monotonic clock, or for `timeout`.
 
-        To load a script may take a whole turn at once: others that ask for it would load it once more meanwhile.
+        `owner` hears when it computes for longer than a short turn. To load a script may take a whole turn at once:
+        others that ask for it would load it once more meanwhile.
         """
         if deadline is None:
             deadline = monotonic() + self.timeout
         self._deadline = deadline
         self._slow_at = deadline - self._told_before
-        self.is_long = False
+        self._is_long = False
+        self._owner = owner
         self._is_load = is_load
         # Most code ends before anybody asks: its turn is looked at when the hook comes first.
         self._turn_end = _NOT_BEGUN
@@ -98,9 +105,12 @@ class Budget:
         return None if now < self._next else self._look(now)
 
     def _look(self, now: float) -> bool | int | None:
-        self.is_long = True
-        if self._is_load and not self._turns.is_taken:
-            self._turns.spend()
+        if not self._is_long:
+            self._is_long = True
+            if self._owner is not None:
+                self._owner.computes_long()
+            elif self._is_load and not self._turns.is_taken:
+                self._turns.spend()
         late = now - self._turn_end
         verdict = self._judge(now)
         if late >= 0 and verdict is not LATE:
@@ -122,7 +132,7 @@ class Budget:
         is_whole = turns.is_taken or (self._is_load and not turns.is_spent)
         self._turn_end = whole if is_whole else min(short, whole)
         #: When the next look is due: soon at first, to learn whether the code computes for long.
-        self._next = min(self._turn_end if self.is_long else short, self._turn_end, self._slow_at, self._deadline)
+        self._next = min(self._turn_end if self._is_long else short, self._turn_end, self._slow_at, self._deadline)
 
     def _judge(self, now: float) -> bool | None:
         if now >= self._deadline:

@@ -40,6 +40,9 @@ class Wire(Protocol):
     def truncated(self, exchange: Exchange) -> None:
         """The reply will never be complete."""
 
+    def computes_long(self, exchange: Exchange) -> None:
+        """The script of a request computes for longer than a short turn."""
+
 
 class Exchange:
     """A request, its body as far as it has come, and its reply as far as it has gone."""
@@ -135,6 +138,11 @@ class Exchange:
         self.aborted = True
         if self._gone is not None:
             self._gone.set()
+
+    def computes_long(self) -> None:
+        """The script has computed for longer than a short turn: from now on, others of its kind wait for theirs."""
+        self.is_long = True
+        self._wire.computes_long(self)
 
     def send(self, status: int, head: bytes, data: bytes) -> None:
         """Send a part of the reply. Does not wait."""

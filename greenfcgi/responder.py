@@ -71,8 +71,8 @@ class Responder:
             finally:
                 # Given back before the reply is sent: a slow client holds no state.
                 self._pool.give_back(state, script)
-                if exchange.is_long or self._turns.long:
-                    self._turns.remember(exchange.request.filename or b"", exchange.is_long)
+                if self._turns.long and not exchange.is_long:
+                    self._turns.remember(exchange.request.filename or b"", False)
             if result is None or (exchange.aborted and isinstance(result, LuaFailure)):
                 exchange.finish()
             elif isinstance(result, LuaFailure):

@@ -68,7 +68,8 @@ class Server:
         self.routing = routing or records.router(() if access is None else access.variables)
         self.log = log
         self.max_post = config.scripts.max_post
-        self.turns = turns or Turns()
+        # Not `or`: nobody waits in them now.
+        self.turns = Turns() if turns is None else turns
         self.workers: Workers[Exchange] = Workers(config.workers, config.queue, respond, self.turns)
         #: What connections may hold: memory and descriptors.
         self.memory, self.descriptors = shared or shares(config.buffers)

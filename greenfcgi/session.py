@@ -262,6 +262,10 @@ class Session:
         """What keeps the body of a request."""
         return Body(self._server.memory.bodies, self._server.descriptors.temporary)
 
+    def computes_long(self, exchange: Exchange) -> None:
+        """The script of a request computes for longer than a short turn."""
+        self._server.turns.remember(exchange.request.filename or b"", True)
+
     # Output
 
     def write(self, buffers: list[Buffer]) -> None:

@@ -284,8 +284,7 @@ class State:
             self._collect()
             self._make_room(room)
         self.requests += 1
-        budget = self._budget
-        budget.begin(exchange.deadline)
+        self._budget.begin(exchange.deadline, exchange)
         host = self._host
         host.exchange = exchange
         try:
@@ -296,8 +295,6 @@ class State:
             if self._programs is not None:
                 self._programs.end()
             host.exchange = None
-            if budget.is_long:
-                exchange.is_long = True
         kind, first, second = result
         if kind == _SHORT:
             exchange.send(0, b"", second)

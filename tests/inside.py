@@ -43,7 +43,6 @@ class Request:
         #: Seconds of each `sleep`.
         self.slept: list[float] = []
         self.deadline = monotonic() + seconds
-        self.is_long = False
         self._body = body
 
     @property
@@ -78,6 +77,9 @@ class Request:
     def wait(self, event: Event, seconds: float) -> None:
         """Wait for the event."""
         event.wait(seconds)
+
+    def computes_long(self) -> None:
+        """Nobody else waits for a turn."""
 
 
 class Answer(NamedTuple):

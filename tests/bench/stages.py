@@ -137,6 +137,8 @@ class _Wire:
 
     def truncated(self, exchange: Exchange) -> None: ...
 
+    def computes_long(self, exchange: Exchange) -> None: ...
+
     def new_body(self) -> Body:
         return Body(Quota(1 << 20), Quota(1))
 
