@@ -116,13 +116,16 @@ def test_a_root_that_moves_takes_its_scripts_out(tmp_path: Path) -> None:
     assert catalogue.find(f"{current}/a.lua".encode()).path == str(tmp_path / "two" / "a.lua")
 
 
-def test_the_folder_of_each_file_is_told_once(root: Path) -> None:
-    """Whoever watches hears of the folder of each file when it is first read."""
+def test_each_file_is_told_before_it_is_read(root: Path) -> None:
+    """Whoever watches hears of each file once, also of one that is missing; and of the link a script is asked by."""
     catalogue = Catalogue(str(root), [".lua"])
     told: list[str] = []
     catalogue.noticed = told.append
-    version = catalogue.find(os.fsencode(root / "a.lua")).version
+    version = catalogue.find(os.fsencode(root / "stays.lua")).version
+    assert told == [str(root / "stays.lua")]
     for _ in range(2):
         version.read(str(root / "a.lua"))
         version.read(str(root / "sub" / "b.lua"), fresh=True)
-    assert told == [str(root), str(root / "sub")]
+        with pytest.raises(FileNotFoundError):
+            version.read(str(root / "none.lua"))
+    assert told == [str(root / name) for name in ("stays.lua", "a.lua", "sub/b.lua", "none.lua")]
