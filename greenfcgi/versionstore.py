@@ -20,7 +20,7 @@ import fcntl
 import os
 import struct
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import NamedTuple
 
 from .signature import DIGEST_SIZE, digest
@@ -44,6 +44,10 @@ _START = 4096
 #: Tries to have the file for oneself, and seconds between two of them: nobody has it for longer, unless it was stopped.
 _TRIES = 20
 _PAUSE = 0.001
+
+
+#: Kind, key, and what is kept.
+_Record = tuple[bytes, bytes, bytes]
 
 
 class _Header(NamedTuple):
@@ -158,17 +162,19 @@ class VersionStore:
         body = identity + b"".join(_packed(path, digests))
         version = _VERSION, key, digest(body) + body
 
-        def missing() -> list[tuple[bytes, bytes, bytes]]:
-            return [(_TEXT, one, text) for one, text in texts.items() if (_TEXT, one) not in self._index]
-
         self._follow()
-        return self._append([*missing(), version]) or (self._make_room(key) and self._append([*missing(), version]))
+        new = [(_TEXT, one, text) for one, text in texts.items() if (_TEXT, one) not in self._index]
+        if self._append([*new, version]) or self._make_room(key, {**texts}, version):
+            return True
+        # The one before is not the last one any more.
+        self._append([(_GONE, key, b"")])
+        return False
 
-    def _append(self, records: list[tuple[bytes, bytes, bytes]]) -> bool:
+    def _append(self, records: list[_Record]) -> bool:
         """Write records at the end, for all or nothing. To be called with the lock."""
         self._follow()
         header = self._header()
-        data = b"".join(_RECORD.pack(_RECORD_MAGIC, kind, len(body), key) + body for kind, key, body in records)
+        data = _encoded(records)
         end = header.end + len(data)
         if end > self._half:
             return False
@@ -177,31 +183,30 @@ class VersionStore:
         self._follow()
         return True
 
-    def _make_room(self, but: bytes) -> bool:
-        """Copy what counts to the other half, but the version of one key. To be called with the lock.
+    def _make_room(self, but: bytes, texts: dict[bytes, bytes], version: _Record) -> bool:
+        """Copy what counts to the other half, with the texts and the version of a script in place of that of `but`.
 
-        Scripts whose files are gone are left out.
+        To be called with the lock. Scripts whose files are gone are left out. False when even so there is no room.
         """
         header = self._header()
         if header.end - header.copied < self._half // _GAIN:
             # It has been done, and what is there counts.
             return False
-        kept: list[tuple[bytes, bytes, bytes]] = []
-        wanted: set[bytes] = set()
+        versions = [version]
         for kind, key in list(self._index):
             body = self._read(kind, key) if kind == _VERSION and key != but else None
             found = _unpacked(body) if body is not None else None
             if body is not None and found is not None and os.path.isfile(found[1]):
-                kept.append((kind, key, body))
-                wanted |= set(found[2].values())
-        texts = [(_TEXT, key, self._read(_TEXT, key)) for key in wanted if key]
-        at, end = self._base(header.number + 1), 0
-        for kind, key, text in [*texts, *kept]:
-            if text is not None:
-                data = _RECORD.pack(_RECORD_MAGIC, kind, len(text), key) + text
-                self._write(at + end, data)
-                end += len(data)
-        self._write_header(header._replace(number=header.number + 1, end=end, copied=end))
+                versions.append((kind, key, body))
+                for wanted in filter(None, found[2].values()):
+                    text = texts.get(wanted) or self._read(_TEXT, wanted)
+                    if text is not None:
+                        texts[wanted] = text
+        data = _encoded([*((_TEXT, key, text) for key, text in texts.items()), *versions])
+        if len(data) > self._half:
+            return False
+        self._write(self._base(header.number + 1), data)
+        self._write_header(header._replace(number=header.number + 1, end=len(data), copied=len(data)))
         self._follow()
         return True
 
@@ -287,6 +292,10 @@ class VersionStore:
             return work()
         finally:
             fcntl.lockf(self.descriptor, fcntl.LOCK_UN)
+
+
+def _encoded(records: Iterable[_Record]) -> bytes:
+    return b"".join(_RECORD.pack(_RECORD_MAGIC, kind, len(body), key) + body for kind, key, body in records)
 
 
 def _nameless_file() -> int:
