@@ -6,7 +6,8 @@ here runs Lua, watches files, or knows who uses a script.
 
 Only regular files below `scripts.root`, after all symbolic links have been followed, with a listed extension, are
 scripts. The path is taken as it is: there is no walking up a path that does not exist to find one that does
-(php-fpm's cgi.fix_pathinfo made that way into remote execution twice, CVE-2019-11043 the last time).
+(php-fpm's cgi.fix_pathinfo made that way into remote execution twice, CVE-2019-11043 the last time). What comes from
+Apache as the address of a proxy is resolved in `proxied` before.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import stat
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 from .errors import ScriptForbidden, ScriptMissing
+from .proxied import Target, target
 from .signature import Signature, digest, looks_alike, settled, signature
 from .texts import Text, Texts
 
@@ -249,6 +251,7 @@ class Catalogue:
         self.known: dict[bytes | None, Script] = {}
         self._by_path: dict[str, Script] = {}
         self._texts = Texts(_MAX_TEXTS)
+        self._proxied: dict[bytes, Target] = {}
         #: Called with the path of each file that a script is made of, before a version reads it first, also where it
         #: is missing; and with the path by which a script was asked for, where links are on the way.
         self.noticed: Callable[[str], None] = lambda path: None
@@ -269,7 +272,7 @@ class Catalogue:
     def _resolve(self, filename: bytes | None) -> Script:
         if not filename:
             raise ScriptMissing("the web server sent no SCRIPT_FILENAME: is a fastcgi_param for it missing?")
-        spelling = _without_proxy(os.fsdecode(filename))
+        spelling = os.fsdecode(filename)
         if "\0" in spelling:
             raise ScriptForbidden(f"SCRIPT_FILENAME {spelling!r} has a zero byte in it")
         path = os.path.realpath(spelling)
@@ -300,6 +303,18 @@ class Catalogue:
             self._notice(named)
         return script
 
+    def target(self, filename: bytes) -> Target:
+        """What Apache means by a SCRIPT_FILENAME that begins with "proxy:"."""
+        found = self._proxied.get(filename)
+        if found is None:
+            found = target(filename, tuple(map(os.fsencode, self._extensions)))
+            # PATH_INFO is the client's: what has one is not remembered, nor is what leads to no script.
+            if not found.info and found.path in self.known and len(filename) <= _LONGEST_SPELLING:
+                if len(self._proxied) >= _MOST_SPELLINGS:
+                    self._proxied.clear()
+                self._proxied[filename] = found
+        return found
+
     def _is_inside(self, path: str) -> bool:
         return path.startswith(self.root.rstrip("/") + "/")
 
@@ -317,6 +332,7 @@ class Catalogue:
     def forget_spellings(self) -> None:
         """Resolve each SCRIPT_FILENAME anew: a symbolic link may lead elsewhere now."""
         self.known.clear()
+        self._proxied.clear()
         for script in self._by_path.values():
             script.spellings.clear()
 
@@ -350,11 +366,3 @@ def _touches(paths: frozenset[str], files: Iterable[str]) -> bool:
                 return True
             parent = os.path.dirname(parent)
     return False
-
-
-def _without_proxy(filename: str) -> str:
-    """The path in what Apache's mod_proxy_fcgi sends: "proxy:fcgi://host:port/path", "proxy:unix:/s|fcgi://h/path"."""
-    if not filename.startswith("proxy:"):
-        return filename
-    _, _, rest = filename.partition("fcgi://")
-    return "/" + rest.partition("/")[2] if rest else filename

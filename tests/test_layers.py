@@ -20,7 +20,8 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("errors", "exits", "version", "standins", "trim"),
     (
         "records", "messages", "body", "replies", "patience", "kinds", "settings", "config", "lines", "sink", "log",
-        "accessline", "accesslog", "logs", "metrics", "signature", "texts", "scripts",
+        "accessline", "accesslog", "logs", "metrics", "signature", "texts", "proxied",
+        "scripts",
     ),
     (
         "protocol", "client", "outbox", "exchange", "flush_queue", "polling", "filesystems", "folders", "ways",
