@@ -88,9 +88,11 @@ class Responder:
             self._fail(exchange, 500, "")
 
     def _find(self, request: Request) -> Script:
-        if request.filename is not None and request.filename.startswith(PREFIX):
-            put_right(request, self._catalogue.target)
-        return self._catalogue.find(request.filename)
+        if request.filename is None or not request.filename.startswith(PREFIX):
+            return self._catalogue.find(request.filename)
+        meant = self._catalogue.target(request.filename)
+        put_right(request, meant)
+        return self._catalogue.find(meant.path)
 
     def _checkout(self, script: Script, seconds: float) -> State:
         try:

@@ -192,16 +192,17 @@ class VersionStore:
         if header.end - header.copied < self._half // _GAIN:
             # It has been done, and what is there counts.
             return False
-        versions = [version]
-        for kind, key in list(self._index):
-            body = self._read(kind, key) if kind == _VERSION and key != but else None
+        others = [(kind, key, self._read(kind, key)) for kind, key in self._index if kind == _VERSION and key != but]
+        versions: list[_Record] = []
+        for kind, key, body in [version, *others]:
             found = _unpacked(body) if body is not None else None
-            if body is not None and found is not None and os.path.isfile(found[1]):
-                versions.append((kind, key, body))
-                for wanted in filter(None, found[2].values()):
-                    text = texts.get(wanted) or self._read(_TEXT, wanted)
-                    if text is not None:
-                        texts[wanted] = text
+            if body is None or found is None or not os.path.isfile(found[1]):
+                continue
+            versions.append((kind, key, body))
+            for wanted in filter(None, found[2].values()):
+                text = texts.get(wanted) or self._read(_TEXT, wanted)
+                if text is not None:
+                    texts[wanted] = text
         data = _encoded([*((_TEXT, key, text) for key, text in texts.items()), *versions])
         if len(data) > self._half:
             return False

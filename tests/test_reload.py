@@ -490,6 +490,23 @@ def test_a_broken_version_does_not_reach_a_clone(site: Site, broken: str) -> Non
             assert clone.reply().body == connection.reply().body == b"good end"
 
 
+def test_a_module_that_shadows_another_does_not_reach_a_clone(serve: Serve, tmp_path: Path) -> None:
+    """A file that was missing when the version was loaded is none of it in a clone, before anybody has noticed it."""
+    page = """
+    require "part"
+    function main(env, con)
+        con:puts("good") con:flush()
+        if env.QUERY_STRING == "hold" then con:sleep(1000) end
+    end
+    """
+    (tmp_path / "modules").mkdir()
+    (tmp_path / "modules" / "part.lua").touch()
+    server = serve({"site/page.lua": page}, 'heartbeat = 3600\n[lua]\npath = ["modules"]\n')
+    with held_request(Site(server, "site"), "page.lua?hold"):
+        server.write("site/part.lua", BROKEN["syntax error"])
+        assert server.get("site/page.lua").body == b"good"
+
+
 def test_a_broken_module_never_replaces_a_good_one(site: Site) -> None:
     """A module that does not compile, or is gone for a while, leaves the old version at work; mended, it counts."""
     part = site.write("part.lua", 'return "good "')

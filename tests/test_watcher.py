@@ -1214,6 +1214,35 @@ def test_a_folder_that_may_not_be_listed(mode: str, engine: str, warned: bool) -
     assert ("closed: Permission denied" in printed) == warned
 
 
+CLOSED_FOLDER = """
+    import inotify_simple, tempfile  # while the files of Python can still be read
+    if os.geteuid() == 0:
+        os.setuid(65534)
+    with tempfile.TemporaryDirectory() as name:
+        root, closed = Path(os.path.realpath(name)) / "root", Path(os.path.realpath(name)) / "closed"
+        root.mkdir()
+        closed.mkdir()
+        for file in ("one.lua", "two.lua"):
+            (closed / file).touch()
+        closed.chmod(0o311)
+        made = Watching("auto", root)
+        made.start(closed / "one.lua", closed / "two.lua")
+        with (closed / "two.lua").open("w") as opened:
+            opened.write("return 2")
+        until(lambda: made.has(closed / "two.lua"))
+        print(made.watcher.engine, len(made.log.warnings), *made.log.warnings)
+        closed.chmod(0o755)
+        made.watcher.stop()
+"""
+
+
+def test_a_file_in_a_folder_that_may_not_be_listed() -> None:
+    """It alone is polled, with one warning for its folder; the rest is watched."""
+    printed = run(CLOSED_FOLDER)
+    assert printed.startswith("inotify 1 inotify cannot be used (")
+    assert "/closed: Permission denied): " in printed
+
+
 def test_the_library_is_loaded_by_the_engine_that_needs_it() -> None:
     """Polling stays free of ctypes, which inotify_simple brings."""
     source = """
