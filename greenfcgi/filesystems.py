@@ -66,4 +66,6 @@ def _mounts(mountinfo: str) -> dict[str, str]:
 
 def _unescaped(field: str) -> str:
     """`field` with the kernel's octal escapes (of space, tab, newline and backslash) resolved."""
+    if "\\" not in field:
+        return field
     return re.sub(r"\\([0-7]{3})", lambda octal: chr(int(octal[1], 8)), field)

@@ -7,6 +7,7 @@ not good in any process is served by none: the request is answered with what is 
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable
 
 from .errors import ScriptBroken, ScriptBusy, ScriptError, ScriptMissing
@@ -31,6 +32,8 @@ class LastGood:
         self._put = put
         #: Scripts whose first version does not load, as the log says.
         self._logged: set[str] = set()
+        #: Scripts whose files were gone at the last beat.
+        self._gone: set[str] = set()
 
     def make(self, script: Script, version: Version | None = None) -> State:
         """A state that holds a script: in the version that is given, else in the one that is served, else as its files
@@ -98,16 +101,22 @@ class LastGood:
             )
 
     def keep_all(self, scripts: Iterable[Script]) -> None:
-        """Keep what has come to the versions that are served: modules that requests required."""
+        """Keep what has come to the versions that are served: modules that requests required. To be called with each
+        beat: versions of scripts that were gone at the last one, and still are, are forgotten.
+        """
+        while self._gone:
+            path = self._gone.pop()
+            if not os.path.isfile(path):
+                self._store.drop(path)
         for script in scripts:
             version = script.version
             if script.loaded and not version.is_held and version.kept != version.file_count():
                 self._keep(script.path, version, grown=True)
 
     def forget(self, script: Script) -> None:
-        """The file of a script is gone, and its last good version with it."""
+        """The file of a script is gone, and its last good version with it; unless it is only being saved anew."""
         self._logged.discard(script.path)
-        self._store.drop(script.path)
+        self._gone.add(script.path)
 
 
 def _is_the_same(version: Version, texts: dict[str, bytes | None]) -> bool:

@@ -18,11 +18,13 @@ import pytest
 
 from greenfcgi import versionstore
 from greenfcgi.client import Client
+from greenfcgi.lastgood import LastGood
 from greenfcgi.scripts import Catalogue
 from greenfcgi.signature import digest
 from greenfcgi.texts import Text, Texts
 from greenfcgi.versionstore import VersionStore
 
+from .inside import Inside
 from .processes import children, is_alive
 from .running import Connection, Server, until
 
@@ -303,6 +305,7 @@ class TestNoGoodVersion:
         (server.root / "page.lua").unlink()
         until(lambda: at.answers("page.lua") == {"404"})
         until(lambda: told(server, "page.lua", "flushed: its file is gone") == 2)
+        until(lambda: not kept(server, "page.lua"))
         server.write("page.lua", BROKEN)
         assert at.answers("page.lua") == {"500"}
 
@@ -560,6 +563,28 @@ class TestStore:
         store = VersionStore()
         assert store.put(script, texts(page=b"1"), identity("1"))
         assert VersionStore(store.descriptor).get(script) is not None
+
+
+def test_a_script_that_is_gone_for_less_than_a_beat_keeps_its_good_version(tmp_path: Path) -> None:
+    """As with editors that delete a file and make it anew: what they make may be broken."""
+    inside = Inside(tmp_path)
+    store = VersionStore()
+    last_good = LastGood(inside.flavour.make, store, inside._log, lambda path: None)
+    path = inside.write("page.lua", "function main(env, con) con:puts('good') end")
+    script = inside._catalogue.find(os.fsencode(path))
+    last_good.make(script).close()
+    path.unlink()
+    last_good.forget(script)
+    inside._catalogue.forget(script)
+    path.write_text(BROKEN)
+    last_good.keep_all([])
+    state = last_good.make(inside._catalogue.find(os.fsencode(path)))
+    assert Inside.run(state).text == "good"
+    path.unlink()
+    last_good.forget(script)
+    last_good.keep_all([])
+    assert store.get(str(path)) is None
+    inside.close()
 
 
 def test_a_version_is_restored_from_texts_alone(tmp_path: Path) -> None:
