@@ -181,7 +181,7 @@ class Host:
         """
         name = os.fsdecode(path)
         try:
-            text = self._version.read(name, fresh and not self.loading)
+            text = self._version.read(name, fresh and not self.loading, self.loading)
         except (OSError, ValueError) as problem:
             reason = problem.strerror if isinstance(problem, OSError) and problem.strerror else str(problem)
             return self._problem(reason.encode())

@@ -20,7 +20,7 @@ from . import exits
 from .config import Config
 from .errors import ConfigError, ScriptError
 from .exchange import Exchange
-from .flush import PATIENCE, Flusher
+from .flush import PATIENCE, Flusher, Load
 from .flush_queue import FlushQueue
 from .heartbeat import Detached, Heartbeat
 from .lines import traceback_of
@@ -38,8 +38,10 @@ from .watcher import Watcher, watch
 
 if TYPE_CHECKING:
     from .history import Overview
+    from .lastgood import LastGood
     from .link import Link
     from .snapshot import Snapshot
+    from .versionstore import VersionStore
 
 # Read when the hub is made. The default imports pprint, and with it dataclasses and inspect: 1.4 MB.
 gevent.config.format_context = "builtins.repr"
@@ -58,9 +60,16 @@ class Process:
     """Everything that serves requests. Raises `ConfigError` when the configuration cannot be carried out.
 
     `logs` and `inspector` are given by the developer mode, which shows what happens to whoever writes the scripts.
+    `versions` is where the last good versions of scripts are kept, which all processes of a supervisor share.
     """
 
-    def __init__(self, config: Config, logs: Logs | None = None, inspector: Inspector | None = None) -> None:
+    def __init__(
+        self,
+        config: Config,
+        logs: Logs | None = None,
+        inspector: Inspector | None = None,
+        versions: VersionStore | None = None,
+    ) -> None:
         self._config = config
         self._inspector = inspector
         _raise_limit()
@@ -74,9 +83,15 @@ class Process:
         #: Scripts' hooks at work. They may wait, so each has a greenlet of its own.
         self._hooks: set[gevent.Greenlet[..., None]] = set()
         self.catalogue = Catalogue(config.scripts.root, config.scripts.extensions)
-        self.pool: Pool[Script, State] = Pool(
-            self._flavour.make, config.states.max, config.states.clones, self._discard
-        )
+        self._make: Load = self._flavour.make
+        self._last_good: LastGood | None = None
+        if versions is not None:
+            # Here, since a process alone does without.
+            from .lastgood import LastGood
+
+            self._last_good = LastGood(self._flavour.make, versions, self.log, self._look_again)
+            self._make = self._last_good.make
+        self.pool: Pool[Script, State] = Pool(self._make, config.states.max, config.states.clones, self._discard)
         turns = self._flavour.turns
         responder = Responder(config, self.catalogue, self.pool, self.log, turns, inspector)
         access = self._logs.access
@@ -136,13 +151,24 @@ class Process:
                 config.reload_engine, [config.scripts.root, *config.lua.path], self.catalogue.signatures, self.queue,
                 config.poll_interval, self.log, is_development,
             )  # fmt: skip
-            self.catalogue.noticed = self.watcher.add_folder
+            self.catalogue.noticed = self.watcher.add_file
             self.flusher = Flusher(
-                self.queue, self.catalogue, self.pool, self._flavour.make, self.log, self._metrics,
+                self.queue, self.catalogue, self.pool, self._make, self.log, self._metrics,
                 keep_good=not is_development, patience=_DEVELOPER_PATIENCE if is_development else PATIENCE,
+                forgotten=_nothing if self._last_good is None else self._last_good.forget,
             )  # fmt: skip
             tasks += [self.watcher.check, Detached(self.flusher.flush, self.log)]
+        if self._last_good is not None:
+            tasks.append(self._keep_last_good)
         return [*tasks, self._logs.flush]
+
+    def _look_again(self, path: str) -> None:
+        if self.queue is not None:
+            self.queue.put(path)
+
+    def _keep_last_good(self) -> None:
+        assert self._last_good is not None
+        self._last_good.keep_all(self.catalogue)
 
     def _age(self) -> None:
         self.pool.age(self._config.heartbeat)
@@ -341,5 +367,5 @@ def _end_programs() -> None:
         programs.kill_all()
 
 
-def _nothing() -> None:
-    """What a process without files of its own has to release."""
+def _nothing(*_: object) -> None:
+    """What a process without files of its own has to release, or to forget."""

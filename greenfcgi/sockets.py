@@ -24,6 +24,8 @@ class Sockets:
         self._predecessor = os.getppid() if inheritance else 0
         self._handed_over = inheritance.handed_over if inheritance else systemd.listening()
         self.channel = inheritance.channel if inheritance else _channel()
+        #: The predecessor's store of versions; -1: none. Passed on with the sockets, as whoever has it sets it.
+        self.versions = inheritance.versions if inheritance else -1
         self.bound: list[Bound] = []
         #: The process id of the new binary, while there is one; 0: none.
         self.successor = 0
@@ -86,7 +88,7 @@ class Sockets:
 
     def hand_over(self) -> int:
         """Start a successor on these sockets. Returns its process id. Raises `OSError`."""
-        self.successor = successor.start(self.bound, self.channel, self._handed_over)
+        self.successor = successor.start(self.bound, self.channel, self._handed_over, self.versions)
         return self.successor
 
     def forget_successor(self) -> None:

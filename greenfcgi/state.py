@@ -137,6 +137,7 @@ class Flavour:
                 # There is nothing good to go back to: the next request reads the files anew.
                 script.version = script.new_version()
             raise
+        state.version.is_complete = True
         if is_new:
             if script.problem:
                 self._log.info(f"{script.path}: loads again")
@@ -338,7 +339,7 @@ class State:
 
     def _load(self, load: Any, path: str, is_startup: bool) -> None:
         try:
-            text = self.version.read(path)
+            text = self.version.read(path, loading=True)
         except OSError as problem:
             if is_startup:
                 raise ScriptBroken(f"scripts.startup: {path}: {problem.strerror}") from None

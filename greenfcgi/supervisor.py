@@ -33,6 +33,7 @@ from .privileges import Identity, identity, prepare_logs
 from .signals import Signals
 from .sockets import Sockets
 from .version import NAME
+from .versionstore import VersionStore
 
 #: Seconds between two looks at what no signal tells of.
 _LOOK = 0.25
@@ -108,6 +109,7 @@ class Supervisor:
         self._lifeline = os.pipe2(os.O_CLOEXEC)
         self._signals = Signals(_MEANINGS)
         self._history = History(self._board)
+        self._versions = self._version_store()
         self._children = Children(self._board, self._signals, self._lifeline)
         try:
             self._pid_file.write()
@@ -181,6 +183,18 @@ class Supervisor:
             self._again = False
             self._reload(Number.SIGHUP)
 
+    def _version_store(self) -> VersionStore | None:
+        """Where the processes keep the last good versions of scripts for each other."""
+        try:
+            store = VersionStore(self._sockets.versions)
+        except OSError as problem:
+            self._log.warning(
+                f"the last good versions of scripts are not kept for other processes: {problem.strerror or problem}"
+            )
+            return None
+        self._sockets.versions = store.descriptor
+        return store
+
     def _tell_ready(self) -> None:
         systemd.notify("READY=1", f"STATUS={self._processes()} on {listening.names(self._sockets.bound)}")
 
@@ -191,6 +205,7 @@ class Supervisor:
         if self._wanted > 1:
             _import_for_all()
         config, sockets, board, who = self._config, self._sockets, self._board, self._who
+        versions = self._versions
         logs = [self._log] if self._before is None else [self._log, self._before.log]
 
         def work(slot: int, ready: int, lifeline: int, question: int) -> int:
@@ -205,7 +220,7 @@ class Supervisor:
                 one.socket.close()
             for log in logs:
                 log.close()
-            process = Process(config)
+            process = Process(config, versions=versions)
             who.assume()
             link = Link(Ties(board, slot, sockets.channel, ready, lifeline, question))
             return exits.OK if process.run(sockets.bound, link) else exits.FAILED

@@ -20,14 +20,14 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("errors", "exits", "version", "standins", "trim", "quota", "shares"),
     (
         "records", "messages", "spool", "body", "replies", "patience", "kinds", "settings", "config", "lines", "sink",
-        "log", "accessline", "accesslog", "logs", "metrics", "signature", "scripts",
+        "log", "accessline", "accesslog", "logs", "metrics", "signature", "texts", "proxied", "scripts",
     ),
     (
-        "protocol", "client", "outbox", "exchange", "flush_queue", "polling", "filesystems", "folders", "inotify",
-        "watcher", "turns", "budget", "api", "programs", "board", "snapshot", "history",
+        "protocol", "client", "outbox", "exchange", "flush_queue", "polling", "filesystems", "folders", "ways",
+        "inotify", "watcher", "turns", "budget", "api", "programs", "board", "snapshot", "history", "versionstore",
     ),
     ("state", "pool", "workers"),
-    ("responder", "flush", "heartbeat"),
+    ("responder", "flush", "lastgood", "heartbeat"),
     ("session", "server", "privileges", "listening", "census", "statuspage", "status"),
     ("systemd", "signals", "pidfile", "lean", "handover", "stall", "children", "link", "process", "standalone",
      "successor", "sockets", "supervisor"),

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator
 import gevent.queue
 
 from ..flush_queue import Changes
-from ..signature import Signature, signature
+from ..signature import Signature, looks_alike, signature
 
 #: Where the browser's side is.
 PREFIX = "/-greenfcgi/"
@@ -76,9 +76,9 @@ class Live:
 
     def _is_news(self, path: str) -> bool:
         """One save is seen several times: created, written, moved, given other rights."""
-        before, now = self._last.get(path, "never"), signature(path)
-        self._last[path] = now
-        return before != now
+        before, now = self._last.get(path), signature(path)
+        is_first, self._last[path] = path not in self._last, now
+        return is_first or not looks_alike(before, now)
 
     def _send(self, kind: str, path: str) -> None:
         self._number += 1
