@@ -72,7 +72,7 @@ class Process:
         )  # fmt: skip
         #: Scripts' hooks at work. They may wait, so each has a greenlet of its own.
         self._hooks: set[gevent.Greenlet[..., None]] = set()
-        self.catalogue = Catalogue(config.scripts.root, config.scripts.extensions)
+        self.catalogue = Catalogue(config.scripts.root, config.scripts.extensions, config.scripts.public)
         self.pool: Pool[Script, State] = Pool(
             self._flavour.make, config.states.max, config.states.clones, self._discard
         )
@@ -229,7 +229,12 @@ class Process:
             for number in (signal.SIGUSR2, signal.SIGTTIN, signal.SIGTTOU):
                 signal.signal(number, signal.SIG_IGN)
         else:
-            for number in (signal.SIGHUP, signal.SIGUSR2, signal.SIGTTIN, signal.SIGTTOU):
+            if self._inspector is not None and signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
+                # Its terminal has been closed, and nohup was not asked for.
+                gevent.signal_handler(signal.SIGHUP, self._asked_to_stop, signal.SIGHUP)
+            elif self._inspector is None:
+                gevent.signal_handler(signal.SIGHUP, self._without_supervisor, signal.SIGHUP)
+            for number in (signal.SIGUSR2, signal.SIGTTIN, signal.SIGTTOU):
                 gevent.signal_handler(number, self._without_supervisor, number)
 
     def _asked_to_stop(self, number: signal.Signals) -> None:

@@ -5,7 +5,8 @@ were read, so that every state of one version runs the same code, also while the
 here runs Lua, watches files, or knows who uses a script.
 
 Only regular files below `scripts.root`, after all symbolic links have been followed, with a listed extension, are
-scripts. The path is taken as it is: there is no walking up a path that does not exist to find one that does
+scripts; but neither are what lies in the folder of static files nor what is private, by a name that begins with "_" or
+".". The path is taken as it is: there is no walking up a path that does not exist to find one that does
 (php-fpm's cgi.fix_pathinfo made that way into remote execution twice, CVE-2019-11043 the last time).
 """
 
@@ -39,6 +40,14 @@ def _source(path: str) -> bytes:
     if len(text) > _LARGEST_FILE:
         raise OSError(errno.EFBIG, f"Larger than {_LARGEST_FILE} bytes")
     return text
+
+
+def is_private(name: str) -> bool:
+    """A file or folder of this name holds modules, or nothing for visitors: no script in it answers a request.
+
+    Two dots are Kubernetes's: a mounted folder's files are links into "..data".
+    """
+    return name.startswith("_") or (name.startswith(".") and not name.startswith(".."))
 
 
 class Version:
@@ -157,13 +166,15 @@ class Script:
 class Catalogue:
     """All scripts that have been asked for.
 
-    `root` is a directory, `extensions` the endings that a script may have (".lua"), compared byte for byte.
+    `root` is a directory, `extensions` the endings that a script may have (".lua"), compared byte for byte; `public` is
+    the folder below it whose files are sent as they are, and never run, or "".
     """
 
-    def __init__(self, root: str, extensions: Sequence[str]) -> None:
+    def __init__(self, root: str, extensions: Sequence[str], public: str = "") -> None:
         self._given_root = root
         self.root = os.path.realpath(root)
         self._extensions = tuple(extensions)
+        self._public = public
         self._by_spelling: dict[bytes, Script] = {}
         self._by_path: dict[str, Script] = {}
         #: Called with the folder of each file that a script is made of, when the file is first read.
@@ -197,6 +208,8 @@ class Catalogue:
         if not path.endswith(self._extensions):
             expected = ", ".join(self._extensions)
             raise ScriptForbidden(f"SCRIPT_FILENAME {spelling!r} does not end in one of scripts.extensions: {expected}")
+        if reason := self._why_not_run(path):
+            raise ScriptMissing(f"SCRIPT_FILENAME {spelling!r} is not run: {reason}")
         try:
             mode = os.stat(path).st_mode
         except OSError as problem:
@@ -212,6 +225,16 @@ class Catalogue:
         if os.path.normpath(spelling) != path:
             script.spellings[spelling] = signature(spelling)
         return script
+
+    def _why_not_run(self, path: str) -> str:
+        """The reason why nobody can ask for a file below the root, or "". `path` is a real path."""
+        # What visitors have uploaded may lie there, with names that they chose.
+        if self._public and path.startswith(os.path.realpath(f"{self.root}/{self._public}") + "/"):
+            return f"it is in scripts.public, which is {self._public!r}, for static files"
+        for name in path.removeprefix(self.root).split("/"):
+            if is_private(name):
+                return f"{name!r} is private, as each name that begins with an underscore or a dot"
+        return ""
 
     def _is_inside(self, path: str) -> bool:
         return path.startswith(self.root.rstrip("/") + "/")

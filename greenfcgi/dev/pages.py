@@ -50,11 +50,13 @@ def first_steps(root: str, extension: str) -> bytes:
     )
 
 
-def missing(path: str, root: str, extensions: Sequence[str]) -> bytes:
-    """Nothing is at the path."""
+def missing(path: str, root: str, extensions: Sequence[str], public: str) -> bytes:
+    """Nothing is at the path. `public` is the folder of static files, or "" where there is none."""
     hint = ""
     if path.endswith(tuple(extensions)):
         hint = f"<p>Save a script as <code>{_text(root + path)}</code>, and it is shown here.</p>"
+    elif public:
+        hint = f"<p>A static file of this path is <code>{_text(f'{root}/{public}{path}')}</code>.</p>"
     return document("Not found", f"<h1>Nothing is at {_text(path)}</h1>\n{hint}")
 
 
