@@ -36,7 +36,7 @@ def browser() -> Iterator[Any]:
 @pytest.fixture
 def dev(tmp_path: Path) -> Iterator[Developing]:
     """The developer mode with a page and its style sheet."""
-    with Developing(tmp_path, {"index.lua": script("version 0"), "s.css": "h1 { color: rgb(1, 2, 3) }"}) as started:
+    with Developing(tmp_path, {"index.lua": script("version 0"), "public/s.css": "h1 { color: rgb(1, 2, 3) }"}) as started:
         yield started
 
 
@@ -70,7 +70,7 @@ def test_a_style_sheet_without_a_reload(dev: Developing, tabs: list[Any]) -> Non
     tab = tabs[0]
     tab.evaluate("window.marker = 'still here'")
     for number, save in enumerate(WAYS.values(), 10):
-        save(dev.root / "s.css", f"h1 {{ color: rgb({number}, 0, 0) }}")
+        save(dev.root / "public" / "s.css", f"h1 {{ color: rgb({number}, 0, 0) }}")
         tab.wait_for_function(f"getComputedStyle(document.querySelector('h1')).color === 'rgb({number}, 0, 0)'")
     tab.wait_for_function("document.querySelectorAll('link').length === 1")
     assert tab.evaluate("window.marker") == "still here"
