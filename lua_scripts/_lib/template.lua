@@ -1,8 +1,8 @@
--- A template engine in thirty lines: require "lib.template".
+-- A template engine in thirty lines: require "_lib.template".
 --   <%= expression %>   its value, escaped        <%- expression %>   its value as it is
 --   <% statements %>    Lua, such as <% for _, x in ipairs(list) do %> ... <% end %>
 
-local html = require "lib.html"
+local html = require "_lib.html"
 
 local template = {}
 
