@@ -15,7 +15,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 from .errors import ScriptForbidden, ScriptMissing
 from .signature import Signature, signature
@@ -65,6 +65,11 @@ class Version:
         self._texts: dict[str, bytes] = {}
         #: What was read or looked for, with the signature it had when that was first done.
         self.signatures: dict[str, Signature] = {}
+
+    @property
+    def texts(self) -> Mapping[str, bytes]:
+        """What was read, by path."""
+        return self._texts
 
     def read(self, path: str, fresh: bool = False) -> bytes:
         """The text of the file at `path`: as this version has read it before, or, with `fresh`, as it is now.

@@ -68,9 +68,9 @@ class LuaFailure(NamedTuple):
     traceback: str
     #: What answers the request.
     status: int = 500
-    #: What the developer mode is told: the functions on the way with their variables (JSON), and what the script has
-    #: written and not sent.
-    frames: bytes = b"[]"
+    #: What the developer mode is told: the functions on the way with their variables (JSON, or nothing), and what the
+    #: script has written and not sent.
+    frames: bytes = b""
     written: bytes = b""
 
 
@@ -347,7 +347,7 @@ class State:
             kind = ScriptLate if found.status == ScriptLate.status else ScriptBroken
             # Lua shortens a long path, and some messages have none.
             message = found.message if path in found.message else f"{path}: {found.message}"
-            raise kind(message, found.traceback, found.frames)
+            raise kind(message, found.traceback, found.frames, self.version.texts)
 
     def _failed(self, kind: bytes, message: bytes, traceback: bytes) -> LuaFailure:
         """What `boot.lua` tells of an error, for people; the state is not used again where it may be in disorder."""

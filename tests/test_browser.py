@@ -36,7 +36,8 @@ def browser() -> Iterator[Any]:
 @pytest.fixture
 def dev(tmp_path: Path) -> Iterator[Developing]:
     """The developer mode with a page and its style sheet."""
-    with Developing(tmp_path, {"index.lua": script("version 0"), "public/s.css": "h1 { color: rgb(1, 2, 3) }"}) as started:
+    files = {"index.lua": script("version 0"), "public/s.css": "h1 { color: rgb(1, 2, 3) }"}
+    with Developing(tmp_path, files) as started:
         yield started
 
 

@@ -15,11 +15,12 @@ local guard, luajit, limits, files, con, luafcgid,
 
 local byte, find, gmatch, gsub, match, sub =
     string.byte, string.find, string.gmatch, string.gsub, string.match, string.sub
-local assert, error, pcall, rawget, setmetatable, tostring, type, xpcall =
-    assert, error, pcall, rawget, setmetatable, tostring, type, xpcall
+local assert, error, next, pcall, rawget, setmetatable, tostring, type, xpcall =
+    assert, error, next, pcall, rawget, setmetatable, tostring, type, xpcall
+local concat = table.concat
 local globals = _G
 local loadstring = loadstring or load
-local traceback = debug.traceback
+local getinfo, traceback = debug.getinfo, debug.traceback
 
 local function part(text)
     return assert(loadstring(text, "=greenfcgi"))
@@ -43,7 +44,7 @@ for name in gmatch(allow, "[^\n]+") do allowed[name] = true end
 local as_function = part(guard)(jit_on, allowed)
 if jit then part(luajit)(library, jit.version_num) end
 exhausted, slow = as_function(exhausted), as_function(slow)
-local is_final, late, gone, no_memory, over, arm, disarm = part(limits)(library, exhausted, as_function(tick), slow, way)
+local is_final, late, gone, no_memory, over, arm, disarm, on_failure = part(limits)(library, exhausted, as_function(tick), slow, way)
 
 -- A function that returns text, which the state may have no memory for (false), or that may have waited until the
 -- script's time was over (true).
@@ -92,8 +93,44 @@ local begin, finish, abandon, written, hook_methods = part(con)(host, {
     http_status = http_status, content_type = content_type, headers = lines, buffering = buffering,
     config = part("return " .. config)(),
 })
-local look, report, watch
-if inspect then look, report, watch = part(inspect)(library, written, as_function(hint)) end
+
+-- A value as Lua would write it, shortened; no metamethod is called.
+local MAX_SHOWN, MAX_ITEMS, MAX_DEPTH = 300, 20, 3
+local function shown(value, depth)
+    local kind = type(value)
+    if kind == "string" then
+        local text = gsub(gsub(sub(value, 1, MAX_SHOWN), '[\\"]', "\\%0"), "\n", "\\n")
+        return '"' .. text .. (#value > MAX_SHOWN and '..." (' .. #value .. " bytes)" or '"')
+    elseif kind == "table" then
+        depth = depth or MAX_DEPTH
+        if next(value) == nil then return "{}" end
+        if depth == 0 then return "{...}" end
+        local parts, n = {}, 0
+        for key, item in next, value do
+            n = n + 1
+            if n > MAX_ITEMS then
+                parts[n] = "..."
+                break
+            end
+            local name = "[" .. shown(key, 0) .. "] = "
+            if key == n then
+                name = ""
+            elseif type(key) == "string" and find(key, "^[%a_][%w_]*$") then
+                name = key .. " = "
+            end
+            parts[n] = name .. shown(item, depth - 1)
+        end
+        return "{ " .. concat(parts, ", ") .. " }"
+    elseif kind == "function" then
+        local info = getinfo(value, "S")
+        local is_own = info.what == "C" or info.source == "=greenfcgi" or info.source == "=?"
+        return is_own and "function (built in)" or "function (" .. info.short_src .. ":" .. info.linedefined .. ")"
+    end
+    return (kind == "number" or kind == "boolean" or kind == "nil") and tostring(value) or kind
+end
+
+local look, forget, report, watch
+if inspect then look, forget, report, watch = part(inspect)(library, shown, on_failure, written, as_function(hint)) end
 local hook_con = setmetatable({}, { __index = hook_methods })
 
 -- The environment of a request: the name-value pairs of a PARAMS stream (FastCGI 1.0, section 3.4), whose lengths
@@ -146,9 +183,13 @@ local function explain(problem)
         local ok, text = pcall(tostring, problem)
         message = ok and type(text) == "string" and not find(text, "^%a+: 0?x?%x+$") and text
             or "(error object is a " .. type(problem) .. " value)"
+        if message ~= text and type(problem) == "table" then
+            ok, text = pcall(shown, problem)
+            if ok and text ~= "{}" then message = message .. ": " .. text end
+        end
     end
     trace = way(2)
-    if look then look(2) end
+    if look then look(2, problem) end
     -- An error at a place in the server's own chunks is told of the line that led there.
     local own = match(message, "^greenfcgi:%d+: (.*)$") or match(message, "^%?:[-%d?]+: (.*)$")
     if own then message = (match(trace, "\n%s*([^\n]-:%d+): in ") or "?") .. ": " .. own end
@@ -196,6 +237,7 @@ local function run(params)
     local main = rawget(globals, handler)
     local env = environment(params)
     local con = begin(env.REQUEST_METHOD == "HEAD")
+    if forget then forget() end
     local kind, message, way = protected(main, env, con)
     if kind then
         abandon()
