@@ -313,6 +313,50 @@ class TestStart:
         assert "Traceback" not in dev.log()
 
 
+    @pytest.mark.parametrize("is_busy", [False, True])
+    def test_a_closed_terminal(self, develop: Develop, is_busy: bool) -> None:
+        """It ends with its terminal, and its port is free at once, also while a request is under way."""
+        dev = develop({"index.lua": HELLO, "wait.lua": "function main(env, con) con:log('begun') con:sleep(3600) end"})
+        assert dev.ask("/").text == "hello"
+        with socket.create_connection(("127.0.0.1", dev.port), timeout=PATIENCE) as connection:
+            if is_busy:
+                connection.sendall(b"GET /wait.lua HTTP/1.1\r\nHost: localhost\r\n\r\n")
+                dev.logged("begun")
+            dev.send_signal(signal.SIGHUP)
+            until(lambda: port_is_free(dev.port), "the port to be free")
+        assert dev.process is not None
+        assert dev.process.wait(PATIENCE) == exits.OK
+
+    def test_nohup(self, tmp_path: Path) -> None:
+        """Whoever wants it to stay says so, and it stays."""
+        (tmp_path / "index.lua").write_text(HELLO)
+        with open(tmp_path / "log", "wb") as log:
+            process = subprocess.Popen(
+                ["nohup", sys.executable, "-m", "greenfcgi", "--dev", str(tmp_path), "--http", "127.0.0.1:0"],
+                stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+            )  # fmt: skip
+        try:
+            until(lambda: "Ctrl-C ends it" in (tmp_path / "log").read_text())
+            found = re.search(r"http://127\.0\.0\.1:(\d+)/", (tmp_path / "log").read_text())
+            assert found
+            with socket.create_connection(("127.0.0.1", int(found[1])), timeout=PATIENCE) as connection:
+                connection.sendall(b"GET / HTTP/1.0\r\n\r\n")
+                assert connection.recv(4096)
+            process.send_signal(signal.SIGHUP)
+            process.send_signal(signal.SIGUSR2)
+            until(lambda: "SIGUSR2 does nothing" in (tmp_path / "log").read_text())
+            assert process.poll() is None
+        finally:
+            process.kill()
+            process.wait()
+
+
+def port_is_free(port: int) -> bool:
+    """Nobody listens on it."""
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) != 0
+
+
 class TestSaves:
     @pytest.mark.parametrize("way", WAYS)
     @pytest.mark.parametrize("kind", ["script", "module", "template", "static"])

@@ -22,13 +22,13 @@ _AROUND = 6
 _AROUND_CALLER = 2
 #: Characters of a chunk that has no name but its text.
 _MAX_LABEL = 60
+#: Characters of a message that stand in large letters.
+_MAX_HEADING = 300
 _MAX_FIELDS = 100
 
 _STYLE = """
 header { border-left: 5px solid var(--red); padding-left: 1rem; }
-header h1 { color: var(--red); overflow-wrap: anywhere; white-space: pre-wrap; }
-header p { margin: .2rem 0; } header code, summary { overflow-wrap: anywhere; }
-.text { overflow-wrap: anywhere; white-space: pre-wrap; }
+header h1 { color: var(--red); white-space: pre-wrap; } header p { margin: .2rem 0; } .text { white-space: pre-wrap; }
 .source { line-height: 1.45; padding: .5rem 0; } .source span { display: block; min-width: max-content;
   padding: 0 .9rem; white-space: pre; }
 .source i { color: var(--dim); display: inline-block; font-style: normal; margin-right: 1rem; min-width: 2.5em;
@@ -36,8 +36,8 @@ header p { margin: .2rem 0; } header code, summary { overflow-wrap: anywhere; }
 .source .here { background: var(--mark); }
 details { border-top: 1px solid var(--line); padding: .5rem 0; } summary { cursor: pointer; }
 summary b { font-weight: 600; } table { border-collapse: collapse; margin: .4rem 0; width: 100%; }
-td { overflow-wrap: anywhere; padding: .12rem .8rem .12rem 0; vertical-align: top; }
-td:first-child { color: var(--dim); min-width: 6rem; width: 1%; }
+td { padding: .12rem .8rem .12rem 0; vertical-align: top; }
+td + td { white-space: pre-wrap; } td:first-child { color: var(--dim); min-width: 6rem; width: 1%; }
 @media (min-width: 40rem) { td:first-child { white-space: nowrap; } td.long { white-space: normal; width: 30%; } }
 """
 
@@ -150,6 +150,8 @@ def as_html(failure: Failure, sources: Sources, root: str) -> bytes:
     # What stands in front is told below.
     message = _relative(_places(failure.message, sources)[1], root)
     heading, _, more = message.partition("\n")
+    if len(heading) > _MAX_HEADING:
+        heading, more = f"{heading[:_MAX_HEADING]}...", message
     parts = [f'<header><p class="dim">{failure.status} &middot; {_text(failure.title)}</p><h1>{_text(heading)}</h1>']
     if place:
         parts.append(f"<p><code>{_text(_relative(place[0], root))}</code>, line {place[1]}</p>")
@@ -183,13 +185,13 @@ def _way(frames: Sequence[Frame | Gap], sources: Sources, root: str) -> Iterable
         frame = frames[at]
         same = at + 1
         if isinstance(frame, Gap):
-            yield f'<p class="dim">{frame.functions} functions more</p>'
+            yield f'<p class="dim">functions left out: {frame.functions}</p>'
         else:
             yield _frame(frame, sources, root, is_first=at == 0)
             while same < len(frames) and _is_same(frame, frames[same]):
                 same += 1
             if same > at + 1:
-                yield f'<p class="dim">{_text(frame.function)} from the same line, {same - at - 1} times more</p>'
+                yield f'<p class="dim">from the same line again: {same - at - 1}</p>'
         at = same
 
 

@@ -54,4 +54,5 @@ class Sources:
             except OSError:
                 return []
         # As Lua counts them: "\r\n" is one end of a line, a form feed none.
-        return text.decode("utf-8", "replace").replace("\r\n", "\n").replace("\r", "\n").split("\n")
+        lines = text.decode("utf-8", "replace").replace("\r\n", "\n").replace("\r", "\n").split("\n")
+        return lines if lines[-1] else lines[:-1]
