@@ -190,7 +190,7 @@ class Flavour:
         lua, scripts = self._config.lua, self._config.scripts
         boot = runtime.compile(self._parts["boot"], name=b"=greenfcgi")
         functions = boot(
-            *(self._parts[name] for name in ("guard", "luajit", "limits", "files", "con", "luafcgid")),
+            *(self._parts[name] for name in ("guard", "luajit", "limits", "files", "con", "luafcgid", "show")),
             *host.functions(),
             os.fsencode(directory),
             _search_path([directory, *lua.path, *self._system_folders()], (".lua", "/init.lua")),

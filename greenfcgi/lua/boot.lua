@@ -1,6 +1,6 @@
 -- The first chunk of a new state: puts the parts together, and returns what the server calls.
 --
--- arguments: parts: guard, luajit, limits, files, con, luafcgid (Lua source)
+-- arguments: parts: guard, luajit, limits, files, con, luafcgid, show (Lua source)
 --            functions of the server: log, send, read, sleep, source, written, exhausted, tick, slow
 --            settings: directory, path, cpath, handler, http_status, content_type, headers (lines joined by "\n"),
 --            buffering, jit, config (Lua source of a table), allow (names joined by "\n")
@@ -8,19 +8,18 @@
 --            where programs are allowed: a part (programs), and functions of the server: start, read, write, finish
 -- returns: load(path, source, is_startup), run(params), hook(name, only_ask); for developers: report()
 
-local guard, luajit, limits, files, con, luafcgid,
+local guard, luajit, limits, files, con, luafcgid, show,
     log, send, read, sleep, source, written, exhausted, tick, slow,
     directory, path, cpath, handler, http_status, content_type, headers, buffering, jit_on, config, allow,
     inspect, hint, programs, start_program, read_program, write_program, finish_program = ...
 
 local byte, find, gmatch, gsub, match, sub =
     string.byte, string.find, string.gmatch, string.gsub, string.match, string.sub
-local assert, error, next, pcall, rawget, setmetatable, tostring, type, xpcall =
-    assert, error, next, pcall, rawget, setmetatable, tostring, type, xpcall
-local concat = table.concat
+local assert, error, pcall, rawget, setmetatable, tostring, type, xpcall =
+    assert, error, pcall, rawget, setmetatable, tostring, type, xpcall
 local globals = _G
 local loadstring = loadstring or load
-local getinfo, traceback = debug.getinfo, debug.traceback
+local traceback = debug.traceback
 
 local function part(text)
     return assert(loadstring(text, "=greenfcgi"))
@@ -44,7 +43,18 @@ for name in gmatch(allow, "[^\n]+") do allowed[name] = true end
 local as_function = part(guard)(jit_on, allowed)
 if jit then part(luajit)(library, jit.version_num) end
 exhausted, slow = as_function(exhausted), as_function(slow)
-local is_final, late, gone, no_memory, over, arm, disarm, on_failure = part(limits)(library, exhausted, as_function(tick), slow, way)
+
+-- A value as text.
+local show_value
+local function shown(value)
+    if not show_value then show_value = part(show)(library.getinfo) end
+    return show_value(value)
+end
+
+local observe, follow, look, forget, report, watch
+if inspect then observe, follow, look, forget, report, watch = part(inspect)(library, shown, as_function(hint)) end
+local is_final, late, gone, no_memory, over, arm, disarm =
+    part(limits)(library, exhausted, as_function(tick), slow, way, observe)
 
 -- A function that returns text, which the state may have no memory for (false), or that may have waited until the
 -- script's time was over (true).
@@ -80,6 +90,7 @@ local host = {
     source = with_room(source), written = as_function(written),
 }
 local compile = part(files)(host, directory, path, cpath)
+if follow then follow() end
 if programs then
     part(programs)(library, allowed["os.execute"], allowed["io.popen"], slow, way, gone,
         with_room(start_program), with_room(read_program), with_room(write_program), with_room(finish_program))
@@ -93,44 +104,6 @@ local begin, finish, abandon, written, hook_methods = part(con)(host, {
     http_status = http_status, content_type = content_type, headers = lines, buffering = buffering,
     config = part("return " .. config)(),
 })
-
--- A value as Lua would write it, shortened; no metamethod is called.
-local MAX_SHOWN, MAX_ITEMS, MAX_DEPTH = 300, 20, 3
-local function shown(value, depth)
-    local kind = type(value)
-    if kind == "string" then
-        local text = gsub(gsub(sub(value, 1, MAX_SHOWN), '[\\"]', "\\%0"), "\n", "\\n")
-        return '"' .. text .. (#value > MAX_SHOWN and '..." (' .. #value .. " bytes)" or '"')
-    elseif kind == "table" then
-        depth = depth or MAX_DEPTH
-        if next(value) == nil then return "{}" end
-        if depth == 0 then return "{...}" end
-        local parts, n = {}, 0
-        for key, item in next, value do
-            n = n + 1
-            if n > MAX_ITEMS then
-                parts[n] = "..."
-                break
-            end
-            local name = "[" .. shown(key, 0) .. "] = "
-            if key == n then
-                name = ""
-            elseif type(key) == "string" and find(key, "^[%a_][%w_]*$") then
-                name = key .. " = "
-            end
-            parts[n] = name .. shown(item, depth - 1)
-        end
-        return "{ " .. concat(parts, ", ") .. " }"
-    elseif kind == "function" then
-        local info = getinfo(value, "S")
-        local is_own = info.what == "C" or info.source == "=greenfcgi" or info.source == "=?"
-        return is_own and "function (built in)" or "function (" .. info.short_src .. ":" .. info.linedefined .. ")"
-    end
-    return (kind == "number" or kind == "boolean" or kind == "nil") and tostring(value) or kind
-end
-
-local look, forget, report, watch
-if inspect then look, forget, report, watch = part(inspect)(library, shown, on_failure, written, as_function(hint)) end
 local hook_con = setmetatable({}, { __index = hook_methods })
 
 -- The environment of a request: the name-value pairs of a PARAMS stream (FastCGI 1.0, section 3.4), whose lengths
@@ -189,7 +162,7 @@ local function explain(problem)
         end
     end
     trace = way(2)
-    if look then look(2, problem) end
+    if look then look(2, problem, written) end
     -- An error at a place in the server's own chunks is told of the line that led there.
     local own = match(message, "^greenfcgi:%d+: (.*)$") or match(message, "^%?:[-%d?]+: (.*)$")
     if own then message = (match(trace, "\n%s*([^\n]-:%d+): in ") or "?") .. ": " .. own end

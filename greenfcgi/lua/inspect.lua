@@ -3,21 +3,21 @@
 --
 -- arguments: library: the debug library, whole
 --            shown(value): a value as text
---            on_failure(f): from now on, call f(thread, problem) when a coroutine has ended in an error; on LuaJIT
---            f(nil, problem) at the moment when it does, two levels above the function that raises it
---            written(): what the script has written to its page and not sent
 --            hint(name, place): a global of this name was written at this place ("file:line"), which no init declared
--- returns: look(level, problem): remember the functions that led to what called the function at that level, which has
---          raised the problem; where that was raised in a coroutine before, the functions in there come first
+-- returns: observe(create, resume): what takes the place of these two functions of coroutines
+--          follow(): from now on, files that the script opens are noted
+--          look(level, problem, written): remember the functions that led to what called the function at that level,
+--          which has raised the problem, and what written() returns; where the problem was raised in a coroutine before,
+--          the functions in there come first
 --          forget(): a request begins, and the coroutines of the last one are nobody's business
 --          report(): what was remembered last, as JSON, and what the script had written; nothing is remembered then
 --          watch(): from now on, new globals are told of
 
-local library, shown, on_failure, written, hint = ...
+local library, shown, hint = ...
 
 local getinfo, getlocal = library.getinfo, library.getlocal
-local getmetatable, next, pcall, rawequal, rawset, setmetatable, type =
-    getmetatable, next, pcall, rawequal, rawset, setmetatable, type
+local error, getmetatable, next, pcall, rawequal, rawset, setmetatable, type, xpcall =
+    error, getmetatable, next, pcall, rawequal, rawset, setmetatable, type, xpcall
 local byte, concat, find, format, gsub, sub = string.byte, table.concat, string.find, string.format, string.gsub, string.sub
 local globals, loaded = _G, package.loaded
 
@@ -116,7 +116,7 @@ end
 
 local function failed(thread, problem)
     -- What ended before is what is of interest.
-    if type(problem) == "string" and find(problem, "^cannot resume ") then return end
+    if type(problem) == "string" and find(problem, "^cannot resume ") or problem == "not enough memory" then return end
     failures = failures + 1
     -- Where so many are caught, errors are no news.
     if failures > MAX_FAILURES then return end
@@ -129,7 +129,30 @@ local function forget()
     inner, inner_problem, failures = nil, nil, 0
 end
 
-local function look(level, problem)
+local function observe(create, resume)
+    if jit then
+        -- A coroutine that has ended has forgotten where that was; but an xpcall in it is no border for yields here.
+        local function handle(problem)
+            failed(nil, problem)
+            return problem
+        end
+        local function finish(ok, ...)
+            if ok then return ... end
+            error((...), 0)
+        end
+        return function(body)
+            if type(body) ~= "function" then return create(body) end
+            return create(function(...) return finish(xpcall(body, handle, ...)) end)
+        end, resume
+    end
+    local function note(thread, ok, problem, ...)
+        if not ok then failed(thread, problem) end
+        return ok, problem, ...
+    end
+    return create, function(...) return note((...), resume(...)) end
+end
+
+local function look(level, problem, written)
     local before = inner and is_same(problem) and inner or {}
     local ok, found = pcall(collect, before, nil, level + 2)
     frames = ok and "[" .. concat(found, ",") .. "]" or nil
@@ -150,7 +173,7 @@ local function noting(open)
     end
 end
 
-io.open, io.lines = noting(io.open), noting(io.lines)
+local function follow() io.open, io.lines = noting(io.open), noting(io.lines) end
 
 local function report()
     local names = {}
@@ -185,6 +208,4 @@ local function watch()
     end })
 end
 
-on_failure(failed)
-
-return look, forget, report, watch
+return observe, follow, look, forget, report, watch

@@ -15,15 +15,14 @@
 --            functions of the server: exhausted(), tick() (true: late, false: slow, 1: call
 --            sooner, 0: as usual), slow(traceback)
 --            way(level): the traceback of what called the function at that level
+--            for developers: observe(create, resume), which returns what takes the place of these two
 -- returns: is_final(problem): it is one of these errors
 --          late(), gone(), no_memory(): raise them
 --          over(): nil, or once one has been raised "late", "gone" or "memory", its message, and the way to where the
 --          script was
 --          arm(), disarm(): to be called before and after each run of the script
---          on_failure(f): from now on, f(thread, problem) is called when a coroutine has ended in an error; on LuaJIT
---          f(nil, problem), two levels above where it is raised
 
-local library, exhausted, tick, slow, way = ...
+local library, exhausted, tick, slow, way, observe = ...
 
 local error, find, type = error, string.find, type
 local create, native_pcall, native_resume, native_xpcall = coroutine.create, pcall, coroutine.resume, xpcall
@@ -113,6 +112,7 @@ end
 
 local function resume(...) return pass(native_resume(...)) end
 
+if observe then begin, resume = observe(begin, resume) end
 coroutine.create, coroutine.resume = begin, resume
 
 local function unwrap(thread, ok, ...)
@@ -135,31 +135,4 @@ local function arm() sethook(hook, "", INSTRUCTIONS) end
 
 local function disarm() sethook() end
 
-local function on_failure(f)
-    if jit then
-        -- A coroutine that has ended has forgotten where that was; but a pcall in it is no border for yields here.
-        local function handle(problem)
-            if not ending and problem ~= NO_MEMORY then f(nil, problem) end
-            return problem
-        end
-        local function finish(ok, ...)
-            if ok then return ... end
-            error((...), 0)
-        end
-        function begin(body)
-            if type(body) ~= "function" then return create(body) end
-            return create(function(...) return finish(native_xpcall(body, handle, ...)) end)
-        end
-        coroutine.create = begin
-        return
-    end
-    local function note(thread, ok, problem, ...)
-        if not ok and not ending then f(thread, problem) end
-        return pass(ok, problem, ...)
-    end
-
-    function resume(...) return note((...), native_resume(...)) end
-    coroutine.resume = resume
-end
-
-return is_final, late, gone, no_memory, over, arm, disarm, on_failure
+return is_final, late, gone, no_memory, over, arm, disarm
