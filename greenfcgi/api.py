@@ -25,7 +25,7 @@ from .scripts import Version
 #: then it is to be called again with that number, and waits on.
 Answer = bytes | bool | float | None | tuple[bytes | None, bytes | None]
 
-_PARTS = ("boot", "guard", "luajit", "limits", "files", "con", "luafcgid", "route")
+_PARTS = ("boot", "guard", "luajit", "limits", "files", "con", "luafcgid", "show", "route")
 
 
 #: Takes what the slow log tells: the script, the request's title ("" when there is none), the seconds that it has

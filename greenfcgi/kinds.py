@@ -286,6 +286,8 @@ ADDRESS = Kind(
     _read_address,
     str,
 )
+_NAME = r"(?!\.\.?(?:/|\Z))[^/\0]+"
+FOLDER_BELOW = _text('a folder below scripts.root such as "public", or "" for none', f"|{_NAME}(?:/{_NAME})*")
 FREE = Kind("a table", _read_free)
 ANY_TEXT = _text("text", "(?s:.*)")
 ONE_LINE = _text("text on one line, not empty", r"[^\r\n\0]+")

@@ -82,7 +82,7 @@ class Process:
         )  # fmt: skip
         #: Scripts' hooks at work. They may wait, so each has a greenlet of its own.
         self._hooks: set[gevent.Greenlet[..., None]] = set()
-        self.catalogue = Catalogue(config.scripts.root, config.scripts.extensions)
+        self.catalogue = Catalogue(config.scripts.root, config.scripts.extensions, config.scripts.public)
         self._make: Load = self._flavour.make
         self._last_good: LastGood | None = None
         if versions is not None:
@@ -129,12 +129,12 @@ class Process:
     def _authorizer(self, name: str) -> bytes | None:
         if not name:
             return None
-        path = os.fsencode(os.path.join(self.catalogue.root, name))
+        path = os.path.join(self.catalogue.root, name)
         try:
-            self.catalogue.find(path)
+            self.catalogue.name(path)
         except ScriptError as problem:
             raise ConfigError(f'[scripts] authorizer: found "{name}", expected a script: {problem}') from None
-        return path
+        return os.fsencode(path)
 
     def _failed_in_hub(self, context: object, kind: object, problem: object, trace: object) -> None:
         if isinstance(problem, BaseException):
@@ -279,7 +279,12 @@ class Process:
             for number in (signal.SIGUSR2, signal.SIGTTIN, signal.SIGTTOU):
                 signal.signal(number, signal.SIG_IGN)
         else:
-            for number in (signal.SIGHUP, signal.SIGUSR2, signal.SIGTTIN, signal.SIGTTOU):
+            if self._inspector is not None and signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
+                # Its terminal has been closed, and nohup was not asked for.
+                gevent.signal_handler(signal.SIGHUP, self._asked_to_stop, signal.SIGHUP)
+            elif self._inspector is None:
+                gevent.signal_handler(signal.SIGHUP, self._without_supervisor, signal.SIGHUP)
+            for number in (signal.SIGUSR2, signal.SIGTTIN, signal.SIGTTOU):
                 gevent.signal_handler(number, self._without_supervisor, number)
 
     def _asked_to_stop(self, number: signal.Signals) -> None:

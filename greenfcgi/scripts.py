@@ -5,9 +5,10 @@ were read, so that every state of one version runs the same code, also while the
 here runs Lua, watches files, or knows who uses a script.
 
 Only regular files below `scripts.root`, after all symbolic links have been followed, with a listed extension, are
-scripts. The path is taken as it is: there is no walking up a path that does not exist to find one that does
-(php-fpm's cgi.fix_pathinfo made that way into remote execution twice, CVE-2019-11043 the last time). What comes from
-Apache as the address of a proxy is resolved in `proxied` before.
+scripts; but neither are what lies in the folder of static files nor what is private, by a name that begins with "_" or
+".". The path is taken as it is: there is no walking up a path that does not exist to find one that does (php-fpm's
+cgi.fix_pathinfo made that way into remote execution twice, CVE-2019-11043 the last time). What comes from Apache as the
+address of a proxy is resolved in `proxied` before.
 """
 
 from __future__ import annotations
@@ -47,6 +48,14 @@ def _source(path: str) -> bytes:
     return text
 
 
+def is_private(name: str) -> bool:
+    """A file or folder of this name holds modules, or nothing for visitors: no script in it answers a request.
+
+    Two dots are Kubernetes's: a mounted folder's files are links into "..data".
+    """
+    return name.startswith("_") or (name.startswith(".") and not name.startswith(".."))
+
+
 class Version:
     """The files of one script as they were when this version first read them.
 
@@ -84,6 +93,11 @@ class Version:
         #: What tells it from others where it is kept for other processes, and how many of its files are.
         self.identity = b""
         self.kept = 0
+
+    @property
+    def texts(self) -> dict[str, bytes]:
+        """What code was loaded from, by path, as far as it is kept."""
+        return {path: text.data for path, text in self._texts.items()}
 
     def read(self, path: str, fresh: bool = False, loading: bool = False) -> bytes:
         """The text of the file at `path`: as this version has read it before, or, with `fresh`, as it is now.
@@ -240,13 +254,17 @@ class Script:
 class Catalogue:
     """All scripts that have been asked for.
 
-    `root` is a directory, `extensions` the endings that a script may have (".lua"), compared byte for byte.
+    `root` is a directory, `extensions` the endings that a script may have (".lua"), compared byte for byte; `public` is
+    the folder below it whose files are sent as they are, and never run, or "".
     """
 
-    def __init__(self, root: str, extensions: Sequence[str]) -> None:
+    def __init__(self, root: str, extensions: Sequence[str], public: str = "") -> None:
         self._given_root = root
         self.root = os.path.realpath(root)
         self._extensions = tuple(extensions)
+        self._public = public
+        #: Scripts that the configuration names, by their real paths: these may be private.
+        self._named: set[str] = set()
         #: The scripts by what SCRIPT_FILENAME has been for them; `find` is for what is not in it.
         self.known: dict[bytes | None, Script] = {}
         self._by_path: dict[str, Script] = {}
@@ -284,6 +302,8 @@ class Catalogue:
         if not path.endswith(self._extensions):
             expected = ", ".join(self._extensions)
             raise ScriptForbidden(f"SCRIPT_FILENAME {spelling!r} does not end in one of scripts.extensions: {expected}")
+        if reason := self._why_not_run(path):
+            raise ScriptMissing(f"SCRIPT_FILENAME {spelling!r} is not run: {reason}")
         try:
             mode = os.stat(path).st_mode
         except OSError as problem:
@@ -314,6 +334,23 @@ class Catalogue:
                     self._proxied.clear()
                 self._proxied[filename] = found
         return found
+
+    def _why_not_run(self, path: str) -> str:
+        """The reason why nobody can ask for a file below the root, or "". `path` is a real path."""
+        # What visitors have uploaded may lie there, with names that they chose.
+        if self._public and path.startswith(os.path.realpath(f"{self.root}/{self._public}") + "/"):
+            return f"it is in scripts.public, which is {self._public!r}, for static files"
+        if path in self._named:
+            return ""
+        for name in path.removeprefix(self.root).split("/"):
+            if is_private(name):
+                return f"{name!r} is private, as each name that begins with an underscore or a dot"
+        return ""
+
+    def name(self, path: str) -> Script:
+        """The script that the configuration names, which may be private. Raises as `find` does."""
+        self._named.add(os.path.realpath(path))
+        return self.find(os.fsencode(path))
 
     def _is_inside(self, path: str) -> bool:
         return path.startswith(self.root.rstrip("/") + "/")

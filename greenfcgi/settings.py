@@ -31,6 +31,10 @@ class Scripts(NamedTuple):
         tuple[str, ...],
         Setting(kinds.list_of(kinds.EXTENSION, least=1), [".lua"], "Files that end otherwise are not run."),
     ]
+    public: Annotated[
+        str,
+        Setting(kinds.FOLDER_BELOW, "public", "Static files, below the root: for web servers and --dev; never run."),
+    ]
     handler: Annotated[str, Setting(kinds.IDENTIFIER, "main", "The function that answers a request.")]
     show_errors: Annotated[bool, Setting(kinds.FLAG, False, "The Lua error in the response; never in production.")]
     headers: Annotated[tuple[str, ...], Setting(kinds.list_of(kinds.HEADER), [], "Added to every response.")]

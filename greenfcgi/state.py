@@ -70,9 +70,9 @@ class LuaFailure(NamedTuple):
     traceback: str
     #: What answers the request.
     status: int = 500
-    #: What the developer mode is told: the functions on the way with their variables (JSON), and what the script has
-    #: written and not sent.
-    frames: bytes = b"[]"
+    #: What the developer mode is told: the functions on the way with their variables (JSON, or nothing), and what the
+    #: script has written and not sent.
+    frames: bytes = b""
     written: bytes = b""
 
 
@@ -194,7 +194,7 @@ class Flavour:
         lua, scripts = self._config.lua, self._config.scripts
         boot = runtime.compile(self._parts["boot"], name=b"=greenfcgi")
         functions = boot(
-            *(self._parts[name] for name in ("guard", "luajit", "limits", "files", "con", "luafcgid")),
+            *(self._parts[name] for name in ("guard", "luajit", "limits", "files", "con", "luafcgid", "show")),
             *host.functions(),
             os.fsencode(directory),
             _search_path([directory, *lua.path, *self._system_folders()], (".lua", "/init.lua")),
@@ -354,7 +354,7 @@ class State:
             kind = ScriptLate if found.status == ScriptLate.status else ScriptBroken
             # Lua shortens a long path, and some messages have none.
             message = found.message if path in found.message else f"{path}: {found.message}"
-            raise kind(message, found.traceback, found.frames)
+            raise kind(message, found.traceback, found.frames, self.version.texts)
 
     def _failed(self, kind: bytes, message: bytes, traceback: bytes) -> LuaFailure:
         """What `boot.lua` tells of an error, for people; the state is not used again where it may be in disorder."""

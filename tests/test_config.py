@@ -365,6 +365,21 @@ def test_root_must_be_a_directory(folder: Path) -> None:
         defaults(str(folder))
 
 
+@pytest.mark.parametrize("name", ["/abs", "..", ".", "a/..", "../a", "a/../b", "./a", "a//b", "a/", "/", "a\\u0000b"])
+def test_public_is_a_folder_below_the_root(folder: Path, name: str) -> None:
+    """Neither the root itself nor one outside it: then all that is in it would be sent."""
+    line = refused(folder, f'[scripts]\npublic = "{name}"')
+    assert line.startswith("[scripts] public: found ")
+    assert line.endswith('(text), expected a folder below scripts.root such as "public", or "" for none')
+
+
+@pytest.mark.parametrize("name", ["", "public", "a/b", "..a", ".htdocs", "with space"])
+def test_public_need_not_be_there(folder: Path, name: str) -> None:
+    """It stays as it is written, since it is part of a path below the root."""
+    (folder / "config.toml").write_text(f'[scripts]\npublic = "{name}"')
+    assert load(str(folder / "config.toml")).scripts.public == name
+
+
 def test_startup_must_be_a_readable_file(folder: Path) -> None:
     """A startup script that is missing, a directory or unreadable is refused before a request needs it."""
     for name in ("missing.lua", "lua_scripts"):

@@ -35,7 +35,8 @@ LAYERS: tuple[tuple[str, ...], ...] = (
 )  # fmt: skip
 #: The same of the developer mode, which stands above all but the command. Nothing else imports any of it.
 DEVELOPER = (
-    "pages", "errorpage", "terminal", "paths", "live", "saves", "gateway", "inspector", "files", "door", "mode",
+    "pages", "terminal", "paths", "sources", "errorpage", "live", "saves", "gateway", "inspector", "files", "door",
+    "http_head", "http_handler", "mode",
 )  # fmt: skip
 ORDER = [module for layer in LAYERS for module in layer]
 

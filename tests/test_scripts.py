@@ -246,3 +246,50 @@ def test_scripts_see_what_apache_meant(serve: Callable[..., Server], way: str) -
         ]
     reply = server.get("x", SCRIPT_FILENAME=f"{server.root}/env.lua/x")
     assert reply.status == 403, "a path that comes without the prefix is not walked up"
+
+
+@pytest.mark.parametrize(
+    "name", ["_a.lua", "_lib/a.lua", "x/_lib/y/a.lua", ".a.lua", ".git/a.lua", "public/a.lua", "public/x/a.lua"]
+)
+def test_nobody_asks_for_what_is_private_or_public(root: Path, name: str) -> None:
+    """Modules have places of their own, and what lies among static files, perhaps an upload, is never run."""
+    (root / name).parent.mkdir(parents=True, exist_ok=True)
+    (root / name).touch()
+    with pytest.raises(ScriptMissing, match="is not run: "):
+        Catalogue(str(root), [".lua"], "public").find(f"{root}/{name}".encode())
+
+
+def test_links_to_what_is_private(root: Path) -> None:
+    """Where a file lies counts, and not how it was reached; a link without a dot is no way around."""
+    (root / "_lib").mkdir()
+    (root / "_lib" / "a.lua").touch()
+    (root / "way.lua").symlink_to("_lib/a.lua")
+    with pytest.raises(ScriptMissing):
+        Catalogue(str(root), [".lua"]).find(f"{root}/way.lua".encode())
+
+
+def test_scripts_of_kubernetes_are_run(root: Path) -> None:
+    """A mounted folder's files are links into ..data, which is a link, too."""
+    (root / "..2026_11_25").mkdir()
+    (root / "..2026_11_25" / "k.lua").touch()
+    (root / "..data").symlink_to("..2026_11_25")
+    (root / "k.lua").symlink_to("..data/k.lua")
+    assert Catalogue(str(root), [".lua"], "public").find(f"{root}/k.lua".encode()).path.endswith("k.lua")
+
+
+def test_a_public_folder_that_is_a_link(root: Path) -> None:
+    """Its files are not run, by whichever of its names they are asked for."""
+    (root / "files").mkdir()
+    (root / "files" / "a.lua").touch()
+    (root / "public").symlink_to("files")
+    for name in ("public/a.lua", "files/a.lua"):
+        with pytest.raises(ScriptMissing, match="public"):
+            Catalogue(str(root), [".lua"], "public").find(f"{root}/{name}".encode())
+
+
+def test_without_a_public_folder(root: Path) -> None:
+    """A folder of this name is one like any other, and so is the one that holds the root."""
+    folder = root / "_site" / "public"
+    folder.mkdir(parents=True)
+    (folder / "a.lua").touch()
+    assert Catalogue(str(folder.parent), [".lua"]).find(f"{folder}/a.lua".encode()).path == str(folder / "a.lua")

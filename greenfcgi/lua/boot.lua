@@ -1,6 +1,6 @@
 -- The first chunk of a new state: puts the parts together, and returns what the server calls.
 --
--- arguments: parts: guard, luajit, limits, files, con, luafcgid (Lua source)
+-- arguments: parts: guard, luajit, limits, files, con, luafcgid, show (Lua source)
 --            functions of the server: log, send, read, sleep, source, written, exhausted, tick, slow
 --            settings: directory, path, cpath, handler, http_status, content_type, headers (lines joined by "\n"),
 --            buffering, jit, config (Lua source of a table), allow (names joined by "\n")
@@ -8,7 +8,7 @@
 --            where programs are allowed: a part (programs), and functions of the server: start, read, write, finish
 -- returns: load(path, source, is_startup), run(params), hook(name, only_ask); for developers: report()
 
-local guard, luajit, limits, files, con, luafcgid,
+local guard, luajit, limits, files, con, luafcgid, show,
     log, send, read, sleep, source, written, exhausted, tick, slow,
     directory, path, cpath, handler, http_status, content_type, headers, buffering, jit_on, config, allow,
     inspect, hint, programs, start_program, read_program, write_program, finish_program = ...
@@ -43,7 +43,18 @@ for name in gmatch(allow, "[^\n]+") do allowed[name] = true end
 local as_function = part(guard)(jit_on, allowed)
 if jit then part(luajit)(library, jit.version_num) end
 exhausted, slow = as_function(exhausted), as_function(slow)
-local is_final, late, gone, no_memory, over, arm, disarm = part(limits)(library, exhausted, as_function(tick), slow, way)
+
+-- A value as text.
+local show_value
+local function shown(value)
+    if not show_value then show_value = part(show)(library.getinfo) end
+    return show_value(value)
+end
+
+local observe, follow, look, forget, report, watch
+if inspect then observe, follow, look, forget, report, watch = part(inspect)(library, shown, as_function(hint)) end
+local is_final, late, gone, no_memory, over, arm, disarm =
+    part(limits)(library, exhausted, as_function(tick), slow, way, observe)
 
 -- A function that returns text, which the state may have no memory for (false), or that may have waited until the
 -- script's time was over (true).
@@ -79,6 +90,7 @@ local host = {
     source = with_room(source), written = as_function(written),
 }
 local compile = part(files)(host, directory, path, cpath)
+if follow then follow() end
 if programs then
     part(programs)(library, allowed["os.execute"], allowed["io.popen"], slow, way, gone,
         with_room(start_program), with_room(read_program), with_room(write_program), with_room(finish_program))
@@ -92,8 +104,6 @@ local begin, finish, abandon, written, hook_methods = part(con)(host, {
     http_status = http_status, content_type = content_type, headers = lines, buffering = buffering,
     config = part("return " .. config)(),
 })
-local look, report, watch
-if inspect then look, report, watch = part(inspect)(library, written, as_function(hint)) end
 local hook_con = setmetatable({}, { __index = hook_methods })
 
 -- Headers that make no list: of several, the first counts (RFC 9110, section 5.3).
@@ -163,9 +173,13 @@ local function explain(problem)
         local ok, text = pcall(tostring, problem)
         message = ok and type(text) == "string" and not find(text, "^%a+: 0?x?%x+$") and text
             or "(error object is a " .. type(problem) .. " value)"
+        if message ~= text and type(problem) == "table" then
+            ok, text = pcall(shown, problem)
+            if ok and text ~= "{}" then message = message .. ": " .. text end
+        end
     end
     trace = way(2)
-    if look then look(2) end
+    if look then look(2, problem, written) end
     -- An error at a place in the server's own chunks is told of the line that led there.
     local own = match(message, "^greenfcgi:%d+: (.*)$") or match(message, "^%?:[-%d?]+: (.*)$")
     if own then message = (match(trace, "\n%s*([^\n]-:%d+): in ") or "?") .. ": " .. own end
@@ -214,6 +228,7 @@ local function run(params)
     local main = rawget(globals, handler)
     local env = environment(params)
     local con = begin(env.REQUEST_METHOD == "HEAD", env.FCGI_ROLE == "AUTHORIZER")
+    if forget then forget() end
     local kind, message, way = protected(main, env, con)
     if kind then
         abandon()

@@ -15,13 +15,14 @@
 --            functions of the server: exhausted(), tick() (true: late, false: slow, 1: call
 --            sooner, 0: as usual), slow(traceback)
 --            way(level): the traceback of what called the function at that level
+--            for developers: observe(create, resume), which returns what takes the place of these two
 -- returns: is_final(problem): it is one of these errors
 --          late(), gone(), no_memory(): raise them
 --          over(): nil, or once one has been raised "late", "gone" or "memory", its message, and the way to where the
 --          script was
 --          arm(), disarm(): to be called before and after each run of the script
 
-local library, exhausted, tick, slow, way = ...
+local library, exhausted, tick, slow, way, observe = ...
 
 local error, find, type = error, string.find, type
 local create, native_pcall, native_resume, native_xpcall = coroutine.create, pcall, coroutine.resume, xpcall
@@ -111,6 +112,7 @@ end
 
 local function resume(...) return pass(native_resume(...)) end
 
+if observe then begin, resume = observe(begin, resume) end
 coroutine.create, coroutine.resume = begin, resume
 
 local function unwrap(thread, ok, ...)
