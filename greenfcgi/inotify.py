@@ -15,6 +15,7 @@ import gevent
 from .filesystems import must_tell
 from .flush_queue import FlushQueue
 from .folders import Place, complete, entries, place
+from .lines import traceback_of
 from .polling import ErrorLogLike, PollWatcher
 from .standins import stand_in
 
@@ -228,7 +229,7 @@ class InotifyWatcher:
             self._unless_impossible(self._read)
         except Exception as error:  # the border to the hub: one bad event must not be the last
             self._lost_track = True
-            self._log.warning(f"an inotify event failed, all files will be looked at: {error!r}")
+            self._log.warning(f"an inotify event failed, all files will be looked at: {error!r}", traceback_of(error))
 
     def catch_up(self) -> None:
         """Take what has happened until now."""

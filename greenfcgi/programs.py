@@ -27,8 +27,8 @@ from .budget import LATE, SLOW
 _PART = 65536
 #: The same of stderr: a thousand lines to log at once would hold up others.
 _ERRORS = 2048
-#: A longer line of stderr is logged in pieces.
-_LONGEST_LINE = 8192
+#: A longer line of stderr is logged in pieces; with what is read at once, less than what the log cuts.
+_LONGEST_LINE = 4096
 #: Seconds between SIGTERM and SIGKILL.
 _GRACE = 0.3
 #: Seconds between two looks at a program where the system cannot tell of its end.

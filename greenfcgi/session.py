@@ -19,6 +19,7 @@ from gevent import get_hub
 from . import protocol
 from .errors import ProtocolError
 from .exchange import Exchange
+from .lines import traceback_of
 from .messages import Request
 from .outbox import MOST_BUFFERS, Outbox
 from .records import Buffer
@@ -129,7 +130,8 @@ class Session:
             return
         except Exception as problem:
             # The border of a connection: whatever went wrong inside the server ends this one only.
-            self._server.log.error(f"connection from {self.peer} closed: the server failed: {problem!r}")
+            text = f"connection from {self.peer} closed: the server failed: {problem!r}"
+            self._server.log.error(text, traceback_of(problem))
             self._hang_up()
             return
         if self.closed:

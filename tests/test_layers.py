@@ -140,6 +140,22 @@ def test_processes_are_started_in_few_places() -> None:
     assert found == starting
 
 
+def test_every_border_keeps_the_traceback() -> None:
+    """Whoever catches any exception, and writes to a log what has failed, writes down where, too."""
+    borders, without = 0, []
+    for path in PACKAGE.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if not (isinstance(node, ast.ExceptHandler) and getattr(node.type, "id", "") == "Exception"):
+                continue
+            calls = [call for call in ast.walk(node) if isinstance(call, ast.Call)]
+            if any(getattr(call.func, "attr", "") in ("critical", "error", "warning") for call in calls):
+                borders += 1
+                if not any(getattr(call.func, "id", "") == "traceback_of" for call in calls):
+                    without.append(f"{path.name}:{node.lineno}")
+    assert borders >= 10
+    assert without == []
+
+
 def test_what_is_heavy_is_not_imported() -> None:
     """Memory for the life of the server is spent on nothing that there is a lighter way for."""
     assert users(*TOO_HEAVY) == set()
