@@ -31,6 +31,7 @@ from .pool import Pool
 from .responder import Inspector, Responder
 from .scripts import Catalogue, Script
 from .server import Server
+from .startup import try_startup
 from .state import Flavour, State
 from .trim import give_back
 from .watcher import Watcher, watch
@@ -177,6 +178,10 @@ class Process:
             state.hook("heartbeat")
         finally:
             self.pool.give_back(state, state.script)
+
+    def try_startup(self) -> None:
+        """See whether scripts.startup runs. Raises `ConfigError` when it does not. To be called by who runs scripts."""
+        try_startup(self._config, self._flavour)
 
     def start(self) -> None:
         """Begin housekeeping, so that `server.connect` can serve connections."""

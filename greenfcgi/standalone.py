@@ -34,6 +34,7 @@ def serve(config: Config) -> bool:
     try:
         pid_file.write()
         who.assume()
+        process.try_startup()
     except BaseException:
         release()
         raise

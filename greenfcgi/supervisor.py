@@ -38,7 +38,7 @@ from .version import NAME
 _LOOK = 0.25
 #: Beats may be late by so many seconds, beside the time that a script has.
 _LATE = 2.0
-#: Seconds for a process to be ready.
+#: Seconds for a process to be ready, beside the time that `scripts.startup` has.
 _BOOT = 30.0
 #: Seconds for a process to tell where it is stuck.
 _ANSWER = 1.0
@@ -191,6 +191,8 @@ class Supervisor:
         if self._wanted > 1:
             _import_for_all()
         config, sockets, board, who = self._config, self._sockets, self._board, self._who
+        # A configuration that has served before goes on, whatever a script does now.
+        must_try = not self._is_proven
         logs = [self._log] if self._before is None else [self._log, self._before.log]
 
         def work(slot: int, ready: int, lifeline: int, question: int) -> int:
@@ -207,6 +209,8 @@ class Supervisor:
                 log.close()
             process = Process(config)
             who.assume()
+            if must_try:
+                process.try_startup()
             link = Link(Ties(board, slot, sockets.channel, ready, lifeline, question))
             return exits.OK if process.run(sockets.bound, link) else exits.FAILED
 
@@ -299,8 +303,8 @@ class Supervisor:
                 child.send(Number.SIGKILL)
             elif child.is_leaving:
                 continue
-            elif not child.is_ready and now - max(child.started, self._expecting) > _BOOT:
-                child.problem = f"not ready after {_BOOT:.0f} s"
+            elif not child.is_ready and now - max(child.started, self._expecting) > _boot_limit(child.config):
+                child.problem = f"not ready after {_boot_limit(child.config):.0f} s"
                 child.send(Number.SIGKILL)
             elif child.is_ready:
                 silence = now - max(self._board.last_beat(child.slot), self._expecting)
@@ -482,6 +486,11 @@ _MEANINGS: dict[Number, Callable[[Supervisor, Number], None]] = {
     signal.SIGTTOU: Supervisor._fewer,
     signal.SIGCHLD: Supervisor._nothing,
 }
+
+
+def _boot_limit(config: Config) -> float:
+    """Seconds for a process to be ready: `scripts.startup` has as much time as any script."""
+    return _BOOT + (config.timeout if config.scripts.startup else 0)
 
 
 def _import_for_all() -> None:

@@ -19,19 +19,19 @@ PACKAGE = PROJECT / "greenfcgi"
 LAYERS: tuple[tuple[str, ...], ...] = (
     ("errors", "exits", "version", "standins", "trim"),
     (
-        "records", "messages", "body", "replies", "patience", "kinds", "settings", "config", "lines", "sink", "log",
-        "accessline", "accesslog", "logs", "metrics", "signature", "scripts",
+        "records", "messages", "body", "replies", "patience", "flavours", "kinds", "settings", "config", "lines",
+        "sink", "log", "accessline", "accesslog", "logs", "metrics", "signature", "scripts",
     ),
     (
         "protocol", "client", "outbox", "exchange", "flush_queue", "polling", "filesystems", "folders", "inotify",
         "watcher", "turns", "budget", "api", "programs", "board", "snapshot", "history",
     ),
     ("state", "pool", "workers"),
-    ("responder", "flush", "heartbeat"),
+    ("startup", "responder", "flush", "heartbeat"),
     ("session", "server", "privileges", "listening", "census", "statuspage", "status"),
     ("systemd", "signals", "pidfile", "lean", "handover", "stall", "children", "link", "process", "standalone",
      "successor", "sockets", "supervisor"),
-    ("trial", "cli", "__main__"),
+    ("preflight", "trial", "cli", "__main__"),
 )  # fmt: skip
 #: The same of the developer mode, which stands above all but the command. Nothing else imports any of it.
 DEVELOPER = (
@@ -118,8 +118,8 @@ def test_the_package_is_imported_by_relative_names() -> None:
 
 
 def test_lupa_is_imported_in_one_module() -> None:
-    """By a name that a setting chooses, so no other module imports by name; `version` looks where one would be from."""
-    assert users("lupa", "importlib") == {"state", "version"}
+    """By a name that a setting chooses, so no other module imports by name; two look where one would be from."""
+    assert users("lupa", "importlib") == {"state", "version", "flavours"}
 
 
 def test_gevent_is_imported_where_something_waits() -> None:
