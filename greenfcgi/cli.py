@@ -103,9 +103,12 @@ def _develop(options: Options) -> int:
 
 
 def _configuration(path: str) -> Config:
-    from .config import load
+    from .config import load, names
+    from .listening import instead, is_listening
 
     config = load(path)
+    if is_listening(0) and "bind" not in names(path):
+        config = instead(config, [0])
     if config.accesslog:
         from .accessline import check_format
 

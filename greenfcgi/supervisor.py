@@ -30,6 +30,7 @@ from .log import ErrorLog
 from .logs import error_log
 from .pidfile import PidFile
 from .privileges import Identity, identity, prepare_logs
+from .restarts import Restarts
 from .signals import Signals
 from .sockets import Sockets
 from .version import NAME
@@ -44,11 +45,6 @@ _BOOT = 30.0
 _ANSWER = 1.0
 #: Seconds for hooks and logs after a graceful stop.
 _AFTERWARDS = 2.0
-#: Seconds before a process that has ended is started again: none the first time, then this, doubled each time.
-_BACK_OFF = 0.1
-_LONGEST_BACK_OFF = 10.0
-#: A process that has lived so many seconds was well.
-_WELL = 5.0
 #: The fewest slots: one is the supervisor's, and while processes are replaced there are the old and the new ones.
 _SLOTS = 128
 _OLD = ".oldbin"
@@ -86,8 +82,7 @@ class Supervisor:
         self._again = False
         #: A stop had to cut requests off.
         self._cut = False
-        self._back_off = 0.0
-        self._not_before = 0.0
+        self._restarts = Restarts()
         self._failure: BootError | None = None
         self._is_fed = 0.0
         #: When processes were looked at last, and since when they can be expected to have beaten.
@@ -104,6 +99,8 @@ class Supervisor:
         prepare_logs(self._config, self._who)
         self._log = error_log(self._config)
         self._sockets.listen(self._config, self._who)
+        for level, text in listening.remarks(self._sockets.bound):
+            self._log.log(level, text)
         self._pid_file = PidFile(self._config.pidfile)
         self._lifeline = os.pipe2(os.O_CLOEXEC)
         self._signals = Signals(_MEANINGS)
@@ -147,7 +144,7 @@ class Supervisor:
         old = [child for child in active if child.generation != self._generation]
         ready = sum(child.is_ready for child in fresh)
         is_booting = ready < len(fresh)
-        if len(fresh) < self._wanted and not (old and is_booting) and monotonic() >= self._not_before:
+        if len(fresh) < self._wanted and not (old and is_booting) and monotonic() >= self._restarts.not_before:
             self._start()
         elif old and ready and len(old) > self._wanted - ready:
             if len(old) == 1:
@@ -203,32 +200,31 @@ class Supervisor:
             from .link import Link, Ties
             from .process import Process
 
-            for one in sockets.unused():
-                one.socket.close()
+            sockets.enter_process()
             for log in logs:
                 log.close()
             process = Process(config)
-            who.assume()
+            process.become(who)
             if must_try:
                 process.try_startup()
             link = Link(Ties(board, slot, sockets.channel, ready, lifeline, question))
-            return exits.OK if process.run(sockets.bound, link) else exits.FAILED
+            try:
+                return exits.OK if process.run(sockets.bound, link) else exits.FAILED
+            except Exception as problem:
+                process.log.critical(f"a process failed: {problem!r}", traceback_of(problem))
+                raise
 
         try:
             if self._children.start(self._generation, config, work) is None:
                 self._log.error(f"no room for another process: {len(self._children)} are there")
-                self._delay()
+                self._restarts.after_failure(monotonic())
         except OSError as problem:
             self._log.error(f"cannot start a process: {problem.strerror}")
-            self._delay()
+            self._restarts.after_failure(monotonic())
 
     def _retire(self, child: Child) -> None:
         """Let another process take over what this one has."""
         child.leave(Number.SIGHUP, child.config.graceful_timeout + _AFTERWARDS)
-
-    def _delay(self) -> None:
-        self._not_before = monotonic() + self._back_off
-        self._back_off = min(max(2 * self._back_off, _BACK_OFF), _LONGEST_BACK_OFF)
 
     # What is
 
@@ -277,9 +273,10 @@ class Supervisor:
         self._is_troubled = self._is_troubled or (self._before is not None and child.generation == self._generation)
         self._history.count_replaced()
         self._log.error(f"process {child.pid} has ended ({problem}): another takes its place")
-        if monotonic() - child.started > _WELL:
-            self._back_off = 0.0
-        self._delay()
+        if child.is_ready:
+            self._restarts.after_service(monotonic(), self._wanted)
+        else:
+            self._restarts.after_failure(monotonic())
 
     def _give_up(self, problem: str, status: int) -> None:
         """The start has failed."""
@@ -376,6 +373,8 @@ class Supervisor:
             self._tell_ready()
             return
         self._log.info("SIGHUP: the configuration has been read, processes are being replaced")
+        for level, text in listening.remarks(self._sockets.bound):
+            log.log(level, text)
         for name in _FIXED:
             if getattr(config, name) != getattr(self._config, name):
                 self._log.warning(f"SIGHUP: {name} stays as it was, it takes a new start")
@@ -383,7 +382,7 @@ class Supervisor:
         self._config, self._who, self._wanted, self._log = config, who, config.processes, log
         self._generation += 1
         self._is_proven = self._is_troubled = False
-        self._not_before = self._back_off = 0.0
+        self._restarts.reset()
 
     def _check_number(self, processes: int) -> None:
         most = (self._board.slots - 1) // 2

@@ -113,7 +113,8 @@ def test_a_check_lists_all_mistakes(folder: Path) -> None:
     assert lines[3].startswith(f'accesslog: found "{folder}/lua_scripts", where something else is')
     assert lines[4] == f'pidfile: found "{folder}/no/such/pid", {missing}'
     assert lines[5] == f'bind: found "{folder}/no/such/s.sock", {missing}'
-    assert lines[6] == f'bind: found "{folder}/config.toml", where something else is; expected the path of a unix socket'
+    other = "where something else is; expected the path of a unix socket"
+    assert lines[6] == f'bind: found "{folder}/config.toml", {other}'
     assert lines[7].startswith("[scripts] startup: ")
     assert lines[7].endswith("bad.lua:2: unexpected symbol near '='")
     assert len(lines) == 8

@@ -28,9 +28,11 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ),
     ("state", "pool", "workers"),
     ("startup", "responder", "flush", "heartbeat"),
-    ("session", "server", "privileges", "listening", "census", "statuspage", "status"),
-    ("systemd", "signals", "pidfile", "lean", "handover", "stall", "children", "link", "process", "standalone",
-     "successor", "sockets", "supervisor"),
+    ("session", "server", "privileges", "socketlock", "listening", "census", "statuspage", "status"),
+    (
+        "systemd", "signals", "restarts", "pidfile", "lean", "handover", "stall", "children", "link", "process",
+        "standalone", "successor", "sockets", "supervisor",
+    ),
     ("preflight", "trial", "cli", "__main__"),
 )  # fmt: skip
 #: The same of the developer mode, which stands above all but the command. Nothing else imports any of it.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -56,13 +57,13 @@ def test_it_does_not_replace_what_serves(serve: Serve) -> None:
     server = serve({"hello.lua": HELLO}, "processes = 2\n")
     with_startup(server, "word = 'new' error('no database', 0)")
     before = children(server.pid)
-    server.send_signal(1)
+    server.send_signal(signal.SIGHUP)
     server.logged("could not serve ([scripts] startup: ")
     assert "no database" in server.log()
     until(lambda: children(server.pid) == before)
     assert {server.get("hello.lua").body for _ in range(8)} == {b"hello"}
     (server.folder / "start.lua").write_text("word = 'new'")
-    server.send_signal(1)
+    server.send_signal(signal.SIGHUP)
     server.logged("all 2 processes are new")
     assert {server.get("hello.lua").body for _ in range(8)} == {b"new"}
 
