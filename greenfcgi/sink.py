@@ -79,7 +79,8 @@ class Sink:
         try:
             return os.open(self._path, flags, 0o640)
         except (OSError, ValueError) as error:
-            reason = error.strerror if isinstance(error, OSError) else error
+            # Python's own words for a zero byte are others in each version.
+            reason = error.strerror if isinstance(error, OSError) else "a zero byte in the path"
             raise ConfigError(
                 f'{self._setting}: cannot open "{escape(self._path)}": {reason}; '
                 'expected a file that can be created or appended to, or "-"'

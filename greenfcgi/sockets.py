@@ -132,7 +132,8 @@ class Sockets:
 
 def _channel() -> tuple[socket.socket, socket.socket]:
     """Two ends of a channel for connections: to give into the first, to take from the second."""
-    ends = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    # A message each, which macOS has for connectionless sockets only.
+    ends = socket.socketpair(socket.AF_UNIX, getattr(socket, "SOCK_SEQPACKET", socket.SOCK_DGRAM))
     for end in ends:
         end.setblocking(False)
     return ends

@@ -102,7 +102,7 @@ class Supervisor:
         for level, text in listening.remarks(self._sockets.bound):
             self._log.log(level, text)
         self._pid_file = PidFile(self._config.pidfile)
-        self._lifeline = os.pipe2(os.O_CLOEXEC)
+        self._lifeline = os.pipe()
         self._signals = Signals(_MEANINGS)
         self._history = History(self._board)
         self._children = Children(self._board, self._signals, self._lifeline)

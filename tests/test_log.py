@@ -303,7 +303,7 @@ class TestErrorLog:
         [
             ("/nonexistent/x.log", "No such file or directory"),
             ("/", "Is a directory"),
-            ("a\nb\0", "embedded null byte"),
+            ("a\nb\0", "a zero byte in the path"),
         ],
     )
     def test_cannot_open(self, path: str, reason: str) -> None:
