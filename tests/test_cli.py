@@ -18,6 +18,8 @@ from greenfcgi.version import NAME
 
 from .running import PATIENCE, Server, until
 
+pytestmark = pytest.mark.pythons
+
 PROJECT = Path(__file__).parent.parent
 MODULE = [sys.executable, "-m", "greenfcgi"]
 #: Says what it got.

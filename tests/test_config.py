@@ -20,6 +20,8 @@ from hypothesis import strategies as st
 from greenfcgi.config import Address, Config, defaults, describe, dump, examine, load
 from greenfcgi.errors import ConfigError
 
+pytestmark = pytest.mark.pythons
+
 STATES = "max, clones, max_requests, idle, per_request"
 SHIPPED = Path(__file__).parent.parent / "config.toml"
 

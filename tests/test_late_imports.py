@@ -12,6 +12,8 @@ import pytest
 
 from .running import Server, until
 
+pytestmark = pytest.mark.pythons
+
 #: As root, without being root: whatever is imported after `user` has been taken is written down.
 PROGRAM = """
     import os, sys

@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.pythons
+
 PROJECT = Path(__file__).parent.parent
 PACKAGE = PROJECT / "greenfcgi"
 

@@ -25,6 +25,8 @@ from greenfcgi.messages import Request
 
 from .running import Server
 
+pytestmark = pytest.mark.pythons
+
 DEFAULT_FORMAT = '%(h)s %(l)s %(u)s %(t)s "%(r)s" %(s)s %(b)s "%(f)s" "%(a)s" %(D)s'
 PARAMS = {
     b"REMOTE_ADDR": b"192.0.2.7",

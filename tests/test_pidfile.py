@@ -12,6 +12,8 @@ import pytest
 from greenfcgi.errors import BindError
 from greenfcgi.pidfile import PidFile
 
+pytestmark = pytest.mark.pythons
+
 
 @pytest.fixture(params=[0, 0o077])
 def mask(request: pytest.FixtureRequest) -> Iterator[int]:

@@ -16,6 +16,8 @@ from .developing import Developing
 from .processes import children
 from .running import PATIENCE, Server, until
 
+pytestmark = pytest.mark.pythons
+
 Serve = Callable[..., Server]
 
 HELLO = "function main(env, con) con:puts(word or 'hello') end"
