@@ -16,7 +16,7 @@ import gevent
 from gevent.event import Event
 
 from .budget import LATE, Budget
-from .lines import decode
+from .lines import MAX_TEXT, decode, shorten
 from .log import ErrorLog
 from .scripts import Version
 
@@ -121,7 +121,7 @@ class Host:
     def log(self, level: bytes, text: bytes) -> None:
         """Write to the error log, with the script and the request it happened in."""
         where = f"{self._name}: {self.exchange.title}" if self.exchange else self._name
-        self._log.log(level.decode(), f"{where}: {decode(text)}")
+        self._log.log(level.decode(), f"{where}: {decode(shorten(text, MAX_TEXT))}")
 
     def slow(self, traceback: bytes) -> None:
         """Tell the slow log where the script is."""

@@ -15,6 +15,7 @@ import gevent
 
 from .errors import ScriptBroken, ScriptBusy, ScriptError
 from .flush_queue import Changes, FlushQueue
+from .lines import traceback_of
 from .log import ErrorLog
 from .metrics import Metrics
 from .pool import Pool
@@ -99,7 +100,7 @@ class Flusher:
             self._renew(script)
         except Exception as problem:
             # The border of a flush: what fails for one script must not end it for the others.
-            self._log.error(f"{script.path}: flush failed: {problem!r}")
+            self._log.error(f"{script.path}: flush failed: {problem!r}", traceback_of(problem))
         finally:
             self._renewing.discard(script.path)
 

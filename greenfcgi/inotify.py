@@ -19,6 +19,7 @@ import gevent
 from .filesystems import mount_points, must_tell
 from .flush_queue import FlushQueue
 from .folders import Place, complete, entries, has_other_names, place, way
+from .lines import traceback_of
 from .polling import ErrorLogLike, PollWatcher
 from .signature import Signature
 from .standins import stand_in
@@ -312,7 +313,7 @@ class InotifyWatcher:
             self._unless_impossible(self._read)
         except Exception as error:  # the border to the hub: one bad event must not be the last
             self._lost_track = True
-            self._log.warning(f"an inotify event failed, all files will be looked at: {error!r}")
+            self._log.warning(f"an inotify event failed, all files will be looked at: {error!r}", traceback_of(error))
 
     def catch_up(self) -> None:
         """Take what has happened until now."""

@@ -13,6 +13,7 @@ from typing import Protocol
 import gevent
 
 from .flush_queue import FlushQueue
+from .lines import traceback_of
 from .signature import Signature, signature
 
 # Seconds of looking at files before other greenlets get a turn, and how long that turn is at least.
@@ -24,7 +25,7 @@ class ErrorLogLike(Protocol):
 
     def info(self, text: str, /) -> object: ...
 
-    def warning(self, text: str, /) -> object: ...
+    def warning(self, text: str, detail: str = "", /) -> object: ...
 
 
 class PollWatcher:
@@ -99,4 +100,5 @@ class PollWatcher:
             try:
                 self.look()
             except Exception as error:  # the border of this greenlet: one bad look must not be the last
-                self._log.warning(f"looking for changed files failed, to be tried again: {error!r}")
+                text = f"looking for changed files failed, to be tried again: {error!r}"
+                self._log.warning(text, traceback_of(error))

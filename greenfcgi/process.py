@@ -28,10 +28,13 @@ from .listening import Bound
 from .logs import Logs
 from .metrics import Metrics
 from .pool import Pool
+from .privileges import Identity
 from .responder import Inspector, Responder
 from .scripts import Catalogue, Script
 from .server import Server
 from .shares import shares
+from .standins import stand_in
+from .startup import try_startup
 from .state import Flavour, State
 from .trim import give_back
 from .watcher import Watcher, watch
@@ -228,6 +231,16 @@ class Process:
         finally:
             self.pool.give_back(state, state.script)
 
+    def become(self, who: Identity) -> None:
+        """Run as them from now on. Raises `ConfigError` when that is not allowed."""
+        if (who.uid, who.gid) != (-1, -1):
+            _import_all(self._config)
+        who.assume()
+
+    def try_startup(self) -> None:
+        """See whether scripts.startup runs. Raises `ConfigError` when it does not. To be called by who runs scripts."""
+        try_startup(self._config, self._flavour)
+
     def start(self) -> None:
         """Begin housekeeping, so that `server.connect` can serve connections."""
         if self.watcher is not None:
@@ -353,6 +366,24 @@ class Process:
         hooks = list(self._hooks)
         if len(gevent.joinall(hooks, timeout=seconds)) < len(hooks):
             self.log.warning("stopped with hooks of scripts unfinished")
+
+
+def _import_all(config: Config) -> None:
+    """Import what a process imports when it is needed: whoever runs scripts may not be able to read it later."""
+    import traceback  # noqa: F401
+
+    # All that tempfile has shutil for is folders; that brings what compresses files: 1.2 MB.
+    with stand_in("shutil"):
+        import tempfile  # noqa: F401
+    try:
+        import ctypes  # noqa: F401
+    except ImportError:
+        # Some Pythons are built without; then a process that is stuck cannot tell where.
+        pass
+    if config.status_path:
+        from . import census, statuspage  # noqa: F401
+    if {"os.execute", "io.popen"} & set(config.lua.allow):
+        from . import programs  # noqa: F401
 
 
 def _raise_limit() -> None:

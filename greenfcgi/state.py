@@ -31,6 +31,7 @@ from .errors import (
     ScriptLate,
     ScriptMissing,
 )
+from .flavours import available
 from .lines import decode
 from .log import ErrorLog
 from .metrics import Metrics
@@ -155,6 +156,17 @@ class Flavour:
             b"return function(text) return dump(assert(load(text, '=greenfcgi')), true) end"
         )
         return {name: min(dump(text), text, key=len) for name, text in parts.items()}
+
+    def syntax_problem(self, path: str) -> str:
+        """What is wrong with the syntax of a Lua file; "" when nothing is. Runs nothing of it. Raises `OSError`."""
+        with open(path, "rb") as file:
+            text = file.read().removeprefix(b"\xef\xbb\xbf")
+        check = self._lupa.LuaRuntime(encoding=None).execute(
+            b"local load = loadstring or load return function(text, name) return (select(2, load(text, name))) end"
+        )
+        # A first line for a shell is none for Lua.
+        problem: bytes | None = check(b"--" + text if text.startswith(b"#") else text, b"@" + os.fsencode(path))
+        return decode(problem) if problem is not None else ""
 
     def router(self, more: Sequence[bytes] = ()) -> Routing:
         """`records.router` inside Lua, in a state of its own where LuaJIT may compile.
@@ -414,8 +426,12 @@ def _import_lupa(version: str, native_modules: bool) -> Any:
         sys.setdlopenflags(flags | os.RTLD_GLOBAL)
     try:
         return importlib.import_module(f"lupa.{version}")
-    except ImportError:
-        raise ConfigError(f"lua.version: found {version!r}, which the installed lupa does not have") from None
+    except ImportError as problem:
+        there = available()
+        if version in there:
+            raise ConfigError(f"lua.version: found {version!r}, which cannot be imported: {problem}") from None
+        what = f"expected one of those that it has: {', '.join(there)}" if there else "and no other either"
+        raise ConfigError(f"lua.version: found {version!r}, which the installed lupa does not have; {what}") from None
     finally:
         sys.setdlopenflags(flags)
 

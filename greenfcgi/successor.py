@@ -10,9 +10,11 @@ import socket
 import sys
 from typing import NamedTuple
 
-from .listening import Bound
+from .listening import Bound, Open
 
 _VARIABLE = "GREENFCGI_INHERITED"
+#: What stands before an address when the descriptor is that of its lock.
+_LOCK = "lock "
 
 
 class Inheritance(NamedTuple):
@@ -20,7 +22,7 @@ class Inheritance(NamedTuple):
     sockets of systemd have in their addresses, and a store of versions.
     """
 
-    sockets: dict[str, int]
+    sockets: dict[str, Open]
     channel: tuple[socket.socket, socket.socket]
     handed_over: list[int]
     #: Where the last good versions of scripts are; -1: nowhere.
@@ -32,6 +34,7 @@ def start(
 ) -> int:
     """Start the command of this process anew, with these sockets. Returns its process id. Raises `OSError`."""
     named = [(str(one.address), one.socket.fileno()) for one in bound]
+    named += [(_LOCK + str(one.address), one.lock) for one in bound if one.lock != -1]
     named += [("give", channel[0].fileno()), ("take", channel[1].fileno())]
     named += [("versions", versions)] if versions != -1 else []
     lines = [f"{number} {name}" for name, number in named] + [f"{number} systemd" for number in handed_over]
@@ -62,4 +65,8 @@ def inherited() -> Inheritance | None:
         os.set_inheritable(number, False)
     channel = socket.socket(fileno=named.pop("give")), socket.socket(fileno=named.pop("take"))
     versions = named.pop("versions", -1)
-    return Inheritance(named, channel, handed_over, versions)
+    locks = {name.removeprefix(_LOCK): number for name, number in named.items() if name.startswith(_LOCK)}
+    sockets = {
+        name: Open(number, locks.get(name, -1)) for name, number in named.items() if not name.startswith(_LOCK)
+    }
+    return Inheritance(sockets, channel, handed_over, versions)

@@ -37,7 +37,7 @@ class Log:
     def info(self, text: str) -> None:
         self.infos.append(text)
 
-    def warning(self, text: str) -> None:
+    def warning(self, text: str, detail: str = "") -> None:
         self.warnings.append(text)
 
 
@@ -1264,7 +1264,7 @@ LIGHT = """
 
     class Log:
         def info(self, text): pass
-        def warning(self, text): print(text)
+        def warning(self, text, detail=""): print(text)
 
     queue = FlushQueue()
     watcher = watch("inotify", [sys.argv[1]], dict, queue, 1.0, Log())
