@@ -584,6 +584,23 @@ def test_a_script_that_is_gone_for_less_than_a_beat_keeps_its_good_version(tmp_p
     inside.close()
 
 
+def test_what_finds_no_room_is_told_once(tmp_path: Path) -> None:
+    """By the first process that has such a script, for all."""
+    inside = Inside(tmp_path)
+    store = VersionStore(half=2_000)
+    for _ in range(2):
+        last_good = LastGood(inside.flavour.make, store, inside._log, lambda path: None)
+        for name in ("small.lua", "large.lua", "larger.lua"):
+            path = inside.write(name, "function main(env, con) end --" + "x" * {"s": 10}.get(name[0], 3_000))
+            inside._catalogue.forget(inside._catalogue.find(os.fsencode(path)))
+            last_good.make(inside._catalogue.find(os.fsencode(path))).close()
+    assert inside.log().count("large.lua: its last good version is not kept for other processes") == 1
+    assert inside.log().count("is not kept") == 1
+    assert store.get(str(tmp_path / "lua_scripts" / "small.lua")) is not None
+    assert store.get(str(tmp_path / "lua_scripts" / "large.lua")) is None
+    inside.close()
+
+
 def test_a_version_is_restored_from_texts_alone(tmp_path: Path) -> None:
     """What it was made of is read as it was, whatever is there now; what was missing stays missing."""
     (tmp_path / "page.lua").write_text("broken")
