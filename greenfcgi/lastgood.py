@@ -47,7 +47,7 @@ class LastGood:
             if version is not None:
                 raise
             return self._make_instead(script, wanted, problem)
-        if not is_known:
+        if not is_known and (version is not None or script.version is wanted):
             self._logged.discard(script.path)
             self._keep(script.path, wanted, grown=False)
         return state
@@ -61,8 +61,9 @@ class LastGood:
             # Somebody else has found one meanwhile.
             return self._load(script)
         kept = self._store.get(script.path)
-        if kept is None or _is_the_same(failed, kept.texts):
+        if kept is None:
             self._log_first(script)
+        if kept is None or _is_the_same(failed, kept.texts):
             raise problem
         good = script.new_version()
         good.restore(kept.texts)
@@ -97,7 +98,7 @@ class LastGood:
         if not self._store.put(path, files, version.identity, grown) and self._store.is_first_refusal():
             self._log.warning(
                 f"{path}: its last good version is not kept for other processes, and others may not be: "
-                f"all together have more than {HALF} bytes"
+                f"their texts are more than {HALF // 1024 // 1024} MiB together"
             )
 
     def keep_all(self, scripts: Iterable[Script]) -> None:

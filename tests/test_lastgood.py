@@ -49,12 +49,17 @@ def told(server: Server, name: str, text: str) -> int:
     return sum(f"{server.root}/{name}: " in line and text in line for line in server.log().splitlines())
 
 
+def save(server: Server, name: str, text: str) -> None:
+    """Put a file in its place in one step: an empty module loads, too."""
+    server.write(f"{name}.fresh", text).replace(server.root / name)
+
+
 class Both:
     """A connection to each process of a server."""
 
     def __init__(self, server: Server, stack: ExitStack) -> None:
         self.server = server
-        server.write("which.lua", PAGE.format("which"))
+        save(server, "which.lua", PAGE.format("which"))
         #: By process.
         self.connections: dict[int, Connection] = {}
 
@@ -95,16 +100,16 @@ class TestBrokenSave:
         at = both({"page.lua": PAGE.format("good")}, settings)
         server = at.server
         assert ask(at.one(), server, "page.lua")[1].startswith("good ")
-        server.write("page.lua", BROKEN)
+        save(server, "page.lua", BROKEN)
         for _ in range(20):
             assert at.answers("page.lua") == {"200 good"}
         until(lambda: told(server, "page.lua", GOES_ON) == 2, "a line of each process")
         assert f"{server.root}/page.lua: does not load; {GOES_ON}: " in server.log()
         assert f"{server.root}/page.lua: changed, but does not load; {GOES_ON}: " in server.log()
-        server.write("page.lua", PAGE.format("fixed"))
+        save(server, "page.lua", PAGE.format("fixed"))
         until(lambda: at.answers("page.lua") == {"200 fixed"})
         assert told(server, "page.lua", "loads again") == 2
-        server.write("page.lua", BROKEN)
+        save(server, "page.lua", BROKEN)
         until(lambda: told(server, "page.lua", GOES_ON) == 4)
         assert at.answers("page.lua") == {"200 fixed"}
 
@@ -113,7 +118,7 @@ class TestBrokenSave:
         at = both({"page.lua": PAGE.format("good")})
         server, before = at.server, children(at.server.pid)
         assert at.answers("page.lua") == {"200 good"}
-        server.write("page.lua", BROKEN)
+        save(server, "page.lua", BROKEN)
         until(lambda: told(server, "page.lua", GOES_ON) == 2)
         server.config.write_text(server.config.read_text().replace("processes = 2", "processes = 3"))
         for times in (1, 2):
@@ -121,7 +126,7 @@ class TestBrokenSave:
             until(lambda times=times: server.log().count("all 3 processes are new") == times)  # type: ignore[misc]
             assert [server.get("page.lua").status for _ in range(30)] == [200] * 30
         until(lambda: not any(map(is_alive, before)))
-        server.write("page.lua", PAGE.format("fixed"))
+        save(server, "page.lua", PAGE.format("fixed"))
         until(lambda: {server.get("page.lua").body.split()[0] for _ in range(30)} == {b"fixed"})
 
     def test_in_a_process_that_takes_the_place_of_one_that_ended(self, both: Start) -> None:
@@ -129,7 +134,7 @@ class TestBrokenSave:
         at = both({"page.lua": PAGE.format("good")})
         server, before = at.server, children(at.server.pid)
         assert ask(at.one(), server, "page.lua")[0] == 200
-        server.write("page.lua", BROKEN)
+        save(server, "page.lua", BROKEN)
         until(lambda: GOES_ON in server.log())
         for victim in before:
             os.kill(victim, signal.SIGKILL)
@@ -142,7 +147,7 @@ class TestBrokenSave:
         at = both({"page.lua": PAGE.format("good")}, TWO + 'pidfile = "pid"\n')
         server = at.server
         assert at.answers("page.lua") == {"200 good"}
-        server.write("page.lua", BROKEN)
+        save(server, "page.lua", BROKEN)
         until(lambda: told(server, "page.lua", GOES_ON) == 2)
         server.send_signal(signal.SIGUSR2)
         until(lambda: server.log().count(" serves ") == 2)
@@ -175,7 +180,7 @@ class TestBrokenSave:
         text = path.read_text()
         assert ask(at.one(), server, "page.lua") == (200, "abc")
         if harm == "broken":
-            server.write(name, "return return")
+            save(server, name, "return return")
         else:
             path.unlink()
         if harm == "folder":
@@ -186,7 +191,7 @@ class TestBrokenSave:
         assert at.answers("page.lua") == {"200 abc"}
         if harm == "folder":
             path.rmdir()
-        server.write(name, text.replace("'b'", "'new'").replace("'c'", "'new'").replace("'a'", "'new'"))
+        save(server, name, text.replace("'b'", "'new'").replace("'c'", "'new'").replace("'a'", "'new'"))
         expected = {"module": "abc", "deep module": "anewc", "dofile": "abnew", "startup": "newbc"}[part]
         until(lambda: told(server, "page.lua", "loads again") == 2)
         assert at.answers("page.lua") == {f"200 {expected}"}
@@ -222,7 +227,7 @@ class TestBrokenSave:
         store = until(lambda: {"a.lua", "b.lua"} <= set(kept(server, "page.lua")), "both modules in the store")
         assert store
         for name in ("a.lua", "b.lua", "page.lua"):
-            server.write(name, "return return")
+            save(server, name, "return return")
         until(lambda: told(server, "page.lua", GOES_ON) == 2)
         for victim in children(server.pid):
             os.kill(victim, signal.SIGKILL)
@@ -241,7 +246,7 @@ class TestBrokenSave:
         modules.mkdir()
         (modules / "part.lua").write_text("return 'good'")
         assert ask(at.one(), server, "page.lua") == (200, "good")
-        server.write("part.lua", "return return")
+        save(server, "part.lua", "return return")
         for _ in range(10):
             assert at.answers("page.lua") == {"200 good"}
         until(lambda: told(server, "page.lua", GOES_ON) == 2)
@@ -252,9 +257,9 @@ class TestBrokenSave:
         at = both({"page.lua": PAGE.format("good")}, TWO + "reload = false\n")
         server = at.server
         assert ask(at.one(), server, "page.lua")[0] == 200
-        server.write("page.lua", BROKEN)
+        save(server, "page.lua", BROKEN)
         assert at.answers("page.lua") == {"200 good"}
-        server.write("page.lua", PAGE.format("fixed"))
+        save(server, "page.lua", PAGE.format("fixed"))
         assert at.answers("page.lua") == {"200 good"}
         server.send_signal(signal.SIGHUP)
         server.logged("all 2 processes are new")
@@ -265,7 +270,7 @@ class TestBrokenSave:
         at = both({"page.lua": PAGE.format("good")}, TWO + "[states]\nper_request = true\n")
         server = at.server
         assert ask(at.one(), server, "page.lua")[0] == 200
-        server.write("page.lua", BROKEN)
+        save(server, "page.lua", BROKEN)
         for _ in range(20):
             assert at.answers("page.lua") == {"200 good"}
 
@@ -280,7 +285,7 @@ class TestNoGoodVersion:
                 status, body = ask(connection, server, "page.lua")
                 assert (status, "page.lua:1:" in body) == (500, True)
         assert server.log().count("page.lua: does not load, and no version of it has since the server was started") == 2
-        server.write("page.lua", PAGE.format("good"))
+        save(server, "page.lua", PAGE.format("good"))
         until(lambda: at.answers("page.lua") == {"200 good"})
 
     def test_after_a_start_from_nothing(self, both: Start) -> None:
@@ -288,7 +293,7 @@ class TestNoGoodVersion:
         at = both({"page.lua": PAGE.format("good")})
         server = at.server
         assert at.answers("page.lua") == {"200 good"}
-        server.write("page.lua", BROKEN)
+        save(server, "page.lua", BROKEN)
         server.stop()
         server.log_path.unlink()
         server.start()
@@ -300,13 +305,13 @@ class TestNoGoodVersion:
         at = both({"page.lua": PAGE.format("good")})
         server = at.server
         assert at.answers("page.lua") == {"200 good"}
-        server.write("page.lua", BROKEN)
+        save(server, "page.lua", BROKEN)
         until(lambda: told(server, "page.lua", GOES_ON) == 2)
         (server.root / "page.lua").unlink()
         until(lambda: at.answers("page.lua") == {"404"})
         until(lambda: told(server, "page.lua", "flushed: its file is gone") == 2)
         until(lambda: not kept(server, "page.lua"))
-        server.write("page.lua", BROKEN)
+        save(server, "page.lua", BROKEN)
         assert at.answers("page.lua") == {"500"}
 
     def test_is_served_when_a_folder_takes_the_place_of_the_script(self, both: Start) -> None:
@@ -322,7 +327,7 @@ class TestNoGoodVersion:
         at = both({"page.lua": PAGE.format("good"), "in/page.lua": PAGE.format("in")})
         server = at.server
         assert at.answers("page.lua") == {"200 good"}
-        server.write("page.lua", BROKEN)
+        save(server, "page.lua", BROKEN)
         until(lambda: told(server, "page.lua", GOES_ON) == 2)
         server.config.write_text(server.config.read_text() + '[scripts]\nroot = "lua_scripts/in"\n')
         server.send_signal(signal.SIGHUP)
@@ -581,6 +586,23 @@ def test_a_script_that_is_gone_for_less_than_a_beat_keeps_its_good_version(tmp_p
     last_good.forget(script)
     last_good.keep_all([])
     assert store.get(str(path)) is None
+    inside.close()
+
+
+def test_what_finds_no_room_is_told_once(tmp_path: Path) -> None:
+    """By the first process that has such a script, for all."""
+    inside = Inside(tmp_path)
+    store = VersionStore(half=2_000)
+    for _ in range(2):
+        last_good = LastGood(inside.flavour.make, store, inside._log, lambda path: None)
+        for name in ("small.lua", "large.lua", "larger.lua"):
+            path = inside.write(name, "function main(env, con) end --" + "x" * {"s": 10}.get(name[0], 3_000))
+            inside._catalogue.forget(inside._catalogue.find(os.fsencode(path)))
+            last_good.make(inside._catalogue.find(os.fsencode(path))).close()
+    assert inside.log().count("large.lua: its last good version is not kept for other processes") == 1
+    assert inside.log().count("is not kept") == 1
+    assert store.get(str(tmp_path / "lua_scripts" / "small.lua")) is not None
+    assert store.get(str(tmp_path / "lua_scripts" / "large.lua")) is None
     inside.close()
 
 
