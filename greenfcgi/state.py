@@ -59,6 +59,8 @@ _MEMORY: Final = b"memory"
 _LATE_TEXT: Final = "the request has run longer than its time"
 #: Often memory, at the moment when the way to an error is written down.
 _IN_HANDLER: Final = b"error in error handling"
+#: An unusual number of instructions between two calls of a hook.
+_MARK: Final = 12345
 #: The flavours whose memory lupa can neither count nor limit.
 _UNLIMITED: Final = ("luajit20",)
 _NEVER: Final = float("inf")
@@ -338,6 +340,13 @@ class State:
         exchange = self._host.exchange
         return f"{self.script.path}: {exchange.title}" if exchange is not None else self.script.path
 
+    def lua_state(self) -> int | None:
+        """The address of the runtime's lua_State; None where lupa does not keep it where it is looked for."""
+        from ctypes import c_void_p
+
+        offset = _state_offset(type(self._runtime))
+        return None if offset is None else c_void_p.from_address(id(self._runtime) + offset).value
+
     def has_hook(self, name: str) -> bool:
         """The script defines a function of this name."""
         # The time of whatever it ran last may be over, and its memory used up.
@@ -467,6 +476,26 @@ def _import_lupa(version: str, native_modules: bool) -> Any:
         raise ConfigError(f"lua.version: found {version!r}, which the installed lupa does not have") from None
     finally:
         sys.setdlopenflags(flags)
+
+
+def _state_offset(kind: Any) -> int | None:
+    """How far into a LuaRuntime of lupa its lua_State is: behind the object's head and its table of methods.
+
+    Looked for in a runtime that has been told a number, which its lua_State must tell again.
+    """
+    import ctypes
+
+    lua = ctypes.CDLL(sys.modules[kind.__module__].__file__)
+    runtime = kind(encoding=None)
+    runtime.execute(b"debug.sethook(function() end, '', %d)" % _MARK)
+    offset = 3 * ctypes.sizeof(ctypes.c_void_p)
+    address = ctypes.c_void_p.from_address(id(runtime) + offset).value
+    if offset >= kind.__basicsize__ or not address or not hasattr(lua, "lua_gethookcount"):
+        return None
+    shown = runtime.execute(b"return (tostring((coroutine.running())))")
+    if shown.startswith(b"thread: 0x") and int(shown.partition(b"0x")[2], 16) != address:
+        return None
+    return offset if lua.lua_gethookcount(ctypes.c_void_p(address)) == _MARK else None
 
 
 def _failure(problem: Exception) -> tuple[bytes, bytes, bytes]:
