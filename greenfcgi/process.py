@@ -8,6 +8,7 @@ from __future__ import annotations
 import gc
 import os
 import signal
+import stat
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -76,12 +77,14 @@ class Process:
         self._config = config
         self._inspector = inspector
         _raise_limit()
+        _close_stdin()
+        self._shares = shares(config.buffers)
         self._logs = logs or Logs(config)
         self.log = self._logs.error
         self._metrics = Metrics()
         self._flavour = Flavour(
             config, self.log, self._logs.tell_slow if config.slowlog else None, self._metrics,
-            None if inspector is None else inspector.hint,
+            None if inspector is None else inspector.hint, self._shares.descriptors.scripts,
         )  # fmt: skip
         #: Scripts' hooks at work. They may wait, so each has a greenlet of its own.
         self._hooks: set[gevent.Greenlet[..., None]] = set()
@@ -99,7 +102,6 @@ class Process:
         responder = Responder(config, self.catalogue, self.pool, self.log, turns, inspector)
         access = self._logs.access
         routing = self._flavour.router(access.variables if access is not None else ())
-        self._shares = shares(config.buffers)
         self.server = Server(
             config, responder.respond, self.log, access, routing, turns=turns, shared=self._shares,
             authorizer=self._authorizer(config.scripts.authorizer),
@@ -394,6 +396,22 @@ def _raise_limit() -> None:
     most = _MOST_DESCRIPTORS if hard == resource.RLIM_INFINITY else min(hard, _MOST_DESCRIPTORS)
     if soft < most:
         resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
+
+
+def _close_stdin() -> None:
+    """Put /dev/null in its place: a script that reads from a terminal would hold up everybody.
+
+    A socket there is one that the server was started with.
+    """
+    try:
+        if stat.S_ISSOCK(os.fstat(0).st_mode):
+            return
+    except OSError:
+        pass
+    null = os.open(os.devnull, os.O_RDONLY)
+    if null != 0:
+        os.dup2(null, 0)
+        os.close(null)
 
 
 def _end_programs() -> None:
