@@ -8,7 +8,8 @@
 --            buffering, jit, config (Lua source of a table), allow (names joined by "\n")
 --            for developers: a part (inspect), and a function of the server: hint; else nil
 --            where programs are allowed: a part (programs), and functions of the server: start, read, write, finish
--- returns: load(path, source, is_startup), run(params), hook(name, only_ask), collect(), settle(); for developers: report()
+-- returns: load(path, source, is_startup), run(params), hook(name, only_ask), collect(), settle(); for developers:
+--          report()
 
 local guard, finalizers, random, luajit, limits, bounds, load_part, files, con,
     chance1, chance2, chance3, chance4, chance5, chance6,
@@ -101,7 +102,8 @@ end
 
 local host = {
     log = as_function(log), send = waiting(send), read = with_room(read), sleep = waiting(sleep),
-    source = with_room(source), check = as_function(check), native = with_room(native), grant = as_function(grant), entropy = with_room(entropy),
+    source = with_room(source), check = as_function(check), native = with_room(native),
+    grant = as_function(grant), entropy = with_room(entropy),
 }
 more = with_room(more)
 

@@ -74,7 +74,9 @@ end
 local native_rep, joins = string.rep, not IS_5_1
 function string.rep(text, count, separator)
     -- A text of no length is repeated one by one.
-    if text == "" and not jit and (separator == nil or separator == "" or not joins) and tonumber(count) then return "" end
+    if text == "" and not jit and (separator == nil or separator == "" or not joins) and tonumber(count) then
+        return ""
+    end
     local result = native_rep(text, count, separator)
     if #result > LONG then look() end
     return result

@@ -39,7 +39,7 @@ local function shown(value, depth)
         return "{ " .. concat(parts, ", ") .. " }"
     elseif kind == "function" then
         local info = getinfo(value, "S")
-        local is_own = info.what == "C" or info.source == "=greenfcgi" or info.source == "=?"
+        local is_own = info.what == "C" or info.source == "=greenfcgi" or info.source == "=?" or info.source == "=[C]"
         return is_own and "function (built in)" or "function (" .. info.short_src .. ":" .. info.linedefined .. ")"
     end
     return (kind == "number" or kind == "boolean" or kind == "nil") and tostring(value) or kind
