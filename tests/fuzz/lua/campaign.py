@@ -7,6 +7,7 @@ import os
 import selectors
 import shutil
 import signal
+import subprocess
 import sys
 import tempfile
 import time
@@ -26,6 +27,8 @@ from .world import BATCH, NOBODY
 FAILURES: Final = ("crash", "hang", "exception", "malformed", "corrupt")
 #: Seconds beyond which a program that says nothing hangs. One call into C cannot be interrupted, and takes its time.
 PATIENCE: Final = 60.0
+#: Frames of a process that hangs that are shown.
+_FRAMES: Final = 12
 #: Seconds late that are worth a line.
 LATE: Final = 1.0
 
@@ -103,7 +106,9 @@ class Process:
         elif code:
             # Nothing is left to run, and the end of the process is part of the last program.
             seed = self._done[-1]
-            self.results.append(Result(self._flavour, seed, f"crash: at the end, {code}", self._stderr(), 0.0, tuple(self._done[:-1])))
+            self.results.append(
+                Result(self._flavour, seed, f"crash: at the end, {code}", self._stderr(), 0.0, tuple(self._done[:-1]))
+            )
         self._clean()
 
     def hangs(self) -> None:
@@ -159,18 +164,23 @@ def _in_child(flavour: str, programs: list[Program], folder: Path, pipe: int, *,
 
 
 def _where(pid: int) -> str:
-    """What a process that hangs waits for, as far as the system tells."""
-    found = []
-    for name in ("wchan", "syscall", "stat"):
-        try:
-            found.append(f"{name}: {Path(f'/proc/{pid}/{name}').read_text()[:100].strip()}\n")
-        except OSError:
-            pass
-    return "".join(found)
+    """Where a process that hangs is, as far as gdb can tell."""
+    gdb = shutil.which("gdb")
+    if gdb is None:
+        return ""
+    command = [gdb, "-p", str(pid), "-batch", "-nx", "-ex", f"bt {_FRAMES}"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    return "\n".join(line[:120] for line in done.stdout.splitlines() if line.startswith("#")) + "\n"
 
 
 def run_all(
-    flavours: list[str], first: int, count: int, *, jobs: int = 1, whole_server: bool = False, patience: float = PATIENCE,
+    flavours: list[str],
+    first: int,
+    count: int,
+    *,
+    jobs: int = 1,
+    whole_server: bool = False,
+    patience: float = PATIENCE,
 ) -> Iterator[Result]:
     """Run `count` programs from the seed `first` on in each flavour, in `jobs` processes at a time."""
     child.prepare()
@@ -225,7 +235,9 @@ def _batches(flavours: list[str], first: int, count: int) -> Iterator[tuple[str,
         at = end
 
 
-def run_texts(flavour: str, programs: list[Program], *, whole_server: bool = False, patience: float = PATIENCE) -> list[Result]:
+def run_texts(
+    flavour: str, programs: list[Program], *, whole_server: bool = False, patience: float = PATIENCE
+) -> list[Result]:
     """Run programs in one process, and return what became of those that it came to."""
     child.prepare()
     process = Process(flavour, programs, whole_server=whole_server, patience=patience)
@@ -271,6 +283,8 @@ def summary(counts: dict[str, Counter[str]]) -> str:
     """A table of outcomes by flavour."""
     outcomes = sorted({outcome for counter in counts.values() for outcome in counter})
     rows = [["", *outcomes, "all"]]
-    rows += [[flavour, *(str(counter[one]) for one in outcomes), str(counter.total())] for flavour, counter in counts.items()]
+    rows += [
+        [flavour, *(str(counter[one]) for one in outcomes), str(counter.total())] for flavour, counter in counts.items()
+    ]
     widths = [max(len(row[at]) for row in rows) for at in range(len(rows[0]))]
     return "\n".join("  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)) for row in rows)

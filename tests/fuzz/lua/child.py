@@ -69,7 +69,7 @@ def prepare() -> None:
 
 
 def become_nobody() -> None:
-    """What programs do to files must not reach further than this allows. Nothing where somebody else than root has started."""
+    """Let what programs do to files not reach far. Only root can."""
     if os.geteuid() == 0:
         os.setgroups([])
         os.setgid(NOBODY)
@@ -149,7 +149,10 @@ class _Place:
             state = self._flavour.make(self._catalogue.find(path.encode()))
         except ScriptError as problem:
             _check_text(str(problem))
-            return f"no load, {problem.status}" if problem.status != 500 else "no load", time.monotonic() - began - timeout
+            return (
+                f"no load, {problem.status}" if problem.status != 500 else "no load",
+                time.monotonic() - began - timeout,
+            )
         late = time.monotonic() - began - timeout
         outcomes = []
         try:
@@ -206,7 +209,9 @@ class _Place:
         parts = [*request.parts, result]
         head, body = parts[0][1], b"".join(part[2] for part in parts).decode("latin-1")
         if body != KNOWN_ANSWER or f"X-Count: {count}\r\n".encode() not in head:
-            raise Fault("corrupt", f"the known script answered {head!r} {body!r}, expected count {count} and {KNOWN_ANSWER!r}")
+            raise Fault(
+                "corrupt", f"the known script answered {head!r} {body!r}, expected count {count} and {KNOWN_ANSWER!r}"
+            )
 
 
 def _request(source: random.Random, timeout: float) -> Request:

@@ -1,18 +1,19 @@
 """A random program of a seed: a script with a handler and hooks, which does odd things to all that it can reach.
 
-Variables come in pools by type: s text, n numbers, t tables, f functions, c coroutines, h files, x anything. So most calls
-get what they expect, and run deep. `fuel` is taken by each function and each loop, so that most programs end in time.
+Variables come in pools by type: s text, n numbers, t tables, f functions, c coroutines, h files, x anything. So most
+calls get what they expect, and run deep. Each function and each loop takes `fuel`, so that most programs end in time.
 """
 
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Mapping
 from typing import Final
 
-from . import library, values
+from . import library, snippets, values
 from .tree import Code, text
-from .values import JIT, OF_5_1, WITH_CLOSE, WITH_INTEGERS, WITH_TABLE_GC
+from .values import OF_5_1, WITH_CLOSE, WITH_INTEGERS, WITH_TABLE_GC
 
 _POOLS: Final = {"s": 4, "n": 4, "t": 5, "f": 4, "c": 3, "h": 2, "x": 4}
 #: How deep blocks lie in each other.
@@ -50,14 +51,42 @@ class _Writer:
         #: Loops are slower where each turn is looked at, and finalizers cannot be ended.
         self.in_finalizer = False
         kinds: list[tuple[int, Callable[[], Code]]] = [
-            (16, self.library_call), (8, self.assignment), (6, self.protected), (3, self.xprotected), (4, self.condition),
-            (4, self.loop), (2, self.odd_loop), (3, self.raised), (6, self.coroutine), (5, self.coroutine_use),
-            (6, self.metatable), (5, self.operation), (4, self.garbage), (6, self.finalizer), (3, self.weak),
-            (3, self.sort), (3, self.gsub), (3, self.iterator), (3, self.loaded), (2, self.required), (4, self.file),
-            (8, self.reply), (2, self.kept), (2, self.tower), (2, self.many), (1, self.memory), (1, self.sabotage),
-            (1, self.environment), (3, self.function_call), (2, self.closing), (1, self.old_con), (1, self.handler_change),
-            (1, self.shared_metatable), (1, self.deep_data), (1, self.traced),
-        ]  # fmt: skip
+            (16, self.library_call),
+            (8, self.assignment),
+            (6, self.protected),
+            (3, self.xprotected),
+            (4, self.condition),
+            (4, self.loop),
+            (2, self.odd_loop),
+            (3, self.raised),
+            (6, self.coroutine),
+            (5, self.coroutine_use),
+            (6, self.metatable),
+            (5, self.operation),
+            (4, self.garbage),
+            (6, self.finalizer),
+            (3, self.weak),
+            (3, self.sort),
+            (3, self.gsub),
+            (3, self.iterator),
+            (3, self.loaded),
+            (2, self.required),
+            (4, self.file),
+            (8, self.reply),
+            (2, self.kept),
+            (2, self.tower),
+            (2, self.many),
+            (1, self.memory),
+            (1, self.sabotage),
+            (1, self.environment),
+            (3, self.function_call),
+            (2, self.closing),
+            (1, self.old_con),
+            (1, self.handler_change),
+            (1, self.shared_metatable),
+            (1, self.deep_data),
+            (1, self.traced),
+        ]
         #: Each program likes some kinds of statements more than others.
         self.kinds = [kind for _, kind in kinds]
         likes = [self.random.choice((0.2, 1, 1, 1, 4)) for _ in kinds]
@@ -69,6 +98,9 @@ class _Writer:
         names = [f"{kind}{number}" for kind, count in _POOLS.items() for number in range(1, count + 1)]
         found = [
             Code.of("local con, env, fcgid, fuel = {}, {}, {}, 3000"),
+            Code.of("local sub, type = string.sub, type"),
+            # Matching takes the cube of a text's length, or more, and nothing can end it.
+            Code.of("local function cut(s) return type(s) == 'string' and sub(s, 1, 400) or s end"),
             Code.of("local function burn() fuel = fuel - 1 if fuel < 0 then error('no fuel', 2) end end"),
             Code.of(f"local {', '.join(names)}"),
         ]
@@ -90,7 +122,9 @@ class _Writer:
                 found.append(Code.of(f"function {hook}(c, ...)$end", [Code.of("con, fuel = c, 1000"), *self.block(6)]))
         self.left = self.random.choice((5, 10, 20, 30, 50))
         fuel = self.random.choice((300, 1000, 3000)) if self.fuelled else 10**7
-        found.append(Code.of("function main(e, c, ...)$end", [Code.of(f"con, env, fuel = c, e, {fuel}"), *self.block(16)]))
+        found.append(
+            Code.of("function main(e, c, ...)$end", [Code.of(f"con, env, fuel = c, e, {fuel}"), *self.block(16)])
+        )
         return found
 
     def chance(self, share: float) -> bool:
@@ -113,7 +147,7 @@ class _Writer:
     def guarded(self, statement: Code, share: float) -> Code:
         """A statement, as often as `share` says inside pcall unless it is there."""
         start = statement.parts[0]
-        if isinstance(start, str) and start.startswith(_GUARDED) or not self.chance(share):
+        if (isinstance(start, str) and start.startswith(_GUARDED)) or not self.chance(share):
             return statement
         return Code.of("pcall(function(...) $ end)", statement)
 
@@ -181,14 +215,32 @@ class _Writer:
             return Code.of("tostring($)", self.any())
         return Code.of("string.format($, $, $)", values.string_format(self.random), self.any(), self.any())
 
+    def subject(self) -> Code:
+        """A text to be matched."""
+        return Code.of("cut($)", self.string())
+
     def table_literal(self) -> Value:
         kind = self.random.random()
         if kind < 0.3:
-            return self.choice("{}", "{1, 2, 3}", '{3, 1, 2, "x"}', "{5, 3, 9, 1, 7, 2, 8}", "{1, nil, 3}", "{nil, nil, 3}",
-                               '{a = 1, b = "x"}', '{"c", "a", "b"}', "{{}, {}}", "{[1] = 1, [2^53] = 2, [-1] = 3}",
-                               "{year = 2024, month = 2, day = 31}", "{year = 2^40, month = 1, day = 1}",
-                               "{[0] = 0, 1, [2^31] = 5, [1.5] = 6}", '{n = 2^31, "a"}', "{[true] = false, [print] = print}",
-                               "{year = 1, month = -2^31, day = 2^31, hour = 1e9}", "{...}")  # fmt: skip
+            return self.choice(
+                "{}",
+                "{1, 2, 3}",
+                '{3, 1, 2, "x"}',
+                "{5, 3, 9, 1, 7, 2, 8}",
+                "{1, nil, 3}",
+                "{nil, nil, 3}",
+                '{a = 1, b = "x"}',
+                '{"c", "a", "b"}',
+                "{{}, {}}",
+                "{[1] = 1, [2^53] = 2, [-1] = 3}",
+                "{year = 2024, month = 2, day = 31}",
+                "{year = 2^40, month = 1, day = 1}",
+                "{[0] = 0, 1, [2^31] = 5, [1.5] = 6}",
+                '{n = 2^31, "a"}',
+                "{[true] = false, [print] = print}",
+                "{year = 1, month = -2^31, day = 2^31, hour = 1e9}",
+                "{...}",
+            )
         if kind < 0.5:
             return Code.of("{$, $, $ = $}", self.any(), self.any(), self.choice("a", "x", "n", "name"), self.any())
         if kind < 0.8:
@@ -228,10 +280,28 @@ class _Writer:
     def any(self) -> Value:
         kind = self.random.random()
         if kind < 0.1:
-            return self.choice("nil", "true", "false", "...", "a", "b") if self.depth else self.choice("nil", "true", "false")
+            return (
+                self.choice("nil", "true", "false", "...", "a", "b")
+                if self.depth
+                else self.choice("nil", "true", "false")
+            )
         if kind < 0.2:
-            return self.choice("con", "env", "fcgid", "_G", "string", "table", "io.stdout", "io.stdin", "io.stderr", "print",
-                               "coroutine.running()", "getmetatable('')", "package.loaded", "main")  # fmt: skip
+            return self.choice(
+                "con",
+                "env",
+                "fcgid",
+                "_G",
+                "string",
+                "table",
+                "io.stdout",
+                "io.stdin",
+                "io.stderr",
+                "print",
+                "coroutine.running()",
+                "getmetatable('')",
+                "package.loaded",
+                "main",
+            )
         if kind < 0.25 and self.flavour in OF_5_1:
             return self.choice("newproxy()", "newproxy(true)", "newproxy(x1)")
         if kind < 0.4:
@@ -243,17 +313,33 @@ class _Writer:
         if source.random() < 0.06:
             return self.any()
         makers: dict[str, Callable[[], Value]] = {
-            "n": self.number, "i": lambda: source.choice(values.SMALL_NUMBERS), "s": self.string,
-            "p": lambda: values.pattern(source), "r": lambda: values.replacement(source), "t": self.table,
-            "f": self.function, "c": self.thread, "k": self.key, "x": self.any, ".": self.any, "C": lambda: "con",
-            "F": self.file_name, "W": self.write_name, "M": lambda: source.choice(values.MODULES),
-            "m": lambda: source.choice(values.MODES), "R": lambda: source.choice(values.READS),
-            "w": lambda: self.choice('"set"', '"cur"', '"end"', '""'), "h": lambda: self.variable("h"),
-            "g": lambda: self.gc_option(), "G": lambda: values.string_format(source),
-            "P": lambda: values.pack_format(source), "D": lambda: source.choice(values.DATES),
-            "I": lambda: source.choice(values.INFO), "L": lambda: source.choice(values.SOURCES),
+            "n": self.number,
+            "i": lambda: source.choice(values.SMALL_NUMBERS),
+            "s": self.string,
+            "p": lambda: values.pattern(source),
+            "r": lambda: values.replacement(source),
+            "t": self.table,
+            "f": self.function,
+            "c": self.thread,
+            "k": self.key,
+            "x": self.any,
+            ".": self.any,
+            "C": lambda: "con",
+            "F": self.file_name,
+            "W": self.write_name,
+            "M": lambda: source.choice(values.MODULES),
+            "m": lambda: source.choice(values.MODES),
+            "R": lambda: source.choice(values.READS),
+            "w": lambda: self.choice('"set"', '"cur"', '"end"', '""'),
+            "h": lambda: self.variable("h"),
+            "g": lambda: self.gc_option(),
+            "G": lambda: values.string_format(source),
+            "P": lambda: values.pack_format(source),
+            "D": lambda: source.choice(values.DATES),
+            "I": lambda: source.choice(values.INFO),
+            "L": lambda: source.choice(values.SOURCES),
             "q": lambda: source.choice(_SLEEPS),
-        }  # fmt: skip
+        }
         return makers[letter]()
 
     def gc_option(self) -> str:
@@ -268,7 +354,10 @@ class _Writer:
     def arguments(self, letters: str) -> list[Value]:
         found: list[Value] = []
         optional = False
-        for letter in letters:
+        for place, letter in enumerate(letters):
+            if letters[place + 1 : place + 2] == "p" and not self.chance(0.02):
+                found.append(Code.of("cut($)", self.argument(letter)))
+                continue
             if letter == "?":
                 optional = True
                 continue
@@ -321,7 +410,9 @@ class _Writer:
     def xprotected(self) -> Code:
         handler: Value = self.function()
         if self.chance(0.5):
-            handler = Code.of("function(a, b, ...)$return $ end", self.block(3), self.choice("a", "nil", "{}", "a .. 'x'", "error(a)"))
+            handler = Code.of(
+                "function(a, b, ...)$return $ end", self.block(3), self.choice("a", "nil", "{}", "a .. 'x'", "error(a)")
+            )
         elif self.chance(0.3):
             handler = "debug.traceback"
         return Code.of("x1, x2 = xpcall(function(...)$end, $)", self.block(5), handler)
@@ -341,7 +432,9 @@ class _Writer:
         kind = self.random.random()
         leave = "fuel = fuel - 1 if fuel < 0 then break end"
         if self.in_finalizer or kind < 0.6:
-            return Code.of(f"for i = $, $, $ do {leave} x1 = i$end", self.number(), self.number(), self.number(), self.block(2))
+            return Code.of(
+                f"for i = $, $, $ do {leave} x1 = i$end", self.number(), self.number(), self.number(), self.block(2)
+            )
         if kind < 0.9:
             return Code.of(f"while $ do {leave}$end", self.any(), self.block(3))
         return self.endless()
@@ -349,14 +442,7 @@ class _Writer:
     def endless(self) -> Code:
         if not self.chance(0.15):
             return Code.of("repeat fuel = fuel - 1$until $ or fuel < 0", self.block(2), self.any())
-        return Code.of(self.choice(
-            "while true do end", "while true do pcall(error) end", "for i = 1, 2^53 do end", "while true do x1 = {} end",
-            "pcall(function(...) while true do s1 = s1 .. 'x' end end)", "table.sort({3, 1, 2}, function(...) while true do end end)",
-            "repeat pcall(coroutine.wrap(function(...) while true do end end)) until false", "x1 = ('x'):gsub('.', function(...) while true do end end)",
-            "while true do pcall(string.rep, 'x', 1e5) end", "coroutine.wrap(function(...) while true do coroutine.wrap(function(...) end)() end end)()",
-            "xpcall(function(...) while true do end end, function(...) while true do end end)", "while true do pcall(table.sort, {5, 4, 3, 2, 1}) end",
-            "while true do con:sleep(0) end", "con:sleep(100)", "con:sleep(1e8)",
-        ))  # fmt: skip
+        return Code.of(self.random.choice(snippets.ENDLESS))
 
     def raised(self) -> Code:
         kind = self.random.random()
@@ -371,45 +457,43 @@ class _Writer:
         kind = self.random.random()
         if kind < 0.35:
             body = self.yielding()
-            return Code.of("do local w = coroutine.wrap(function(a, b, ...)$end) for i = 1, $ do x1 = w(i, $) end end",
-                           body, self.choice("1", "2", "3", "5"), self.any())  # fmt: skip
+            return Code.of(
+                "do local w = coroutine.wrap(function(a, b, ...)$end) for i = 1, $ do x1 = w(i, $) end end",
+                body,
+                self.choice("1", "2", "3", "5"),
+                self.any(),
+            )
         if kind < 0.7:
             return Code.of(f"{self.variable('c')} = coroutine.create(function(a, b, ...)$end)", self.yielding())
         if kind < 0.8:
             return Code.of("f1 = coroutine.wrap(function(a, b, ...)$end)", self.yielding())
         if kind < 0.9:
-            return Code.of("pcall(function(...) for i in coroutine.wrap(function(a, b, ...)$end) do burn()$end end)",
-                           self.yielding(), self.block(2))  # fmt: skip
+            return Code.of(
+                "pcall(function(...) for i in coroutine.wrap(function(a, b, ...)$end) do burn()$end end)",
+                self.yielding(),
+                self.block(2),
+            )
         # One that resumes itself, or what runs it.
-        return Code.of("c1 = coroutine.create(function(a, b, ...)$end) x1, x2 = coroutine.resume(c1, $)",
-                       [*self.yielding(), Code.of("x1 = {coroutine.resume($)}", self.choice("c1", "c2", "coroutine.running()"))],
-                       self.any())  # fmt: skip
+        return Code.of(
+            "c1 = coroutine.create(function(a, b, ...)$end) x1, x2 = coroutine.resume(c1, $)",
+            [*self.yielding(), Code.of("x1 = {coroutine.resume($)}", self.choice("c1", "c2", "coroutine.running()"))],
+            self.any(),
+        )
 
     def yielding(self) -> list[Code]:
         found = []
         for _ in range(self.random.randint(1, 2)):
             found += [Code.of("x1 = coroutine.yield($, $)", self.any(), self.any()), *self.block(3)]
         if self.chance(0.3):
-            found.append(Code.of("pcall(function(...)$end)", [Code.of("coroutine.yield($)", self.any()), *self.block(2)]))
+            found.append(
+                Code.of("pcall(function(...)$end)", [Code.of("coroutine.yield($)", self.any()), *self.block(2)])
+            )
         if self.chance(0.3):
             found.append(self.yield_inside())
         return found
 
     def yield_inside(self) -> Code:
-        return Code.of("pcall(function(...) $ end)", self.choice(
-            "table.sort({3, 1, 2}, function(a, b) coroutine.yield(a) return a < b end)",
-            "x1 = ('abc'):gsub('.', function(c) coroutine.yield(c) end)", "for a, b in coroutine.yield, 1, 2 do burn() end",
-            "x1 = setmetatable({}, {__index = function(t, k) return coroutine.yield(k) end}).a",
-            "x1 = setmetatable({}, {__add = coroutine.yield}) + 1", "x1 = setmetatable({}, {__concat = coroutine.yield}) .. 'a' .. 'b'",
-            "x1 = setmetatable({}, {__lt = coroutine.yield}) < setmetatable({}, {__lt = coroutine.yield})",
-            "x1 = #setmetatable({}, {__len = coroutine.yield})", "x1 = tostring(setmetatable({}, {__tostring = coroutine.yield}))",
-            "setmetatable({}, {__newindex = coroutine.yield})[1] = 2", "x1 = setmetatable({}, {__eq = coroutine.yield}) == setmetatable({}, {})",
-            "load(coroutine.yield)", "require 'yields'", "dofile 'yields.lua'", "xpcall(coroutine.yield, print, 1)",
-            "xpcall(error, coroutine.yield, 1)", "for k in pairs(setmetatable({}, {__pairs = coroutine.yield})) do end",
-            "table.foreach({1}, coroutine.yield)", "pcall(pcall, pcall, coroutine.yield, 1)", "string.gsub('x', 'x', coroutine.yield)",
-            "select(2, coroutine.yield())", "table.concat(setmetatable({}, {__index = coroutine.yield, __len = function(...) return 2 end}))",
-            "table.unpack(setmetatable({}, {__index = coroutine.yield}), 1, 3)", "con:puts(coroutine.yield())", "coroutine.wrap(coroutine.yield)(1)",
-        ))  # fmt: skip
+        return Code.of("pcall(function(...) $ end)", self.random.choice(snippets.YIELDS))
 
     def coroutine_use(self) -> Code:
         kind = self.random.random()
@@ -417,7 +501,9 @@ class _Writer:
         if kind < 0.5:
             return Code.of("x1, x2 = coroutine.resume($, $)", thread, self.any())
         if kind < 0.6:
-            return Code.of("for i = 1, $ do x1, x2 = coroutine.resume($, i) end", self.choice("2", "5", "20"), self.variable("c"))
+            return Code.of(
+                "for i = 1, $ do x1, x2 = coroutine.resume($, i) end", self.choice("2", "5", "20"), self.variable("c")
+            )
         if kind < 0.7:
             return Code.of("x1 = coroutine.status($)", thread)
         if kind < 0.85 and self.flavour in WITH_CLOSE:
@@ -434,8 +520,21 @@ class _Writer:
         if kind < 0.6:
             return self.function()
         if kind < 0.75:
-            return self.choice("string.rep", "coroutine.yield", "error", "print", "pcall", "setmetatable", "tostring", "next",
-                               "coroutine.wrap(function(...) end)", "collectgarbage", "rawset", "string.gsub", "table.concat")  # fmt: skip
+            return self.choice(
+                "string.rep",
+                "coroutine.yield",
+                "error",
+                "print",
+                "pcall",
+                "setmetatable",
+                "tostring",
+                "next",
+                "coroutine.wrap(function(...) end)",
+                "collectgarbage",
+                "rawset",
+                "string.gsub",
+                "table.concat",
+            )
         return self.any()
 
     def metatable(self) -> Code:
@@ -443,29 +542,33 @@ class _Writer:
         target = self.variable("t")
         if kind < 0.5:
             first, second = self.metamethod(), self.metamethod()
-            return Code.of(f"pcall(setmetatable, {target}, {{{first} = $, {second} = $}})", self.metavalue(), self.metavalue())
+            return Code.of(
+                f"pcall(setmetatable, {target}, {{{first} = $, {second} = $}})", self.metavalue(), self.metavalue()
+            )
         if kind < 0.7:
             return Code.of(f"pcall(function(...) setmetatable({target}, {self.variable('t')}) end)")
         if kind < 0.9:
-            return Code.of(f"pcall(function(...) (getmetatable({target}) or {{}}).{self.metamethod()} = $ end)", self.metavalue())
+            return Code.of(
+                f"pcall(function(...) (getmetatable({target}) or {{}}).{self.metamethod()} = $ end)", self.metavalue()
+            )
         return Code.of(f"t1 = setmetatable({{}}, {{__index = {target}, __newindex = {self.variable('t')}}})")
 
     def operation(self) -> Code:
-        one, other = self.leaf(), self.leaf()
-        name = self.variable("t")
-        texts = [
-            f"x1 = {one} {self.operator()} {other}", f"x1 = {name} {self.operator()} {other}", f"x1 = {one} .. {other} .. {name}",
-            f"x1 = {name} < {self.variable('t')}", f"x1 = {name} <= {self.variable('t')}", f"x1 = {name} == {self.variable('t')}",
-            f"x1 = #{name}", f"x1 = -{name}", f"x1 = {name}.a", f"x1 = {name}[{one}]", f"{name}[{one}] = {other}",
-            f"x1 = {name}({one}, {other})", f"x1 = tostring({name})", f"for k, v in pairs({name}) do burn() x1 = k end",
-            f"for k, v in ipairs({name}) do burn() x1 = v end", f"x1 = {one}:{self.choice('a', 'rep', 'close', 'x')}({other})",
-            f"x1 = {one}.x.y", f"con:puts({name})", f"for k in next, {name} do burn() {name}[k] = nil end",
-            f"for k, v in pairs({name}) do burn() {name}[k] = nil {name}[{one}] = v end",
-            f"x1 = {name}.a.a.a", f"return {name}", f"x1 = #{one} > {self.variable('n')}", f"for i in {one}, {other} do burn() end",
-        ]  # fmt: skip
-        if self.flavour in WITH_INTEGERS:
-            texts += [f"x1 = ~{one}", f"x1 = {one} // {other}", f"x1 = {one} << {other}"]
-        return Code.of("pcall(function(...) $ end)", self.random.choice(texts))
+        kinds = snippets.OPERATIONS + (snippets.INTEGER_OPERATIONS if self.flavour in WITH_INTEGERS else ())
+        words = {
+            "TABLE": self.variable("t"),
+            "OTHER": self.variable("t"),
+            "A": self.leaf(),
+            "B": self.leaf(),
+            "OP": self.operator(),
+            "METHOD": self.choice("a", "rep", "close", "x"),
+        }
+        return Code.of("pcall(function(...) $ end)", self.filled(self.random.choice(kinds), words))
+
+    @staticmethod
+    def filled(snippet: str, words: Mapping[str, str]) -> str:
+        """A snippet, in which words in capitals stand for others."""
+        return re.sub(r"\b[A-Z]+\b", lambda found: words.get(found[0], found[0]), snippet)
 
     def garbage(self) -> Code:
         kind = self.random.random()
@@ -476,33 +579,46 @@ class _Writer:
         if kind < 0.8:
             return Code.of("pcall(collectgarbage, $, $, $)", self.any(), self.any(), self.any())
         if kind < 0.9:
-            return Code.of("for i = 1, $ do x1 = {x1} collectgarbage('step', $) end", self.choice("5", "30"), self.number())
-        return Code.of("for i = 1, $ do x1 = {i, tostring(i), function(...) return i end} end", self.choice("50", "300", "1000"))
+            return Code.of(
+                "for i = 1, $ do x1 = {x1} collectgarbage('step', $) end", self.choice("5", "30"), self.number()
+            )
+        return Code.of(
+            "for i = 1, $ do x1 = {i, tostring(i), function(...) return i end} end", self.choice("50", "300", "1000")
+        )
 
-    def finalizer_function(self) -> Value:
+    def finalizer_function(self, *, light: bool = False) -> Value:
+        """A finalizer; a light one where there are many, since nothing ends them."""
         kind = self.random.random()
         if kind < 0.12:
-            return self.choice("true", "5", "'x'", "{}", "setmetatable({}, {__call = print})", "c1", "con", "0/0", "io.stdout")
+            return self.choice(
+                "true", "5", "'x'", "{}", "setmetatable({}, {__call = print})", "c1", "con", "0/0", "io.stdout"
+            )
         if kind < 0.25:
-            return self.choice("error", "print", "coroutine.yield", "collectgarbage", "setmetatable", "tostring", "pcall", "f1", "f2",
-                               "coroutine.wrap(function(...) end)", "string.rep", "rawset", "next", "require", "load", "type",
-                               "coroutine.running", "io.close", "debug.traceback", "coroutine.create", "error")  # fmt: skip
-        lines = []
-        for _ in range(self.random.randint(1, 3)):
-            lines.append(self.choice(
-                "error('in a finalizer')", "error({})", "error()", "G = o", "G = {o, G}", "collectgarbage()",
-                "collectgarbage('step')", "collectgarbage('count')", "collectgarbage('generational')", "collectgarbage('incremental')",
-                "collectgarbage('stop')", "collectgarbage('restart')", "collectgarbage('setpause', 0)", "collectgarbage('step', 1e9)",
-                "x1 = ('x'):rep(1e5)", "for i = 1, 500 do x1 = {x1} end", "setmetatable(o, getmetatable(o))", "t1[#t1 + 1] = o",
-                "setmetatable({}, getmetatable(o))", "pcall(newproxy, o)", "con:puts('gone')", "con:log('gone')", "con:flush()",
-                "pcall(error, o)", "coroutine.wrap(function(...) coroutine.yield(o) end)()", "coroutine.yield(o)",
-                "x1 = coroutine.resume(c1)", "local m = getmetatable(o) m.__gc = nil", "getmetatable(o).__gc = 5",
-                "getmetatable(o).__gc = error", "table.sort({3, 2, 1}, function(a, b) return a < b end)", "x1 = ('a'):gsub('a', function(...) error(o) end)",
-                "load('x1 = 1')()", "require 'err'", "for k in pairs(t1) do t1[k] = nil end", "x1 = debug.traceback()", "con:sleep(0.01)",
-                "x1 = {} for i = 1, 30 do x1[i] = setmetatable({}, getmetatable(o)) end", "x1 = tostring(o)", "s1 = s1 .. 'x'",
-                "fcgid.serialize(t1)", "xpcall(error, error)", "local function r() return r() + 1 end r()", "c1 = coroutine.create(f1)",
-                "pcall(function(...) local function r() return r() + 1 end r() end)", "x1 = pcall(f1, o)", "con:gets(5)", "main = nil",
-            ))  # fmt: skip
+            return self.choice(
+                "error",
+                "print",
+                "coroutine.yield",
+                "collectgarbage",
+                "setmetatable",
+                "tostring",
+                "pcall",
+                "f1",
+                "f2",
+                "coroutine.wrap(function(...) end)",
+                "string.rep",
+                "rawset",
+                "next",
+                "require",
+                "load",
+                "type",
+                "coroutine.running",
+                "io.close",
+                "debug.traceback",
+                "coroutine.create",
+                "error",
+            )
+        kinds = snippets.IN_FINALIZER[:-1] if light else snippets.IN_FINALIZER
+        lines = [self.random.choice(kinds) for _ in range(self.random.randint(1, 3))]
         if self.chance(0.2):
             self.in_finalizer = True
             block = self.block(2)
@@ -514,8 +630,9 @@ class _Writer:
     def finalizer(self) -> Code:
         if self.flavour in OF_5_1:
             return self.proxy_finalizer()
-        first, second = self.finalizer_function(), self.finalizer_function()
         kind = self.random.randint(0, 9)
+        light = kind in (6, 7)
+        first, second = self.finalizer_function(light=light), self.finalizer_function(light=light)
         if kind <= 2:
             made = Code.of("local o = setmetatable({}, {__gc = $})", first)
         elif kind == 3:
@@ -525,19 +642,29 @@ class _Writer:
         elif kind == 5:
             made = Code.of("local m = {__gc = true} local o = setmetatable({}, m) rawset(m, '__gc', $)", first)
         elif kind == 6:
-            made = Code.of("local o = {} for i = 1, $ do o[i] = setmetatable({}, {__gc = $}) end", self.choice("5", "50", "400"), first)
+            made = Code.of(
+                "local o = {} for i = 1, $ do o[i] = setmetatable({}, {__gc = $}) end",
+                self.choice("5", "50", "400"),
+                first,
+            )
         elif kind == 7:
-            made = Code.of("local m = {__gc = $} local o = {} for i = 1, $ do o = setmetatable({o}, m) end", first,
-                           self.choice("5", "50", "400"))  # fmt: skip
+            made = Code.of(
+                "local m = {__gc = $} local o = {} for i = 1, $ do o = setmetatable({o}, m) end",
+                first,
+                self.choice("5", "50", "400"),
+            )
         elif kind == 8:
-            made = Code.of("local m = {__mode = 'k', __gc = $} local o = setmetatable({}, m) o[o] = setmetatable({}, m)", first)
+            made = Code.of(
+                "local m = {__mode = 'k', __gc = $} local o = setmetatable({}, m) o[o] = setmetatable({}, m)", first
+            )
         else:
             made = Code.of("local m = {__gc = $} setmetatable(m, m) local o = setmetatable({m}, m)", first)
         return self.let_go(made)
 
     def proxy_finalizer(self) -> Code:
-        first, second = self.finalizer_function(), self.finalizer_function()
         kind = self.random.randint(0, 7)
+        light = kind in (6,)
+        first, second = self.finalizer_function(light=light), self.finalizer_function(light=light)
         if kind <= 2:
             made = Code.of("local o = newproxy(true) getmetatable(o).__gc = $", first)
         elif kind == 3:
@@ -547,66 +674,137 @@ class _Writer:
         elif kind == 5:
             made = Code.of("local p = newproxy(true) getmetatable(p).__gc = $ local o = newproxy(p)", first)
         elif kind == 6:
-            made = Code.of("local o = {} for i = 1, $ do o[i] = newproxy(true) getmetatable(o[i]).__gc = $ end",
-                           self.choice("5", "50", "300"), first)  # fmt: skip
+            made = Code.of(
+                "local o = {} for i = 1, $ do o[i] = newproxy(true) getmetatable(o[i]).__gc = $ end",
+                self.choice("5", "50", "300"),
+                first,
+            )
         else:
-            made = Code.of("local p = newproxy(true) local m = getmetatable(p) setmetatable(m, nil) m.__gc = $ local o = newproxy(p)", first)
+            made = Code.of(
+                "local p = newproxy(true) local m = getmetatable(p) setmetatable(m, nil) "
+                "m.__gc = $ local o = newproxy(p)",
+                first,
+            )
         return self.let_go(made)
 
     def let_go(self, made: Code) -> Code:
-        after = self.choice("o = nil collectgarbage()", "o = nil collectgarbage() collectgarbage()", "x1 = o", "G = o", "o = nil",
-                            "t1[#t1 + 1] = o", "o = nil for i = 1, 50 do collectgarbage('step') end",
-                            "o = nil for i = 1, 2000 do x2 = {i} end", "c1 = coroutine.create(function(...) local p = o coroutine.yield() end) coroutine.resume(c1) o, c1 = nil")  # fmt: skip
+        after = self.choice(
+            "o = nil collectgarbage()",
+            "o = nil collectgarbage() collectgarbage()",
+            "x1 = o",
+            "G = o",
+            "o = nil",
+            "t1[#t1 + 1] = o",
+            "o = nil for i = 1, 50 do collectgarbage('step') end",
+            "o = nil for i = 1, 2000 do x2 = {i} end",
+            "c1 = coroutine.create(function(...) local p = o coroutine.yield() end) coroutine.resume(c1) o, c1 = nil",
+        )
         return Code.of("do $ pcall(function(...) $ end) end", made, after)
 
     def weak(self) -> Code:
         name = self.variable("t")
-        return Code.of(f"{name} = setmetatable({{}}, {{__mode = $}}) for i = 1, $ do {name}[$] = $ end",
-                       self.choice('"k"', '"v"', '"kv"', '"x"', "5"), self.choice("3", "50", "300"),
-                       self.choice("i", "{}", "{i}", "tostring(i)", "function(...) return i end", "{}"),
-                       self.choice("{}", "i", name, "function(...) return i end", "{{}}", "coroutine.create(print)"))  # fmt: skip
+        return Code.of(
+            f"{name} = setmetatable({{}}, {{__mode = $}}) for i = 1, $ do {name}[$] = $ end",
+            self.choice('"k"', '"v"', '"kv"', '"x"', "5"),
+            self.choice("3", "50", "300"),
+            self.choice("i", "{}", "{i}", "tostring(i)", "function(...) return i end", "{}"),
+            self.choice("{}", "i", name, "function(...) return i end", "{{}}", "coroutine.create(print)"),
+        )
 
     def sort(self) -> Code:
         kind = self.random.random()
         if kind < 0.3:
             return Code.of("pcall(table.sort, $, $)", self.table(), self.function())
         if kind < 0.6:
-            return Code.of("pcall(function(...) local q = {} for i = 1, $ do q[i] = i * 7919 % 101 end table.sort(q, function(a, b) burn() return $ end) end)",
-                           self.choice("3", "20", "100", "300"),
-                           self.choice("true", "a < b", "a <= b", "a > b", "not (a < b)", "a < b, error(a)", "(a % 3) < (b % 2)", "false", "f1(a, b)",
-                                       "coroutine.yield(a, b)", "pcall(error)", "nil", "a + b < n1"))  # fmt: skip
-        return Code.of("pcall(function(...) table.sort($, function(a, b, ...)$return $ end) end)", self.table(), self.block(3),
-                       self.choice("a < b", "true", "tostring(a) < tostring(b)", "nil"))  # fmt: skip
+            return Code.of(
+                "pcall(function(...) local q = {} for i = 1, $ do q[i] = i * 7919 % 101 end "
+                "table.sort(q, function(a, b) burn() return $ end) end)",
+                self.choice("3", "20", "100", "300"),
+                self.choice(
+                    "true",
+                    "a < b",
+                    "a <= b",
+                    "a > b",
+                    "not (a < b)",
+                    "a < b, error(a)",
+                    "(a % 3) < (b % 2)",
+                    "false",
+                    "f1(a, b)",
+                    "coroutine.yield(a, b)",
+                    "pcall(error)",
+                    "nil",
+                    "a + b < n1",
+                ),
+            )
+        return Code.of(
+            "pcall(function(...) table.sort($, function(a, b, ...)$return $ end) end)",
+            self.table(),
+            self.block(3),
+            self.choice("a < b", "true", "tostring(a) < tostring(b)", "nil"),
+        )
 
     def gsub(self) -> Code:
         kind = self.random.random()
         pattern = values.pattern(self.random)
         if kind < 0.5:
-            return Code.of("x1, x2 = pcall(string.gsub, $, $, function(a, b, ...)$return $ end)", self.string(),
-                           pattern, [Code.of("burn()"), *self.block(3)], self.choice("a", "b", "nil", "false", "'x'", "{}", "s1", "true"))  # fmt: skip
+            return Code.of(
+                "x1, x2 = pcall(string.gsub, $, $, function(a, b, ...)$return $ end)",
+                self.subject(),
+                pattern,
+                [Code.of("burn()"), *self.block(3)],
+                self.choice("a", "b", "nil", "false", "'x'", "{}", "s1", "true"),
+            )
         if kind < 0.8:
-            return Code.of("pcall(function(...) for a, b in string.gmatch($, $) do burn()$end end)", self.string(), pattern, self.block(2))
-        return Code.of("x1 = {pcall(string.$, $, $, $)}", self.choice("find", "match", "gsub"), self.string(), pattern, self.any())
+            return Code.of(
+                "pcall(function(...) for a, b in string.gmatch($, $) do burn()$end end)",
+                self.subject(),
+                pattern,
+                self.block(2),
+            )
+        return Code.of(
+            "x1 = {pcall(string.$, $, $, $)}", self.choice("find", "match", "gsub"), self.subject(), pattern, self.any()
+        )
 
     def iterator(self) -> Code:
-        return Code.of("pcall(function(...) for k, v in $ do burn()$end end)", self.random.choice((
-            Code.of("pairs($)", self.table()), Code.of("ipairs($)", self.table()), Code.of("$, $, $", self.function(), self.any(), self.any()),
-            Code.of("coroutine.wrap($)", self.function()), Code.of("next, $", self.table()),
-            Code.of("io.lines($)", self.file_name()), Code.of("$", self.any()),
-        )), self.block(3))  # fmt: skip
+        return Code.of(
+            "pcall(function(...) for k, v in $ do burn()$end end)",
+            self.random.choice(
+                (
+                    Code.of("pairs($)", self.table()),
+                    Code.of("ipairs($)", self.table()),
+                    Code.of("$, $, $", self.function(), self.any(), self.any()),
+                    Code.of("coroutine.wrap($)", self.function()),
+                    Code.of("next, $", self.table()),
+                    Code.of("io.lines($)", self.file_name()),
+                    Code.of("$", self.any()),
+                )
+            ),
+            self.block(3),
+        )
 
     def loaded(self) -> Code:
         load = "(loadstring or load)"
         kind = self.random.random()
         if kind < 0.4:
-            return Code.of(f"x1, x2 = pcall(function(...) return assert({load}($))($) end)", self.random.choice(values.SOURCES), self.any())
+            return Code.of(
+                f"x1, x2 = pcall(function(...) return assert({load}($))($) end)",
+                self.random.choice(values.SOURCES),
+                self.any(),
+            )
         if kind < 0.6:
-            return Code.of("x1, x2 = pcall(load, function(...)$return $ end, $)", [Code.of("burn()"), *self.block(2)],
-                           self.choice("nil", "'x'", "''", "1", "{}", "'return 1', coroutine.yield()", "error('in reader')", "s1"), self.any())  # fmt: skip
+            return Code.of(
+                "x1, x2 = pcall(load, function(...)$return $ end, $)",
+                [Code.of("burn()"), *self.block(2)],
+                self.choice("nil", "'x'", "''", "1", "{}", "'return 1', coroutine.yield()", "error('in reader')", "s1"),
+                self.any(),
+            )
         if kind < 0.75:
             return Code.of(f"x1 = pcall({load}, string.dump({self.variable('f')}))")
         inner = "; ".join(line for one in self.block(2) for line in one.lines()).replace("]]", "] ]")
-        return Code.of(f"x1, x2 = pcall(function(...) return {load}($)() end)", f"[==[ {inner} ]==]" if "[==[" not in inner else "'x = 1'")
+        return Code.of(
+            f"x1, x2 = pcall(function(...) return {load}($)() end)",
+            f"[==[ {inner} ]==]" if "[==[" not in inner else "'x = 1'",
+        )
 
     def required(self) -> Code:
         module = self.random.choice(values.MODULES)
@@ -618,126 +816,200 @@ class _Writer:
         if kind < 0.7:
             return Code.of("package.preload[$] = $", module, self.function())
         if kind < 0.8:
-            return Code.of("package.path = $", self.choice("'?.lua'", "''", "'?'", "nil", "5", "('?'):rep(2000)", "'./?.lua;/proc/self/?'", "s1"))
+            return Code.of(
+                "package.path = $",
+                self.choice("'?.lua'", "''", "'?'", "nil", "5", "('?'):rep(2000)", "'./?.lua;/proc/self/?'", "s1"),
+            )
         if kind < 0.9:
-            return Code.of("pcall(function(...) table.insert(package.searchers or package.loaders, 1, $) end)", self.function())
-        return Code.of("x1, x2 = pcall($, $)", self.choice("dofile", "loadfile", "require"),
-                       self.choice("'mod.lua'", "'err.lua'", "'bad.lua'", "'itself.lua'", "'yields.lua'", "'page.lua'", "'sub/deep.lua'"))  # fmt: skip
+            return Code.of(
+                "pcall(function(...) table.insert(package.searchers or package.loaders, 1, $) end)", self.function()
+            )
+        return Code.of(
+            "x1, x2 = pcall($, $)",
+            self.choice("dofile", "loadfile", "require"),
+            self.choice(
+                "'mod.lua'", "'err.lua'", "'bad.lua'", "'itself.lua'", "'yields.lua'", "'page.lua'", "'sub/deep.lua'"
+            ),
+        )
 
     def file(self) -> Code:
         handle = self.variable("h")
         kind = self.random.random()
         if kind < 0.3:
-            return Code.of(f"{handle} = io.open($, $) or io.tmpfile()", self.write_name(), self.random.choice(values.MODES[:7]))
+            return Code.of(
+                f"{handle} = io.open($, $) or io.tmpfile()", self.write_name(), self.random.choice(values.MODES[:7])
+            )
         if kind < 0.4:
-            return Code.of(f"{handle} = io.tmpfile() pcall(function(...) {handle}:write($) {handle}:seek('set') end)", self.string())
+            return Code.of(
+                f"{handle} = io.tmpfile() pcall(function(...) {handle}:write($) {handle}:seek('set') end)",
+                self.string(),
+            )
         if kind < 0.9:
             name, _, letters = self.random.choice(library.FILE_METHODS).partition(":")
             arguments = self.arguments(letters)
             return Code.of(f"pcall(function(...) x1 = {handle}:{name}($) end)", self.joined(arguments))
         if kind < 0.95:
-            return Code.of(f"x1 = {{pcall(io.{self.choice('read', 'write', 'lines', 'close', 'type')}, $)}}", self.any())
+            return Code.of(
+                f"x1 = {{pcall(io.{self.choice('read', 'write', 'lines', 'close', 'type')}, $)}}", self.any()
+            )
         return Code.of("pcall(function(...) local name = os.tmpname() os.remove(name) end)")
 
     def reply(self) -> Code:
         kind = self.random.random()
         if kind < 0.4:
             return Code.of("con:puts($)", self.string())
-        return Code.of("pcall(function(...) con:$ end)", self.random.choice((
-            Code.of("header($, $)", self.string(), self.string()), Code.of("header('X-A', $)", self.any()), Code.of("header('X-A: b')"),
-            Code.of("header('Content-Length', $)", self.number()), Code.of("header('Status', $)", self.string()),
-            Code.of("header('Location', $)", self.string()), Code.of("status($, $)", self.number(), self.any()),
-            Code.of("status($)", self.choice("200", "204", "304", "404", "500", "999", "200.0")), Code.of("flush()"), Code.of("reset()"),
-            Code.of("gets($)", self.any()), Code.of("gets()"), Code.of("gets(10)"), Code.of("config($)", self.any()),
-            Code.of("log($, $)", self.any(), self.any()), Code.of("log($)", self.string()), Code.of("puts($)", self.any()),
-            Code.of("sleep($)", self.random.choice(_SLEEPS)), Code.of("header($)", self.any()), Code.of("puts(('x'):rep($))", self.number()),
-        )))  # fmt: skip
+        return Code.of(
+            "pcall(function(...) con:$ end)",
+            self.random.choice(
+                (
+                    Code.of("header($, $)", self.string(), self.string()),
+                    Code.of("header('X-A', $)", self.any()),
+                    Code.of("header('X-A: b')"),
+                    Code.of("header('Content-Length', $)", self.number()),
+                    Code.of("header('Status', $)", self.string()),
+                    Code.of("header('Location', $)", self.string()),
+                    Code.of("status($, $)", self.number(), self.any()),
+                    Code.of("status($)", self.choice("200", "204", "304", "404", "500", "999", "200.0")),
+                    Code.of("flush()"),
+                    Code.of("reset()"),
+                    Code.of("gets($)", self.any()),
+                    Code.of("gets()"),
+                    Code.of("gets(10)"),
+                    Code.of("config($)", self.any()),
+                    Code.of("log($, $)", self.any(), self.any()),
+                    Code.of("log($)", self.string()),
+                    Code.of("puts($)", self.any()),
+                    Code.of("sleep($)", self.random.choice(_SLEEPS)),
+                    Code.of("header($)", self.any()),
+                    Code.of("puts(('x'):rep($))", self.number()),
+                )
+            ),
+        )
 
     def kept(self) -> Code:
-        return Code.of(self.choice(
-            "G = {G, $}", "G = $", "x1 = G", "_G[$] = x1 or 1", "if type(G) == 'table' then G[#G + 1] = $ end", "G2 = G2 or {} G2[$] = G",
-        ).replace("$", self.leaf()))  # fmt: skip
+        return Code.of(
+            self.choice(
+                "G = {G, $}",
+                "G = $",
+                "x1 = G",
+                "_G[$] = x1 or 1",
+                "if type(G) == 'table' then G[#G + 1] = $ end",
+                "G2 = G2 or {} G2[$] = G",
+            ).replace("$", self.leaf())
+        )
 
     def tower(self) -> Code:
         """A function that calls itself, each time through another one."""
-        ways = [
-            "pcall(r)", "xpcall(r, r)", "xpcall(r, print)", "coroutine.wrap(r)()", "coroutine.resume(coroutine.create(r))",
-            "string.gsub('x', 'x', r)", "table.sort({1, 2, 3}, r)", "r()", "x1 = setmetatable({}, {__index = r}).x",
-            "x1 = tostring(setmetatable({}, {__tostring = r}))", "load(r)", "x1 = setmetatable({}, {__add = r}) + 1",
-            "x1 = setmetatable({}, {__concat = r}) .. 'x'", "setmetatable({}, {__newindex = r}).x = 1", "x1 = setmetatable({}, {__call = r})()",
-            "x1 = setmetatable({}, {__lt = r}) < setmetatable({}, {__lt = r})", "x1 = #setmetatable({}, {__len = r})",
-            "for k in r do break end", "for k in pairs(setmetatable({}, {__pairs = r})) do break end", "return r()", "x1 = {r()}",
-            "package.preload.tower = r package.loaded.tower = nil require 'tower'", "select(-1, r())", "string.format('%s', setmetatable({}, {__tostring = r}))",
-            "coroutine.wrap(function(...) local w = coroutine.wrap(r) w() coroutine.yield() end)()", "dofile 'tower.lua'", "print(setmetatable({}, {__tostring = r}))",
-            "table.concat(setmetatable({}, {__index = r, __len = function(...) return 3 end}))", "error(setmetatable({}, {__tostring = r}))",
-            "xpcall(error, r)", "string.gsub('xy', '(x)(y)', r)", "for k in string.gmatch(tostring(r()), '.') do end", "con:log(setmetatable({}, {__tostring = r}))",
-            "assert(load('return ...'))(r())", "x1 = setmetatable({}, {__eq = r}) == setmetatable({}, {__eq = r})", "next({}, r())",
-            "string.rep(r(), 2)", "table.foreach({1}, r)", "setfenv(r, getfenv(r))()", "collectgarbage() r()",
-        ]  # fmt: skip
+        ways = list(snippets.TOWERS)
         if self.flavour in WITH_CLOSE:
-            ways += ["local c <close> = setmetatable({}, {__close = r})", "local c = coroutine.create(function(...) local c <close> = setmetatable({}, {__close = r}) coroutine.yield() end) coroutine.resume(c) coroutine.close(c)"] * 3
+            ways += snippets.CLOSING_TOWERS * 3
         if self.flavour in WITH_TABLE_GC:
             ways += ["setmetatable({}, {__gc = r}) collectgarbage()"] * 2
         chosen = self.random.sample(ways, self.random.randint(1, 3))
         most = self.choice("20", "100", "190", "198", "205", "250", "1000", "10000", "1e9")
-        end = self.choice("return", "error('top')", "error()", "do return 'x' end", "coroutine.yield()", "x1 = debug.traceback()", "collectgarbage()")
+        end = self.choice(
+            "return",
+            "error('top')",
+            "error()",
+            "do return 'x' end",
+            "coroutine.yield()",
+            "x1 = debug.traceback()",
+            "collectgarbage()",
+        )
         levels = [Code.of(f"if d % {len(chosen)} == {place} then $ end", way) for place, way in enumerate(chosen)]
         inner = [Code.of(f"d = d + 1 if d > {most} then do {end} end return end"), *levels]
-        run = self.choice("pcall(r)", "pcall(coroutine.wrap(r))", "pcall(pcall, r)", "xpcall(r, debug.traceback)", "pcall(string.gsub, 'xx', 'x', r)")
+        run = self.choice(
+            "pcall(r)",
+            "pcall(coroutine.wrap(r))",
+            "pcall(pcall, r)",
+            "xpcall(r, debug.traceback)",
+            "pcall(string.gsub, 'xx', 'x', r)",
+        )
         return Code.of("do local d = 0 local function r()$end tower = r x1, x2 = $ end", inner, run)
 
     def many(self) -> Code:
         """Many arguments, and many results."""
-        unpack = "unpack" if self.flavour in OF_5_1 else "table.unpack"
-        count = self.choice("200", "250", "255", "256", "1000", "7990", "7999", "8000", "50000", "249990", "1e6", "1e7", "2^31-1", "2^31")
-        return Code.of("x1, x2 = pcall($)", self.choice(
-            f"function(...) return {unpack}({{}}, 1, {count}) end", f"function(...) return select('#', {unpack}({{}}, 1, {count})) end",
-            f"function(...) return string.char({unpack}({{65, 66}}, 1, 2), ('x'):byte(1, {count})) end", f"string.byte, ('x'):rep(1e5), 1, {count}",
-            f"function(...) return {{{unpack}({{}}, 1, {count})}} end", f"function(...) return f1({unpack}({{}}, 1, {count})) end",
-            f"function(...) return coroutine.wrap(f1)({unpack}({{}}, 1, {count})) end", f"function(...) return coroutine.wrap(function(...) return coroutine.yield({unpack}({{}}, 1, {count})) end)() end",
-            f"function(...) return math.max({unpack}({{1, 2, 3}}, 1, 3), {unpack}({{}}, 1, {count})) end", f"string.format, ('%s'):rep({count}), {unpack}({{1, 2, 3}}, 1, 3)",
-            f"function(...) return pcall(f1, {unpack}({{}}, 1, {count})) end", f"function(...) return con.puts(con, {unpack}({{}}, 1, {count})) end",
-            f"function(...) print({unpack}({{}}, 1, {count})) end", f"function(...) return string.char({unpack}(setmetatable({{}}, {{__index = function(...) return 65 end}}), 1, {count})) end",
-            f"function(...) local function r(n, ...) if n > 0 then return r(n - 1, n, ...) end return select('#', ...) end return r({count}) end",
-            f"function(...) return xpcall(f1, print, {unpack}({{}}, 1, {count})) end", f"function(...) return table.concat({{{unpack}({{'a', 'b'}}, 1, 2), ('y'):byte(1, {count})}}) end",
-            f"function(...) return coroutine.resume(coroutine.create(function(...) return ... end), {unpack}({{}}, 1, {count})) end",
-            f"function(...) return select(-1, {unpack}({{}}, 1, {count})) end", f"function(...) return io.write({unpack}({{}}, 1, {count})) end",
-            f"function(...) return table.pack({unpack}({{}}, 1, {count})) end", f"function(...) return setmetatable({{}}, {{__call = f1}})({unpack}({{}}, 1, {count})) end",
-            f"function(...) return assert({unpack}({{1}}, 1, {count})) end", f"function(...) return error({unpack}({{}}, 1, {count})) end",
-        ))  # fmt: skip
+        words = {
+            "UNPACK": "unpack" if self.flavour in OF_5_1 else "table.unpack",
+            "COUNT": self.choice(
+                "200",
+                "250",
+                "255",
+                "256",
+                "1000",
+                "7990",
+                "7999",
+                "8000",
+                "50000",
+                "249990",
+                "1e6",
+                "1e7",
+                "2^31-1",
+                "2^31",
+            ),
+        }
+        return Code.of("x1, x2 = pcall($)", self.filled(self.random.choice(snippets.MANY), words))
 
     def memory(self) -> Code:
-        return Code.of("pcall(function(...) $ end)", self.choice(
-            "local q = {} for i = 1, 1e4 do q[i] = ('x'):rep(100) .. i end G = q", "for i = 1, 25 do s1 = s1 .. s1 end", "local q = {} for i = 1, 1e6 do q[i] = i end",
-            "x1 = ('x'):rep(1e6):rep(3)", "local q = {} for i = 1, 1e5 do q[i] = {} end", "x1 = ('x'):rep(7e5):upper()", "x1 = ('x'):rep(7e5):gsub('x', 'yy')",
-            "x1 = string.format('%q', ('\\0'):rep(4e5))", "local q = {} for i = 1, 3000 do q[i] = ('y'):rep(300) end x1 = table.concat(q)", "local q = {} while true do q = {q} end",
-            "for i = 1, 300 do con:puts(('z'):rep(1e4)) end", "local q = {} for i = 1, 3e4 do q['k' .. i] = i end", "local q = {} for i = 1, 500 do q[i] = coroutine.create(f1) coroutine.resume(q[i]) end",
-            "fcgid.serialize({s1, s1, s1, s1})", "x1 = fcgid.urlencode(('\\1'):rep(3e5))", "for i = 1, 1000 do con:header('X-' .. i, ('v'):rep(1000)) end",
-            "local function r(n) return {r(n + 1)} end r(1)", "local function r(...) return r(1, ...) end r()", "x1 = ('x'):rep(5e5) .. ('y'):rep(5e5)", "x1 = ('x'):rep(3e5):reverse():lower():sub(2)",
-            "con:log(('l'):rep(2e5))", "x1 = load('return {' .. ('{},'):rep(1e5) .. '}')", "error(('e'):rep(6e5))", "error(setmetatable({}, {__tostring = function(...) return ('e'):rep(9e5) end}))",
-            "local q = {} for i = 1, 1e5 do q[#q + 1] = setmetatable({}, {__gc = function(...) end}) end", "local q = {} for i = 1, 2e4 do q[i] = function(...) return q, i end end",
-        ))  # fmt: skip
+        return Code.of("pcall(function(...) $ end)", self.random.choice(snippets.MEMORY))
 
     def sabotage(self) -> Code:
         """A function of the library, or a part of it, is another one for a while, or for good."""
-        name = self.random.choice((*self.names, "string", "table", "coroutine", "package.loaded", "package.preload", "_G", "debug", "math", "io", "os", "_VERSION"))
+        name = self.random.choice(
+            (
+                *self.names,
+                "string",
+                "table",
+                "coroutine",
+                "package.loaded",
+                "package.preload",
+                "_G",
+                "debug",
+                "math",
+                "io",
+                "os",
+                "_VERSION",
+            )
+        )
         if self.chance(0.8):
-            return Code.of(f"do local keep = {name} {name} = $ pcall(function(...)$end) {name} = keep end", self.any(), self.block(4))
+            return Code.of(
+                f"do local keep = {name} {name} = $ pcall(function(...)$end) {name} = keep end",
+                self.any(),
+                self.block(4),
+            )
         return Code.of(f"pcall(function(...) {name} = $ end)", self.any())
 
     def environment(self) -> Code:
         if self.flavour in OF_5_1:
-            return Code.of("pcall(function(...) $ end)", self.random.choice((
-                Code.of("setfenv($, $)", self.choice("0", "1", "2", "f1", "main", "print", "c1", "-1", "2^31"), self.table()),
-                Code.of("setfenv(1, setmetatable({}, {__index = _G, __newindex = $}))", self.function()),
-                Code.of("x1 = getfenv($)", self.any()), Code.of("module($, package.seeall)", self.random.choice(values.MODULES)),
-                Code.of("setfenv(f1, {})()"), Code.of("setmetatable(_G, {__index = $})", self.function()),
-            )))  # fmt: skip
-        return Code.of("pcall(function(...) $ end)", self.random.choice((
-            Code.of("local _ENV = $ x = 1", self.table()), Code.of("setmetatable(_G, {__index = $})", self.metavalue()),
-            Code.of("setmetatable(_G, {__newindex = $})", self.metavalue()), Code.of("load('x = y', 'x', 't', $)()", self.table()),
-            Code.of("setmetatable(_G, nil)"),
-        )))  # fmt: skip
+            return Code.of(
+                "pcall(function(...) $ end)",
+                self.random.choice(
+                    (
+                        Code.of(
+                            "setfenv($, $)",
+                            self.choice("0", "1", "2", "f1", "main", "print", "c1", "-1", "2^31"),
+                            self.table(),
+                        ),
+                        Code.of("setfenv(1, setmetatable({}, {__index = _G, __newindex = $}))", self.function()),
+                        Code.of("x1 = getfenv($)", self.any()),
+                        Code.of("module($, package.seeall)", self.random.choice(values.MODULES)),
+                        Code.of("setfenv(f1, {})()"),
+                        Code.of("setmetatable(_G, {__index = $})", self.function()),
+                    )
+                ),
+            )
+        return Code.of(
+            "pcall(function(...) $ end)",
+            self.random.choice(
+                (
+                    Code.of("local _ENV = $ x = 1", self.table()),
+                    Code.of("setmetatable(_G, {__index = $})", self.metavalue()),
+                    Code.of("setmetatable(_G, {__newindex = $})", self.metavalue()),
+                    Code.of("load('x = y', 'x', 't', $)()", self.table()),
+                    Code.of("setmetatable(_G, nil)"),
+                )
+            ),
+        )
 
     def function_call(self) -> Code:
         if self.chance(0.6):
@@ -747,47 +1019,82 @@ class _Writer:
     def closing(self) -> Code:
         """Variables that are to be closed, where there are some."""
         if self.flavour not in WITH_CLOSE:
-            return Code.of("pcall(function(...) goto out do local x = 1$end ::out:: end)", self.block(2)) if self.flavour != "lua51" else self.protected()
+            return (
+                Code.of("pcall(function(...) goto out do local x = 1$end ::out:: end)", self.block(2))
+                if self.flavour != "lua51"
+                else self.protected()
+            )
         value = self.choice("setmetatable({}, {__close = f1})", "nil", "false", "t1", "io.tmpfile()", "c1")
         close: Value = Code.of("setmetatable({}, {__close = function(o, a, ...)$end})", self.block(3))
         if self.chance(0.3):
             close = value
-        end = self.choice("coroutine.yield()", "error('x')", "error()", "do return 1 end", "x1 = coroutine.running()", "coroutine.close(coroutine.running())", "")
+        end = self.choice(
+            "coroutine.yield()",
+            "error('x')",
+            "error()",
+            "do return 1 end",
+            "x1 = coroutine.running()",
+            "coroutine.close(coroutine.running())",
+            "",
+        )
         inner = Code.of("local o <close> = $$", close, [*self.block(2), Code.of(end)])
         kind = self.random.random()
         if kind < 0.4:
             return Code.of("pcall(function(a, b, ...) $ end)", inner)
         if kind < 0.7:
-            return Code.of("c1 = coroutine.create(function(a, b, ...) $ end) x1, x2 = coroutine.resume(c1) x1, x2 = pcall(coroutine.close, c1)", inner)
+            return Code.of(
+                "c1 = coroutine.create(function(a, b, ...) $ end) x1, x2 = coroutine.resume(c1) "
+                "x1, x2 = pcall(coroutine.close, c1)",
+                inner,
+            )
         if kind < 0.85:
-            return Code.of("pcall(function(...) for k, v in next, {1, 2, 3}, nil, $ do burn()$end end)", close, self.block(2))
-        return Code.of("pcall(coroutine.wrap(function(a, b, ...) local p <close> = setmetatable({}, {__close = coroutine.yield}) $ end))", inner)
+            return Code.of(
+                "pcall(function(...) for k, v in next, {1, 2, 3}, nil, $ do burn()$end end)", close, self.block(2)
+            )
+        return Code.of(
+            "pcall(coroutine.wrap(function(a, b, ...) local p <close> = "
+            "setmetatable({}, {__close = coroutine.yield}) $ end))",
+            inner,
+        )
 
     def old_con(self) -> Code:
-        return Code.of("if OLD then pcall(OLD.$, OLD, $) end OLD = con", self.choice("puts", "flush", "header", "gets", "status", "log", "reset"), self.string())
+        return Code.of(
+            "if OLD then pcall(OLD.$, OLD, $) end OLD = con",
+            self.choice("puts", "flush", "header", "gets", "status", "log", "reset"),
+            self.string(),
+        )
 
     def handler_change(self) -> Code:
         name = self.choice("main", "main", "init", "heartbeat", "shutdown")
-        return Code.of(f"{name} = $", self.random.choice((Code.of("nil"), Code.of("$", self.function()), Code.of("$", self.any()), Code.of(name))))
+        return Code.of(
+            f"{name} = $",
+            self.random.choice(
+                (Code.of("nil"), Code.of("$", self.function()), Code.of("$", self.any()), Code.of(name))
+            ),
+        )
 
     def shared_metatable(self) -> Code:
         """The metatable of all strings, and of whatever else has one."""
-        return Code.of("pcall(function(...) getmetatable($).$ = $ end)", self.choice("''", "''", "io.stdout", "_G", "c1", "f1", "con", "env", "package.loaded"),
-                       self.choice("__add", "__index", "__call", "__len", "__newindex", "__gc", "__tostring", "__name", "__close", "__concat"), self.metavalue())  # fmt: skip
+        return Code.of(
+            "pcall(function(...) getmetatable($).$ = $ end)",
+            self.choice("''", "''", "io.stdout", "_G", "c1", "f1", "con", "env", "package.loaded"),
+            self.choice(
+                "__add",
+                "__index",
+                "__call",
+                "__len",
+                "__newindex",
+                "__gc",
+                "__tostring",
+                "__name",
+                "__close",
+                "__concat",
+            ),
+            self.metavalue(),
+        )
 
     def deep_data(self) -> Code:
-        return Code.of("pcall(function(...) $ end)", self.choice(
-            "local q = {} for i = 1, 300 do q = {q} end fcgid.serialize(q)", "local q = {} for i = 1, 30000 do q = {q} end fcgid.serialize(q)", "t1.t = t1 fcgid.serialize(t1)",
-            "local q = {} for i = 1, 300 do q = setmetatable({}, {__index = q}) end x1 = q.x", "local q = {} q = setmetatable(q, q) q.__index = q x1 = q.x", "local q = setmetatable({}, {}) getmetatable(q).__newindex = q q.x = 1",
-            "local q = f1 for i = 1, 300 do local p = q q = function(...) return p(...) end end q()", "local q = print for i = 1, 200 do q = setmetatable({}, {__call = q}) end q()", "local q = {} for i = 1, 30000 do q = setmetatable({}, {__index = q}) end x1 = q.x",
-            "local s = '' for i = 1, 300 do s = s .. '(' end x1 = ('x'):find(s)", "local w = f1 for i = 1, 250 do w = coroutine.wrap(w) end w()", "local w = coroutine.create(f1) for i = 1, 250 do local v = w w = coroutine.create(function(...) return coroutine.resume(v) end) end coroutine.resume(w)",
-            "fcgid.parse(('a=1&'):rep(2000))", "local q = {} for i = 1, 30000 do q = {q} end q = nil collectgarbage()", "x1 = fcgid.urldecode(('%41'):rep(10000))", "local q = coroutine.create(f1) for i = 1, 3000 do local p = q q = coroutine.create(function(...) return p end) coroutine.resume(q) end",
-            "local q = {} for i = 1, 20000 do q = setmetatable({q}, {__mode = 'v'}) end collectgarbage()", "local s = ('x'):rep(200) for i = 1, 200 do s = s:gsub('x', '%0', i) end", "error(error(error(error(5))))",
-        ))  # fmt: skip
+        return Code.of("pcall(function(...) $ end)", self.random.choice(snippets.DEEP))
 
     def traced(self) -> Code:
-        return Code.of("pcall(function(...) $ end)", self.choice(
-            "for i = -3, 20 do x1 = debug.getinfo(i) end", "for i = 0, 10 do x1 = debug.getinfo(c1, i, 'nSl') end", "x1 = debug.traceback(c1)", "x1 = debug.getinfo(1, 'f').func",
-            "x1 = debug.getinfo(main).source", "debug.traceback('x', 2^31)", "debug.traceback('x', -2^31)", "debug.getinfo(2^31)", "debug.getinfo(-1)", "debug.getinfo(1, ('n'):rep(1e5))",
-            "x1 = debug.traceback(coroutine.create(print), 'x', -5)", "for k, v in pairs(debug) do pcall(v, 1, 2, 3) end", "local function r(n) if n == 0 then x1 = debug.traceback() else r(n - 1) end end r(150)",
-        ))  # fmt: skip
+        return Code.of("pcall(function(...) $ end)", self.random.choice(snippets.TRACED))

@@ -23,7 +23,9 @@ def run(flavour: str, programs: list[Program], folder: Path, reporter: Reporter)
     settings = setup.toml().replace("[lua]\n", f'[lua]\nversion = "{flavour}"\n')
     if os.geteuid() == 0:
         settings = 'user = "nobody"\n' + settings
-    server = Server(folder, {"known/known.lua": KNOWN_SCRIPT}, "workers = 8\n" + settings + "[states]\nmax = 12\nclones = 3\n")
+    server = Server(
+        folder, {"known/known.lua": KNOWN_SCRIPT}, "workers = 8\n" + settings + "[states]\nmax = 12\nclones = 3\n"
+    )
     for one in programs:
         directory = server.root / f"p{one.seed}"
         furnish(directory)

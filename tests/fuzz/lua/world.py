@@ -76,17 +76,19 @@ function main(env, con)
     local words = {}
     for word in ("the quick brown fox"):gmatch("%a+") do words[#words + 1] = word:upper():reverse() end
     local parts = {
-        table.concat(t, ",", 1, 5), w(1) .. w(2) .. w(3) .. w(4), (("a-b-c"):gsub("%-", "+")), tostring(ok) .. problem[1],
+        table.concat(t, ",", 1, 5), w(1) .. w(2) .. w(3) .. w(4), (("a-b-c"):gsub("%-", "+")),
+        tostring(ok) .. problem[1],
         ("%d|%5.2f|%s|%q"):format(42, 1.5, "x", "y"), object.key, object(1, nil, nil), table.concat(words, " "),
         ("x"):rep(3, _VERSION ~= "Lua 5.1" and "" or nil), tostring(2 ^ 10 == 1024), #("y"):rep(1000), tostring(nil),
-        env.QUERY_STRING, tonumber("0x10"), math.max(3, 1, 2), ("k=v"):find("=", 1, true), select(2, ("abc"):byte(1, 2)),
+        env.QUERY_STRING, tonumber("0x10"), math.max(3, 1, 2), ("k=v"):find("=", 1, true),
+        select(2, ("abc"):byte(1, 2)),
     }
     con:header("X-Count", count)
     con:puts(table.concat(parts, ";"))
 end
 """
 KNOWN_ANSWER: Final = (
-    "2,3,5,6,8;246end;a+b+c;falsex;42| 1.50|x|\"y\";key!;3;EHT KCIUQ NWORB XOF;xxx;true;1000;nil;q=1;16;3;2;98"
+    '2,3,5,6,8;246end;a+b+c;falsex;42| 1.50|x|"y";key!;3;EHT KCIUQ NWORB XOF;xxx;true;1000;nil;q=1;16;3;2;98'
 )
 
 
@@ -115,7 +117,11 @@ def head_problem(head: bytes) -> str:
     if not head.endswith(b"\r\n\r\n"):
         return f"a header block that does not end: {head[-100:]!r}"
     for line in head[:-4].split(b"\r\n"):
-        name, colon, value = line.partition(b": ")
-        if not (colon and name) or any(byte in line for byte in b"\r\n\0") or any(byte <= 32 or byte > 126 for byte in name):
+        name, colon, _ = line.partition(b": ")
+        if (
+            not (colon and name)
+            or any(byte in line for byte in b"\r\n\0")
+            or any(byte <= 32 or byte > 126 for byte in name)
+        ):
             return f"a header line {line[:100]!r}"
     return "" if b"Status: " in head else "no Status"
