@@ -8,6 +8,7 @@ from __future__ import annotations
 import gc
 import os
 import signal
+import stat
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -28,6 +29,7 @@ from .listening import Bound
 from .logs import Logs
 from .metrics import Metrics
 from .pool import Pool
+from .quota import Quota
 from .responder import Inspector, Responder
 from .scripts import Catalogue, Script
 from .server import Server
@@ -51,6 +53,8 @@ _DEVELOPER_PATIENCE = 2.0
 _MUCH = 4 * 1024 * 1024
 #: More is of no use, and some kernels refuse more.
 _MOST_DESCRIPTORS = 1 << 20
+#: One of so many parts of all descriptors is what scripts' files may take; the rest is for connections and the server.
+_SHARE_OF_FILES = 2
 
 
 class Process:
@@ -62,13 +66,14 @@ class Process:
     def __init__(self, config: Config, logs: Logs | None = None, inspector: Inspector | None = None) -> None:
         self._config = config
         self._inspector = inspector
-        _raise_limit()
+        files = Quota(_raise_limit() // _SHARE_OF_FILES)
+        _close_stdin()
         self._logs = logs or Logs(config)
         self.log = self._logs.error
         self._metrics = Metrics()
         self._flavour = Flavour(
             config, self.log, self._logs.tell_slow if config.slowlog else None, self._metrics,
-            None if inspector is None else inspector.hint,
+            None if inspector is None else inspector.hint, files,
         )  # fmt: skip
         #: Scripts' hooks at work. They may wait, so each has a greenlet of its own.
         self._hooks: set[gevent.Greenlet[..., None]] = set()
@@ -300,14 +305,34 @@ class Process:
             self.log.warning("stopped with hooks of scripts unfinished")
 
 
-def _raise_limit() -> None:
-    """Allow as many descriptors as the system does. Shells give 1,024, for programs that use select(2)."""
+def _raise_limit() -> int:
+    """Allow as many descriptors as the system does. Shells give 1,024, for programs that use select(2).
+
+    Returns how many.
+    """
     import resource
 
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     most = _MOST_DESCRIPTORS if hard == resource.RLIM_INFINITY else min(hard, _MOST_DESCRIPTORS)
     if soft < most:
         resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
+    return max(soft, most)
+
+
+def _close_stdin() -> None:
+    """Put /dev/null in its place: a script that reads from a terminal would hold up everybody.
+
+    A socket there is one that the server was started with.
+    """
+    try:
+        if stat.S_ISSOCK(os.fstat(0).st_mode):
+            return
+    except OSError:
+        pass
+    null = os.open(os.devnull, os.O_RDONLY)
+    if null != 0:
+        os.dup2(null, 0)
+        os.close(null)
 
 
 def _end_programs() -> None:

@@ -35,6 +35,8 @@ _GRACE = 0.3
 _LOOKS = 0.01
 #: Programs that one script may have at a time.
 _MOST = 64
+#: What each takes of the process's descriptors: its pipe, its stderr, and what tells of its end.
+_DESCRIPTORS = 3
 
 #: Signals that Python or a process of a supervisor does not listen to; programs do.
 _IGNORED = (
@@ -189,12 +191,13 @@ class Programs:
 
     def start(self, command: bytes, mode: bytes) -> Outcome:
         """Start a program, and return its number; or (nil, problem, errno)."""
-        if len(self._programs) >= _MOST:
+        if len(self._programs) >= _MOST or not self._host.take_descriptors(_DESCRIPTORS):
             return self._problem(OSError(24, "Too many open files"))
         try:
             # C's strings end at a zero byte.
             program = Program(self._directory + command.partition(b"\0")[0], mode, self._tell)
         except OSError as problem:
+            self._host.give_descriptors(_DESCRIPTORS)
             return self._problem(problem)
         self._last += 1
         self._programs[self._last] = program
@@ -253,12 +256,14 @@ class Programs:
             if answer is not None:
                 return answer
         del self._programs[number]
+        self._host.give_descriptors(_DESCRIPTORS)
         return b"", program.reap()
 
     def end(self) -> None:
         """The run is over: end what the script has left. Does not wait."""
         while self._programs:
             self._programs.popitem()[1].end()
+            self._host.give_descriptors(_DESCRIPTORS)
 
     def _tell(self, line: bytes) -> None:
         self._host.log(b"warning", b"a program's stderr: " + line)

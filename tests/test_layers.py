@@ -17,7 +17,7 @@ PACKAGE = PROJECT / "greenfcgi"
 
 #: From the bottom up. A module imports from lower layers, and in its own layer from those that stand before it.
 LAYERS: tuple[tuple[str, ...], ...] = (
-    ("errors", "exits", "version", "standins", "trim"),
+    ("errors", "exits", "version", "standins", "trim", "quota", "file_rules", "native_modules"),
     (
         "records", "messages", "body", "replies", "patience", "kinds", "settings", "config", "lines", "sink", "log",
         "accessline", "accesslog", "logs", "metrics", "signature", "scripts",

@@ -75,6 +75,7 @@ end
 
 local function is_own(info)
     return info.source == "=greenfcgi" or info.source == "=?" or info.source == "@greenfcgi"
+        or info.source == "=[C]"
 end
 
 -- Remembered
