@@ -85,7 +85,12 @@ local is_armed = false
 function hook()
     local verdict = tick()
     if verdict == nil then return end
-    if verdict == true then late() end
+    if verdict == true then
+        -- As usual again: after each instruction, it would also come between the script's end and `disarm`, outside any
+        -- protected call.
+        sethook(hook, "", INSTRUCTIONS)
+        late()
+    end
     if verdict == false then
         slow(way(2))
     else
