@@ -264,9 +264,9 @@ class State:
     """One runtime with one version of one script loaded. Made by `Flavour.make`."""
 
     __slots__ = (
-        "_budget", "_collect_above", "_collect_garbage", "_hook", "_host", "_limit", "_limited", "_load_text", "_log",
-        "_metrics", "_most_requests", "_programs", "_report", "_run", "_runtime", "_settle", "_was_full", "made",
-        "requests", "script", "sound", "version",
+        "_budget", "_collect_above", "_collect_garbage", "_fails_in_finalizers", "_hook", "_host", "_limit", "_limited",
+        "_load_text", "_log", "_metrics", "_most_requests", "_programs", "_report", "_run", "_runtime", "_settle",
+        "_was_full", "made", "requests", "script", "sound", "version",
     )  # fmt: skip
 
     def __init__(self, flavour: Flavour, script: Script, version: Version) -> None:
@@ -280,6 +280,7 @@ class State:
         self._metrics = flavour.metrics
         self._limit = flavour._config.lua.memory
         self._limited = flavour.limited
+        self._fails_in_finalizers = flavour._config.lua.version in ("lua52", "lua53")
         #: All of its memory has been used.
         self._was_full = False
         #: How many requests it has answered.
@@ -400,6 +401,15 @@ class State:
     def _let_go(self) -> None:
         """End the runtime, which runs all finalizers; nothing else holds it."""
         self.sound = False
+        if self._fails_in_finalizers:
+            # These write past the stack when many finalizers fail, as calls do where no memory is left.
+            self._runtime.set_max_memory(self.memory() + _RESERVE)
+        self._host.is_ending = True
+        try:
+            self._settle(True)
+        except self._errors():
+            # It is at its end already.
+            pass
         self._run = self._hook = self._report = self._load_text = self._collect_garbage = self._settle = None
         self._runtime = None
         self._host.keep_files(0)

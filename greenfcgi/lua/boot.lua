@@ -67,7 +67,9 @@ if inspect then observe, follow, look, forget, report, watch = part(inspect)(lib
 is_final, late, gone, no_memory, over, arm, disarm, look_at_clock, faithful, corrected, blame =
     part(limits)(library, exhausted, as_function(tick), slow, way, observe)
 -- LuaJIT 2.1 does not let an error out of a finalizer either.
-if _VERSION < "Lua 5.4" and not (jit and jit.version_num >= 20100) then part(finalizers)(library, pcall, faithful) end
+if _VERSION < "Lua 5.4" and not (jit and jit.version_num >= 20100) then
+    part(finalizers)(library, pcall, faithful, is_final, late)
+end
 part(random)(faithful, chance1, chance2, chance3, chance4, chance5, chance6)
 local load_text = part(load_part)(allowed, faithful)
 

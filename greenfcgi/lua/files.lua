@@ -9,7 +9,8 @@
 --            directory: where the script lies; path, cpath: what require searches (templates joined by ";")
 --            faithful(native, name), blame(problem): as in limits.lua; load(text, name, mode, ...): as in load.lua
 --            library: the debug library, whole; streams(...): the functions of streams.lua, given what it takes
--- returns: compile(source, name, ...): as load; settle(): counts the files that are open, when a run is over
+-- returns: compile(source, name, ...): as load; settle(is_end): counts the files that are open, when a run is over;
+--          at the state's end, no more are opened
 
 local host, directory, path, cpath, faithful, blame, load, library, streams = ...
 
@@ -91,13 +92,15 @@ local function note(file, ...)
     return file, ...
 end
 
-local function settle()
+local function settle(is_end)
+    -- What a finalizer opens while the state ends would stay open.
+    if is_end then granted = 0 end
     recount()
     if held > kept + MAX_LEFT then
         collectgarbage()
         recount()
     end
-    kept, granted = held, held
+    if not is_end then kept, granted = held, held end
     return held
 end
 

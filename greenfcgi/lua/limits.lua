@@ -102,7 +102,8 @@ local function over()
     if not ending then return nil end
     local kind, trace = ending, where
     if kind == "gone" then ending, where = nil, nil end
-    return kind, TEXTS[kind], trace
+    -- There is none where memory ran out while it was written down.
+    return kind, TEXTS[kind], trace or ""
 end
 
 -- Places
