@@ -8,6 +8,7 @@ state at its memory limit ends the process).
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Callable, Mapping
 from typing import Protocol
@@ -16,8 +17,10 @@ import gevent
 from gevent.event import Event
 
 from .budget import LATE, Budget
-from .lines import decode
+from .file_rules import FileRules
+from .lines import MAX_TEXT, decode, shorten
 from .log import ErrorLog
+from .quota import Quota
 from .scripts import Version
 
 #: What a function returns to Lua: nil, text, or (value, problem); false when there is no memory for these, true when
@@ -25,7 +28,10 @@ from .scripts import Version
 #: then it is to be called again with that number, and waits on.
 Answer = bytes | bool | float | None | tuple[bytes | None, bytes | None]
 
-_PARTS = ("boot", "guard", "luajit", "limits", "files", "con", "luafcgid", "route")
+_PARTS = (
+    "boot", "guard", "finalizers", "random", "luajit", "limits", "bounds", "load", "files", "streams", "con",
+    "luafcgid", "show", "route",
+)  # fmt: skip
 
 
 #: Takes what the slow log tells: the script, the request's title ("" when there is none), the seconds that it has
@@ -82,7 +88,8 @@ class Host:
     """The functions that one state calls."""
 
     __slots__ = (
-        "_hint", "_log", "_name", "_room", "_tell_slow", "_version", "budget", "exchange", "exhausted", "loading",
+        "_files", "_hint", "_log", "_minor", "_name", "_parts", "_room", "_rules", "_tell_slow", "_version", "budget",
+        "exchange", "exhausted", "granted", "loading",
     )  # fmt: skip
 
     def __init__(
@@ -95,8 +102,18 @@ class Host:
         room: Callable[[int], bool],
         exhausted: Callable[[], None],
         hint: Hint | None = None,
+        files: Quota | None = None,
+        minor: int = 1,
+        parts: Mapping[str, bytes] | None = None,
     ) -> None:
         self._name = name
+        self._rules = FileRules(os.fsencode(os.path.dirname(name)))
+        #: What all states may have open together, and how much of it this one was granted.
+        self._files = files
+        self.granted = 0
+        #: Of Lua's version, 5.x.
+        self._minor = minor
+        self._parts = parts or {}
         self._version = version
         self._log = log
         self._tell_slow = tell_slow
@@ -112,16 +129,16 @@ class Host:
         self.loading = True
 
     def functions(self) -> tuple[Callable[..., Answer], ...]:
-        """log, send, read, sleep, source, written, exhausted, tick and slow, as `boot.lua` takes them."""
+        """What `boot.lua` takes, in its order."""
         return (
-            self.log, self.send, self.read, self.sleep, self.source, self.written, self.exhausted,
-            self.budget.tick, self.slow,
+            self.log, self.send, self.read, self.sleep, self.source, self.check, self.native, self.grant, self.entropy,
+            self.more, self.exhausted, self.budget.tick, self.slow,
         )  # fmt: skip
 
     def log(self, level: bytes, text: bytes) -> None:
         """Write to the error log, with the script and the request it happened in."""
         where = f"{self._name}: {self.exchange.title}" if self.exchange else self._name
-        self._log.log(level.decode(), f"{where}: {decode(text)}")
+        self._log.log(level.decode(), f"{where}: {decode(shorten(text, MAX_TEXT))}")
 
     def slow(self, traceback: bytes) -> None:
         """Tell the slow log where the script is."""
@@ -179,18 +196,64 @@ class Host:
 
         `fresh`: as it is now, if the script has been loaded.
         """
-        name = os.fsdecode(path)
+        if self._rules.leads_inside(path):
+            return self._problem(b"Permission denied")
         try:
-            text = self._version.read(name, fresh and not self.loading)
-        except (OSError, ValueError) as problem:
-            reason = problem.strerror if isinstance(problem, OSError) and problem.strerror else str(problem)
-            return self._problem(reason.encode())
+            text = self._version.read(os.fsdecode(path), fresh and not self.loading, self.loading)
+        except OSError as problem:
+            return self._problem((problem.strerror or str(problem)).encode())
         return self._text(text)
 
-    def written(self, path: bytes) -> None:
-        """The script is about to write a file."""
-        if os.fsdecode(path) != self._name:
-            self._version.forget(os.fsdecode(path))
+    def check(self, path: bytes, opens: bool, writes: bool) -> int | None:
+        """The script is about to open a file, or to rename or remove it. Returns nil, or why not as an errno."""
+        if opens:
+            problem = self._rules.problem(path, writes)
+        else:
+            problem = errno.EACCES if self._rules.leads_inside(path) else None
+        if writes and problem is None:
+            name = os.fsdecode(path)
+            if name != self._name:
+                self._version.forget(name)
+        return problem
+
+    def native(self, path: bytes) -> Answer:
+        """Why a native module cannot be loaded; nil where it can be, or is not there."""
+        from .native_modules import misfit
+
+        try:
+            problem = misfit(os.fsdecode(path), self._minor)
+        except OSError:
+            return None
+        return self._text(os.fsencode(problem)) if problem else None
+
+    def grant(self, number: int) -> bool:
+        """So many files more may be open in the state. Returns whether they may."""
+        if not self.take_descriptors(number):
+            return False
+        self.granted += number
+        return True
+
+    def take_descriptors(self, number: int) -> bool:
+        """So many more of the process's are taken. False, and none is, where scripts have too many."""
+        return self._files is None or self._files.take(number)
+
+    def give_descriptors(self, number: int) -> None:
+        """So many of them have been closed."""
+        if self._files is not None:
+            self._files.give_back(number)
+
+    def keep_files(self, number: int) -> None:
+        """So many files are open in the state; what it was granted beyond them is given back."""
+        self.give_descriptors(self.granted - number)
+        self.granted = number
+
+    def entropy(self, number: int) -> Answer:
+        """So many bytes that nobody can guess."""
+        return os.urandom(number) if self._room(number) else False
+
+    def more(self, name: bytes) -> Answer:
+        """A part of the server's own Lua that few scripts need."""
+        return self._text(self._parts[name.decode()])
 
     def _text(self, text: bytes) -> Answer:
         return text if self._room(len(text)) else False

@@ -62,6 +62,14 @@ class Body:
         self._at += len(data)
         return data
 
+    def beginning(self, size: int) -> bytes:
+        """At most `size` bytes from its beginning, whatever has been read; the next `read` goes on as before."""
+        at, self._at = self._at, 0
+        try:
+            return self.read(size)
+        finally:
+            self._at = at
+
     def close(self) -> None:
         """Give the memory and the file back."""
         self._let_go()

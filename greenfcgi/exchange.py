@@ -9,7 +9,7 @@ import gevent
 from gevent.event import Event
 
 from .body import Body
-from .lines import decode
+from .lines import MAX_TITLE, decode, shorten
 from .messages import Request
 from .protocol import Connection
 from .records import Buffer
@@ -86,11 +86,11 @@ class Exchange:
 
     @property
     def title(self) -> str:
-        """The request in a few words, for the error log: "GET /page?x=1". Not escaped yet."""
+        """The request in a few words, for the error log: "GET /page?x=1". Cut where it is long, but not escaped yet."""
         variables = self.request.variables()
         method = variables.get(b"REQUEST_METHOD", b"?")
         target = variables.get(b"REQUEST_URI") or variables.get(b"SCRIPT_NAME") or b"?"
-        return decode(method + b" " + target)
+        return decode(shorten(method + b" " + target, MAX_TITLE))
 
     def write_body(self, data: bytes) -> int:
         """Take the next part of the body; returns its length so far. Raises `OSError` (a full disk)."""

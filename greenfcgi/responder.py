@@ -9,7 +9,9 @@ from .errors import ScriptBroken, ScriptBusy, ScriptError
 from .exchange import Exchange
 from .lines import escape, traceback_of
 from .log import ErrorLog
+from .messages import Request
 from .pool import Pool
+from .proxied import PREFIX, put_right
 from .replies import Reply, refusal
 from .scripts import Catalogue, Script
 from .state import LuaFailure, State
@@ -51,6 +53,7 @@ class Responder:
         self._turns = turns
         self._inspector = inspector
         self._catalogue = catalogue
+        self._known = catalogue.known
         self._pool = pool
         self._log = log
         self._timeout = config.timeout
@@ -61,7 +64,8 @@ class Responder:
         """Answer one request. Never raises."""
         exchange.begin(self._timeout)
         try:
-            script = self._catalogue.find(exchange.request.filename)
+            request = exchange.request
+            script = self._known.get(request.filename) or self._find(request)
             state = self._checkout(script, exchange.left())
             try:
                 # The request may have been taken back while it waited for a worker or a state.
@@ -88,6 +92,13 @@ class Responder:
             # The border of a request: whatever went wrong inside the server ends this request only.
             self._log.error(f"{exchange.title}: the server failed: {problem!r}", traceback_of(problem))
             self._fail(exchange, 500, "")
+
+    def _find(self, request: Request) -> Script:
+        if request.filename is None or not request.filename.startswith(PREFIX):
+            return self._catalogue.find(request.filename)
+        meant = self._catalogue.target(request.filename)
+        put_right(request, meant)
+        return self._catalogue.find(meant.path)
 
     def _checkout(self, script: Script, seconds: float) -> State:
         try:

@@ -152,9 +152,8 @@ class Session:
             return
         except Exception as problem:
             # The border of a connection: whatever went wrong inside the server ends this one only.
-            self._server.log.error(
-                f"connection from {self.peer} closed: the server failed: {problem!r}", traceback_of(problem)
-            )
+            text = f"connection from {self.peer} closed: the server failed: {problem!r}"
+            self._server.log.error(text, traceback_of(problem))
             self._hang_up()
             return
         if self.closed:

@@ -8,6 +8,9 @@ from typing import Any, NamedTuple
 
 from .metrics import BOUNDS
 
+#: What is larger is no time, and no count: its sums and dates could fail.
+_MAX_NUMBER = 2**40
+
 
 class ScriptLine(NamedTuple):
     """One script: requests answered so far, and its states of this moment.
@@ -138,13 +141,39 @@ def pack(snapshot: Snapshot, room: int) -> bytes:
 
 
 def unpack(data: bytes) -> Snapshot:
-    """What `pack` has packed. Raises `ValueError` when it is anything else."""
+    """What `pack` has packed. Raises `ValueError` when it is anything else: a script that may write to memory (ffi) can
+    have written it.
+    """
     try:
         found = Snapshot(*json.loads(data))
         # Keys of objects are text in JSON.
         statuses = {int(status): count for status, count in found.statuses.items()}
         scripts = tuple(ScriptLine(*line) for line in found.scripts)
         held = {name: Share(*share) for name, share in found.held.items()}
-        return found._replace(statuses=statuses, scripts=scripts, held=held)
-    except (TypeError, AttributeError) as problem:
+        snapshot = found._replace(statuses=statuses, scripts=scripts, held=held)
+    except (TypeError, AttributeError, RecursionError) as problem:
         raise ValueError(f"not a snapshot: {problem}") from None
+    numbers = [*snapshot.statuses, *snapshot.statuses.values()]
+    is_right = (
+        _is_like(snapshot, Snapshot())
+        and len(snapshot.histogram) == len(BOUNDS) + 1
+        and all(_is_like(line, ScriptLine("")) for line in snapshot.scripts)
+        and all(_is_like(share, Share()) for share in snapshot.held.values())
+        and all(_is_number(number, int) for number in [*numbers, *snapshot.histogram])
+    )
+    if not is_right:
+        raise ValueError("not a snapshot: a value of another kind")
+    return snapshot
+
+
+def _is_like(values: tuple[object, ...], others: tuple[object, ...]) -> bool:
+    """Each value is of the type of the other one."""
+    return all(
+        _is_number(value, type(other)) if isinstance(other, (int, float)) else type(value) is type(other)
+        for value, other in zip(values, others, strict=True)
+    )
+
+
+def _is_number(value: object, kind: type) -> bool:
+    """A number of this type that sums and times can be made of."""
+    return (type(value) is kind or (kind is float and type(value) is int)) and 0 <= value < _MAX_NUMBER  # type: ignore[operator]

@@ -13,6 +13,7 @@ from __future__ import annotations
 import errno
 import importlib
 import os
+import struct
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -31,12 +32,15 @@ from .errors import (
     ScriptLate,
     ScriptMissing,
 )
+from .flavours import available
 from .lines import decode
 from .log import ErrorLog
 from .metrics import Metrics
+from .quota import Quota
 from .records import ROUTING, Routing, separator
 from .replies import Reply
 from .scripts import Script, Version
+from .trim import give_back
 from .turns import Turns
 
 if TYPE_CHECKING:
@@ -58,9 +62,19 @@ _SHORT: Final = b"short"
 _LATE_TEXT: Final = "the request has run longer than its time"
 #: Often memory, at the moment when the way to an error is written down.
 _IN_HANDLER: Final = b"error in error handling"
+#: An unusual number of instructions between two calls of a hook.
+_MARK: Final = 12345
 #: The flavours whose memory lupa can neither count nor limit.
 _UNLIMITED: Final = ("luajit20",)
 _NEVER: Final = float("inf")
+#: The parts of each state, in the order in which `boot.lua` takes them.
+_BOOT_PARTS: Final = (
+    "guard", "finalizers", "random", "luajit", "limits", "bounds", "load", "files", "con",
+)  # fmt: skip
+#: Parts whose functions stand between a script and a function of Lua that tells where it was called. The line numbers
+#: stay in them: a message that names one is given the script's line instead. The names are those of their chunks, which
+#: tracebacks show: what stands in for a function of Lua is shown as that.
+_WITH_LINES: Final = {"bounds": b"=[C]", "limits": b"=greenfcgi", "luajit": b"=[C]"}
 
 
 class LuaFailure(NamedTuple):
@@ -70,9 +84,9 @@ class LuaFailure(NamedTuple):
     traceback: str
     #: What answers the request.
     status: int = 500
-    #: What the developer mode is told: the functions on the way with their variables (JSON), and what the script has
-    #: written and not sent.
-    frames: bytes = b"[]"
+    #: What the developer mode is told: the functions on the way with their variables (JSON, or nothing), and what the
+    #: script has written and not sent.
+    frames: bytes = b""
     written: bytes = b""
 
 
@@ -90,8 +104,11 @@ class Flavour:
         tell_slow: TellSlow | None = None,
         metrics: Metrics | None = None,
         hint: Hint | None = None,
+        files: Quota | None = None,
     ) -> None:
         self._config = config
+        #: Descriptors that the files of all scripts may take together; None: as many as there are.
+        self.files = files
         #: Takes what developers are told; None in production, where states look at nothing for them.
         self._hint = hint
         #: Counts the runs that had to be stopped.
@@ -114,6 +131,8 @@ class Flavour:
         self.limited = config.lua.version not in _UNLIMITED
         if not self.limited:
             log.warning(f"lua.memory is not kept on {config.lua.version}: lupa cannot limit its memory")
+        #: 5.x
+        self.minor: int = self._lupa.LUA_VERSION[1]
         #: "LuaJIT 2.1", "Lua 5.4".
         self.name: str = self._lupa.LuaRuntime().lua_implementation
 
@@ -137,6 +156,7 @@ class Flavour:
                 # There is nothing good to go back to: the next request reads the files anew.
                 script.version = script.new_version()
             raise
+        state.version.is_complete = True
         if is_new:
             if script.problem:
                 self._log.info(f"{script.path}: loads again")
@@ -144,16 +164,34 @@ class Flavour:
         return state
 
     def _compiled(self, parts: dict[str, bytes]) -> dict[str, bytes]:
-        """The package's Lua sources as bytecode without line numbers, where that is shorter (not on Lua 5.1).
+        """The package's Lua sources as bytecode, mostly without line numbers, where that is shorter (not on Lua 5.1).
 
         It halves the time to make a state and saves 8 KB (LuaJIT) to 17 KB (5.4) in each. Only our own: scripts
         cannot load bytecode.
         """
         dump = self._lupa.LuaRuntime(encoding=None).execute(
             b"local load, dump = loadstring or load, string.dump "
-            b"return function(text) return dump(assert(load(text, '=greenfcgi')), true) end"
+            b"return function(text, name, strip) return dump(assert(load(text, name)), strip) end"
         )
-        return {name: min(dump(text), text, key=len) for name, text in parts.items()}
+        compiled = {}
+        is_luajit = self._config.lua.version.startswith("luajit")
+        for name, text in parts.items():
+            chunk = _WITH_LINES.get(name)
+            # LuaJIT has a place without them, too.
+            code = dump(text, chunk or b"=greenfcgi", chunk is None or is_luajit)
+            compiled[name] = code if chunk else min(code, text, key=len)
+        return compiled
+
+    def syntax_problem(self, path: str) -> str:
+        """What is wrong with the syntax of a Lua file; "" when nothing is. Runs nothing of it. Raises `OSError`."""
+        with open(path, "rb") as file:
+            text = file.read().removeprefix(b"\xef\xbb\xbf")
+        check = self._lupa.LuaRuntime(encoding=None).execute(
+            b"local load = loadstring or load return function(text, name) return (select(2, load(text, name))) end"
+        )
+        # A first line for a shell is none for Lua.
+        problem: bytes | None = check(b"--" + text if text.startswith(b"#") else text, b"@" + os.fsencode(path))
+        return decode(problem) if problem is not None else ""
 
     def router(self, more: Sequence[bytes] = ()) -> Routing:
         """`records.router` inside Lua, in a state of its own where LuaJIT may compile.
@@ -180,8 +218,8 @@ class Flavour:
 
         return Programs(host, directory, room)
 
-    def _boot(self, host: Host, directory: str, programs: Programs | None) -> tuple[Any, Any, Any, Any, Any]:
-        """A runtime with everything but a script in it, and the functions load, run, hook and report (or None)."""
+    def _boot(self, host: Host, directory: str, programs: Programs | None) -> tuple[Any, Any, Any, Any, Any, Any, Any]:
+        """A runtime with everything but a script in it, and what `boot.lua` returns."""
         runtime = self._lupa.LuaRuntime(
             encoding=None,
             register_eval=False,
@@ -193,7 +231,8 @@ class Flavour:
         lua, scripts = self._config.lua, self._config.scripts
         boot = runtime.compile(self._parts["boot"], name=b"=greenfcgi")
         functions = boot(
-            *(self._parts[name] for name in ("guard", "luajit", "limits", "files", "con", "luafcgid")),
+            *(self._parts[name] for name in _BOOT_PARTS),
+            *struct.unpack("=6I", os.urandom(24)),
             *host.functions(),
             os.fsencode(directory),
             _search_path([directory, *lua.path, *self._system_folders()], (".lua", "/init.lua")),
@@ -225,8 +264,9 @@ class State:
     """One runtime with one version of one script loaded. Made by `Flavour.make`."""
 
     __slots__ = (
-        "_budget", "_collect_above", "_hook", "_host", "_limit", "_limited", "_log", "_metrics", "_most_requests",
-        "_programs", "_report", "_run", "_runtime", "made", "requests", "script", "sound", "version",
+        "_budget", "_collect_above", "_collect_garbage", "_hook", "_host", "_limit", "_limited", "_load_text", "_log",
+        "_metrics", "_most_requests", "_programs", "_report", "_run", "_runtime", "_settle", "_was_full", "made",
+        "requests", "script", "sound", "version",
     )  # fmt: skip
 
     def __init__(self, flavour: Flavour, script: Script, version: Version) -> None:
@@ -240,6 +280,8 @@ class State:
         self._metrics = flavour.metrics
         self._limit = flavour._config.lua.memory
         self._limited = flavour.limited
+        #: All of its memory has been used.
+        self._was_full = False
         #: How many requests it has answered.
         self.requests = 0
         states = flavour._config.states
@@ -248,20 +290,29 @@ class State:
         self._budget.begin(is_load=True)
         self._host = Host(
             script.path, version, flavour._log, flavour._tell_slow, self._budget, self._allow, self._exhausted,
-            flavour._hint,
+            flavour._hint, flavour.files, flavour.minor, flavour._parts,
         )  # fmt: skip
         self._programs = flavour.programs(self._host, script.directory, self._allow)
-        boot = flavour._boot(self._host, script.directory, self._programs)
-        self._runtime, load, self._run, self._hook, self._report = boot
+        (
+            self._runtime, self._load_text, self._run, self._hook, self._collect_garbage,
+            self._settle, self._report,
+        ) = flavour._boot(self._host, script.directory, self._programs)  # fmt: skip
         startup = flavour._config.scripts.startup
         try:
             if startup:
-                self._load(load, startup, True)
-            self._load(load, script.path, False)
+                self._load(startup, True)
+            self._load(script.path, False)
+        except BaseException:
+            # Now, and not when Python's collector comes: its finalizers would run in somebody else's request.
+            self._let_go()
+            raise
         finally:
             if self._programs is not None:
                 self._programs.end()
+        self._load_text = None
         self._host.loading = False
+        if self._host.granted:
+            self._settle_files()
         # What compiling left behind is half of the state's memory.
         self._collect()
 
@@ -295,6 +346,8 @@ class State:
             if self._programs is not None:
                 self._programs.end()
             host.exchange = None
+            if host.granted:
+                self._settle_files()
         kind, first, second = result
         if kind == _SHORT:
             exchange.send(0, b"", second)
@@ -305,6 +358,13 @@ class State:
         """The script, and the request that it answers, for messages."""
         exchange = self._host.exchange
         return f"{self.script.path}: {exchange.title}" if exchange is not None else self.script.path
+
+    def lua_state(self) -> int | None:
+        """The address of the runtime's lua_State; None where lupa does not keep it where it is looked for."""
+        from ctypes import c_void_p
+
+        offset = _state_offset(type(self._runtime))
+        return None if offset is None else c_void_p.from_address(id(self._runtime) + offset).value
 
     def has_hook(self, name: str) -> bool:
         """The script defines a function of this name."""
@@ -325,6 +385,8 @@ class State:
         finally:
             if self._programs is not None:
                 self._programs.end()
+            if self._host.granted:
+                self._settle_files()
         if failure is not None:
             message, traceback = self._failed(*failure)[:2]
             self._log.error(f"{self.script.path}: {name}: {message}", traceback)
@@ -333,19 +395,28 @@ class State:
         """Run the script's shutdown, and let the runtime go. A state in disorder goes without."""
         if self.sound:
             self.hook("shutdown")
-        self.sound = False
-        self._runtime = self._run = self._hook = self._report = None
+        self._let_go()
 
-    def _load(self, load: Any, path: str, is_startup: bool) -> None:
+    def _let_go(self) -> None:
+        """End the runtime, which runs all finalizers; nothing else holds it."""
+        self.sound = False
+        self._run = self._hook = self._report = self._load_text = self._collect_garbage = self._settle = None
+        self._runtime = None
+        self._host.keep_files(0)
+        if self._was_full:
+            # Lies in pieces between what is still in use, and 300 such requests in sequence would take a gigabyte.
+            give_back()
+
+    def _load(self, path: str, is_startup: bool) -> None:
         try:
-            text = self.version.read(path)
+            text = self.version.read(path, loading=True)
         except OSError as problem:
             if is_startup:
                 raise ScriptBroken(f"scripts.startup: {path}: {problem.strerror}") from None
             raise _unreadable(path, problem) from None
         self._make_room(len(text) + len(path))
         try:
-            failure = load(os.fsencode(path), text, is_startup)
+            failure = self._load_text(os.fsencode(path), text, is_startup)
         except self._errors() as problem:
             failure = _failure(problem)
         if failure is not None:
@@ -353,7 +424,7 @@ class State:
             kind = ScriptLate if found.status == ScriptLate.status else ScriptBroken
             # Lua shortens a long path, and some messages have none.
             message = found.message if path in found.message else f"{path}: {found.message}"
-            raise kind(message, found.traceback, found.frames)
+            raise kind(message, found.traceback, found.frames, self.version.texts)
 
     def _failed(self, kind: bytes, message: bytes, traceback: bytes) -> LuaFailure:
         """What `boot.lua` tells of an error, for people; the state is not used again where it may be in disorder."""
@@ -364,6 +435,7 @@ class State:
             return LuaFailure(f"stopped: it ran longer than timeout, {self._budget.timeout:g} s", way, 504)
         if kind == _MEMORY or (message == _IN_HANDLER and self.memory() + _HEADROOM > self._limit):
             self.sound = False
+            self._was_full = True
             self._metrics.memory_kills += 1
             text = f"out of memory (lua.memory is {self._limit} bytes)"
         if self._report is None or not self.sound:
@@ -374,6 +446,7 @@ class State:
     def _exhausted(self) -> None:
         """The script has used all of its memory: it gets a little more, to end with."""
         self.sound = False
+        self._was_full = True
         if self._limited:
             self._runtime.set_max_memory(self._limit + _RESERVE)
 
@@ -382,7 +455,7 @@ class State:
 
         The next time is when half of the room that is left has been used.
         """
-        self._runtime.gccollect()
+        self._collect_garbage()
         used = self.memory()
         self._collect_above = used + (self._limit - used) // 2
 
@@ -401,6 +474,11 @@ class State:
             self._runtime.set_max_memory(need)
             self.sound = False
 
+    def _settle_files(self) -> None:
+        """Give back what the files that have been closed had taken."""
+        if self.sound:
+            self._host.keep_files(self._settle())
+
     def _errors(self) -> type[Exception]:
         error: type[Exception] = sys.modules[type(self._runtime).__module__].LuaError
         return error
@@ -413,10 +491,34 @@ def _import_lupa(version: str, native_modules: bool) -> Any:
         sys.setdlopenflags(flags | os.RTLD_GLOBAL)
     try:
         return importlib.import_module(f"lupa.{version}")
-    except ImportError:
-        raise ConfigError(f"lua.version: found {version!r}, which the installed lupa does not have") from None
+    except ImportError as problem:
+        there = available()
+        if version in there:
+            raise ConfigError(f"lua.version: found {version!r}, which cannot be imported: {problem}") from None
+        what = f"expected one of those that it has: {', '.join(there)}" if there else "and no other either"
+        raise ConfigError(f"lua.version: found {version!r}, which the installed lupa does not have; {what}") from None
     finally:
         sys.setdlopenflags(flags)
+
+
+def _state_offset(kind: Any) -> int | None:
+    """How far into a LuaRuntime of lupa its lua_State is: behind the object's head and its table of methods.
+
+    Looked for in a runtime that has been told a number, which its lua_State must tell again.
+    """
+    import ctypes
+
+    lua = ctypes.CDLL(sys.modules[kind.__module__].__file__)
+    runtime = kind(encoding=None)
+    runtime.execute(b"debug.sethook(function() end, '', %d)" % _MARK)
+    offset = 3 * ctypes.sizeof(ctypes.c_void_p)
+    address = ctypes.c_void_p.from_address(id(runtime) + offset).value
+    if offset >= kind.__basicsize__ or not address or not hasattr(lua, "lua_gethookcount"):
+        return None
+    shown = runtime.execute(b"return (tostring((coroutine.running())))")
+    if shown.startswith(b"thread: 0x") and int(shown.partition(b"0x")[2], 16) != address:
+        return None
+    return offset if lua.lua_gethookcount(ctypes.c_void_p(address)) == _MARK else None
 
 
 def _failure(problem: Exception) -> tuple[bytes, bytes, bytes]:

@@ -90,6 +90,12 @@ def test_without_the_setting_the_role_is_refused(serve: Serve, role: int) -> Non
         assert connection.reply().body == b"page"
 
 
+def test_it_may_be_private(serve: Serve) -> None:
+    """A script that the configuration names may have a name that nobody can ask for."""
+    server = serve({"_door.lua": SCRIPTS["door.lua"]}, SETTINGS.replace("door", "_door"))
+    assert ask(server, "200").status == 200
+
+
 @pytest.mark.parametrize("processes", [0, 1])
 @pytest.mark.parametrize("name", ["none.lua", "../door.lua", "door.txt"])
 def test_a_script_that_is_not_there_stops_the_start(tmp_path: Path, name: str, processes: int) -> None:

@@ -18,6 +18,8 @@ from greenfcgi.version import NAME
 
 from .running import PATIENCE, Server, until
 
+pytestmark = pytest.mark.pythons
+
 PROJECT = Path(__file__).parent.parent
 MODULE = [sys.executable, "-m", "greenfcgi"]
 #: Says what it got.
@@ -86,6 +88,56 @@ def test_a_configuration_is_checked(folder: Path) -> None:
     """`--check-config` says that it is fine, and starts nothing."""
     assert run(folder, "--check-config") == Result(0, "config.toml: fine\n", "")
     assert not (folder / "s.sock").exists()
+
+
+CHECKED = """
+bind = ["unix:no/such/s.sock", "unix:config.toml"]
+errorlog = "no/such/e.log"
+accesslog = "lua_scripts"
+access_log_format = "%(x)s"
+pidfile = "no/such/pid"
+[scripts]
+startup = "bad.lua"
+"""
+
+
+def test_a_check_lists_all_mistakes(folder: Path) -> None:
+    """One line each: what is wrong in the file, and what a start would stumble over; exit status 2."""
+    (folder / "bad.lua").write_text("#!/usr/bin/lua\nx = = 1")
+    (folder / "config.toml").write_text(f"workers = 0\n{CHECKED}")
+    result = run(folder, "--check-config")
+    assert (result.status, result.out) == (2, "")
+    lines = [line.partition("greenfcgi: config.toml: ")[2] for line in result.err.splitlines()]
+    missing = f'but there is no folder "{folder}/no/such"; expected one that exists'
+    assert lines[0].startswith("workers: found 0")
+    assert lines[1].startswith("access_log_format: found the unknown %(x)s")
+    assert lines[2] == f'errorlog: found "{folder}/no/such/e.log", {missing}'
+    assert lines[3].startswith(f'accesslog: found "{folder}/lua_scripts", where something else is')
+    assert lines[4] == f'pidfile: found "{folder}/no/such/pid", {missing}'
+    assert lines[5] == f'bind: found "{folder}/no/such/s.sock", {missing}'
+    other = "where something else is; expected the path of a unix socket"
+    assert lines[6] == f'bind: found "{folder}/config.toml", {other}'
+    assert lines[7].startswith("[scripts] startup: ")
+    assert lines[7].endswith("bad.lua:2: unexpected symbol near '='")
+    assert len(lines) == 8
+    assert not (folder / "s.sock").exists()
+
+
+def test_a_check_imports_lua(folder: Path) -> None:
+    """A Lua that lupa does not have is found, with those that it has; so is one that cannot be imported."""
+    lupa = folder / "lupa"
+    lupa.mkdir()
+    (lupa / "__init__.py").touch()
+    (lupa / "lua53.py").write_text("raise ImportError('no symbol')")
+    (folder / "config.toml").write_text('[lua]\nversion = "lua54"\n')
+    command = [sys.executable, "-c", f"import sys; sys.path[:0] = [{str(folder)!r}, {str(PROJECT)!r}]; "
+               "from greenfcgi.cli import main; sys.exit(main())"]  # fmt: skip
+    line = refusal(run(folder, "--check-config", command=command))
+    assert "lua.version: found 'lua54', which the installed lupa does not have; expected one of those" in line
+    assert line.endswith("that it has: lua53\n")
+    (folder / "config.toml").write_text("")
+    line = refusal(run(folder, "--check-config", command=command))
+    assert line.endswith("lua.version: found 'lua53', which cannot be imported: no symbol\n")
 
 
 def test_the_printed_configuration_is_the_one_in_effect(folder: Path) -> None:

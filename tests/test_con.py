@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http
 import random
 import re
 from collections.abc import Callable, Iterator
@@ -682,3 +683,34 @@ class TestEnvironment:
         statements = "con:puts(tostring(env.X) .. (g or 0)) env.X = 1 g = (g or 0) + 1"
         state = lua.load(f"function main(env, con) {statements} end")
         assert [lua.run(state).text for _ in range(3)] == ["nil0", "nil1", "nil2"]
+
+
+def test_several_values(lua: Inside) -> None:
+    """con:puts writes all that it is given; what is no text is an error of the script's line."""
+    assert lua.main("con:puts('a', 'b', 3) con:puts('c') con:puts(1, 2, 3, 4, 5, 6, 7, 8)").text == "ab3c12345678"
+    for call, problem in (
+        ("con:puts('a', {})", "bad argument #2 to 'puts' (string expected, got table)"),
+        ("con:puts('a', nil, 'b')", "bad argument #2 to 'puts' (string expected, got nil)"),
+        ("con:puts(1, 2, 3, 4, 5, 6, 7, 8, 9)", "con:puts: more than 8 values: call it again for the others"),
+    ):
+        error = lua.main(f"local a\n{call}\nlocal b").error
+        assert "page.lua:3: " + problem in error
+
+
+def test_reasons_are_those_of_the_registry(lua: Inside) -> None:
+    """Each code that HTTP knows has its name, as RFC 9110 spells it."""
+    expected = {code.value: code.phrase for code in http.HTTPStatus if code >= 200}
+    # Before Python 3.13, these have the names of RFC 2616.
+    expected |= {
+        413: "Content Too Large", 414: "URI Too Long", 416: "Range Not Satisfiable", 422: "Unprocessable Content",
+    }  # fmt: skip
+    state = lua.load("function main(env, con) con:status(tonumber(env.CODE)) end")
+    for code in range(200, 600):
+        status = f"Status: {code} {expected.get(code, 'Status')}"
+        assert lua.run(state, Request({"CODE": str(code)})).lines[0] == status
+
+
+def test_a_reset_has_no_body(lua: Inside) -> None:
+    """205, as 204 and 304."""
+    for code in (204, 205, 304):
+        assert lua.main(f"con:status({code}) con:puts('text')").body == b""

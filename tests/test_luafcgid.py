@@ -283,4 +283,4 @@ class TestScriptsOfLuafcgid:
         assert reply.head == {"status": ["200 OK"], "content-type": ["text/plain"]}
         lines = reply.body.decode().split("\n")
         assert lines[0] == "version 1"
-        assert sorted(lines[1:]) == sorted(["HTTP_HOST", "a=1%2C2", "b+c=%2F", '{["size"] = 0}', ""])
+        assert sorted(lines[1:]) == sorted(["HTTP_HOST=example.org", "a=1%2C2", "b+c=%2F", '{["size"] = 0}', ""])

@@ -1,15 +1,18 @@
 -- The first chunk of a new state: puts the parts together, and returns what the server calls.
 --
--- arguments: parts: guard, luajit, limits, files, con, luafcgid (Lua source)
---            functions of the server: log, send, read, sleep, source, written, exhausted, tick, slow
+-- arguments: parts: guard, finalizers, random, luajit, limits, bounds, load, files, con (Lua source)
+--            six whole numbers that nobody can guess, below 2^32
+--            functions of the server: log, send, read, sleep, source, check, native, grant, entropy, more,
+--            exhausted, tick, slow
 --            settings: directory, path, cpath, handler, http_status, content_type, headers (lines joined by "\n"),
 --            buffering, jit, config (Lua source of a table), allow (names joined by "\n")
 --            for developers: a part (inspect), and a function of the server: hint; else nil
 --            where programs are allowed: a part (programs), and functions of the server: start, read, write, finish
--- returns: load(path, source, is_startup), run(params), hook(name, only_ask); for developers: report()
+-- returns: load(path, source, is_startup), run(params), hook(name, only_ask), collect(), settle(); for developers: report()
 
-local guard, luajit, limits, files, con, luafcgid,
-    log, send, read, sleep, source, written, exhausted, tick, slow,
+local guard, finalizers, random, luajit, limits, bounds, load_part, files, con,
+    chance1, chance2, chance3, chance4, chance5, chance6,
+    log, send, read, sleep, source, check, native, grant, entropy, more, exhausted, tick, slow,
     directory, path, cpath, handler, http_status, content_type, headers, buffering, jit_on, config, allow,
     inspect, hint, programs, start_program, read_program, write_program, finish_program = ...
 
@@ -18,21 +21,27 @@ local byte, find, gmatch, gsub, match, sub =
 local assert, error, pcall, rawget, setmetatable, tostring, type, xpcall =
     assert, error, pcall, rawget, setmetatable, tostring, type, xpcall
 local globals = _G
+local collectgarbage = collectgarbage
 local loadstring = loadstring or load
 local traceback = debug.traceback
 
-local function part(text)
-    return assert(loadstring(text, "=greenfcgi"))
+local function part(text, name)
+    return assert(loadstring(text, name or "=greenfcgi"))
 end
 
 -- The way to a place: Lua's traceback without the server's own frames. Its chunks are called "greenfcgi", or "?" where a
 -- Lua forgets that with the line numbers.
 local function way(level)
     local trace = gsub(traceback("", level + 1), "\n%s*greenfcgi:", "\n?:")
+    -- What stands in for a function of Lua is shown as that, without the one that it calls.
+    trace = gsub(gsub(trace, "\n%s*%[C%]: [^\n]*(\n%s*%[C%]:)%d+:", "%1"), "(\n%s*%[C%]:)%d+:", "%1")
+    trace = gsub(trace, "\n%s*%[C%]: in function ''(\n%s*%[C%]:)", "%1")
     trace = gsub(gsub(trace, "\n%s*%[C%]:[^\n]*(\n%s*%?:)", "%1"), "\n%s*%?:[^\n]*", "")
     repeat
         local before = trace
         trace = gsub(gsub(trace, "\n%s*%[C%]: [^\n]*$", ""), "\n%s*%([^\n]*tail call[^\n]*$", "")
+        -- Above the script, these are of the server's own functions.
+        trace = gsub(trace, "^(\nstack traceback:)\n%s*%([^\n]*tail call[^\n]*", "%1")
     until trace == before
     return trace
 end
@@ -41,9 +50,25 @@ local library = debug
 local allowed = {}
 for name in gmatch(allow, "[^\n]+") do allowed[name] = true end
 local as_function = part(guard)(jit_on, allowed)
-if jit then part(luajit)(library, jit.version_num) end
+local is_final, late, gone, no_memory, over, arm, disarm, look_at_clock, faithful, corrected, blame
+if jit then part(luajit, "=[C]")(library, jit.version_num, function() look_at_clock() end) end
 exhausted, slow = as_function(exhausted), as_function(slow)
-local is_final, late, gone, no_memory, over, arm, disarm = part(limits)(library, exhausted, as_function(tick), slow, way)
+
+-- A value as text.
+local show_value
+local function shown(value)
+    if not show_value then show_value = part(more("show"))(library.getinfo) end
+    return show_value(value)
+end
+
+local observe, follow, look, forget, report, watch
+if inspect then observe, follow, look, forget, report, watch = part(inspect)(library, shown, as_function(hint)) end
+is_final, late, gone, no_memory, over, arm, disarm, look_at_clock, faithful, corrected, blame =
+    part(limits)(library, exhausted, as_function(tick), slow, way, observe)
+-- LuaJIT 2.1 does not let an error out of a finalizer either.
+if _VERSION < "Lua 5.4" and not (jit and jit.version_num >= 20100) then part(finalizers)(library, pcall, faithful) end
+part(random)(faithful, chance1, chance2, chance3, chance4, chance5, chance6)
+local load_text = part(load_part)(allowed, faithful)
 
 -- A function that returns text, which the state may have no memory for (false), or that may have waited until the
 -- script's time was over (true).
@@ -76,15 +101,26 @@ end
 
 local host = {
     log = as_function(log), send = waiting(send), read = with_room(read), sleep = waiting(sleep),
-    source = with_room(source), written = as_function(written),
+    source = with_room(source), check = as_function(check), native = with_room(native), grant = as_function(grant), entropy = with_room(entropy),
 }
-local compile = part(files)(host, directory, path, cpath)
+more = with_room(more)
+
+-- The functions of streams.lua, which is made when the first of them is used.
+local streams
+local function stream_functions(...)
+    if not streams then streams = part(more("streams"))(...) end
+    return streams
+end
+
+local compile, settle =
+    part(files)(host, directory, path, cpath, faithful, blame, load_text, library, stream_functions)
+if follow then follow() end
 if programs then
     part(programs)(library, allowed["os.execute"], allowed["io.popen"], slow, way, gone,
         with_room(start_program), with_room(read_program), with_room(write_program), with_room(finish_program))
 end
 package.loaded.luafcgid = nil
-package.preload.luafcgid = function() return part(luafcgid)() end
+package.preload.luafcgid = function() return part(more("luafcgid"))() end
 
 local lines = {}
 for line in gmatch(headers, "[^\n]+") do lines[#lines + 1] = line end
@@ -92,8 +128,8 @@ local begin, finish, abandon, written, hook_methods = part(con)(host, {
     http_status = http_status, content_type = content_type, headers = lines, buffering = buffering,
     config = part("return " .. config)(),
 })
-local look, report, watch
-if inspect then look, report, watch = part(inspect)(library, written, as_function(hint)) end
+-- Last, so that the server's own code calls what Lua has.
+part(bounds, "=[C]")(look_at_clock)
 local hook_con = setmetatable({}, { __index = hook_methods })
 
 -- Headers that make no list: of several, the first counts (RFC 9110, section 5.3).
@@ -163,12 +199,14 @@ local function explain(problem)
         local ok, text = pcall(tostring, problem)
         message = ok and type(text) == "string" and not find(text, "^%a+: 0?x?%x+$") and text
             or "(error object is a " .. type(problem) .. " value)"
+        if message ~= text and type(problem) == "table" then
+            ok, text = pcall(shown, problem)
+            if ok and text ~= "{}" then message = message .. ": " .. text end
+        end
     end
     trace = way(2)
-    if look then look(2) end
-    -- An error at a place in the server's own chunks is told of the line that led there.
-    local own = match(message, "^greenfcgi:%d+: (.*)$") or match(message, "^%?:[-%d?]+: (.*)$")
-    if own then message = (match(trace, "\n%s*([^\n]-:%d+): in ") or "?") .. ": " .. own end
+    if look then look(2, problem, written) end
+    message = corrected(message, nil, 2)
     return message
 end
 
@@ -183,6 +221,7 @@ local function protected(f, a, b)
     local ok, message = xpcall(entry, explain)
     disarm()
     call, first, second = nil, nil, nil
+    if streams then streams.settle() end
     -- No handler is called when memory has run out.
     if not ok then is_final(message) end
     local kind, text, where = over()
@@ -214,6 +253,7 @@ local function run(params)
     local main = rawget(globals, handler)
     local env = environment(params)
     local con = begin(env.REQUEST_METHOD == "HEAD", env.FCGI_ROLE == "AUTHORIZER")
+    if forget then forget() end
     local kind, message, way = protected(main, env, con)
     if kind then
         abandon()
@@ -230,4 +270,7 @@ local function hook(name, only_ask)
     if type(f) == "function" then return protected(f, hook_con) end
 end
 
-return load_script, run, hook, report
+-- Free what is garbage. Finalizers run here, and what they raise must not reach the server.
+local function collect() pcall(collectgarbage) end
+
+return load_script, run, hook, collect, settle, report

@@ -1,7 +1,7 @@
 -- What a script can reach, closed at the edges. Runs once in each new state, before anything of the script.
 --
 -- Scripts are trusted as PHP's are; this keeps an accident, or a hole in a script, from becoming the server's.
--- Closed: the bridge to Python, bytecode, native libraries, os.exit and other programs, the debug library but for
+-- Closed: the bridge to Python, native libraries, os.exit and other programs, the debug library but for
 -- traceback and getinfo, and LuaJIT's ffi and compiler switches; what lua.allow names is left as it is. Returns the one
 -- function that makes a Lua function of a Python one; everything else of the bridge is gone when this chunk has run.
 --
@@ -9,11 +9,9 @@
 
 local jit_on, allowed = ...
 
-local error, getmetatable, ipairs, pcall, rawget, rawset, select, setmetatable, tonumber, tostring, type =
-    error, getmetatable, ipairs, pcall, rawget, rawset, select, setmetatable, tonumber, tostring, type
-local byte, find, gmatch, gsub, sub, concat =
-    string.byte, string.find, string.gmatch, string.gsub, string.sub, table.concat
-local native_load, native_loadstring, loaded = load, loadstring, package.loaded
+local error, getmetatable, select, tonumber, type = error, getmetatable, select, tonumber, type
+local gsub = string.gsub
+local native_load, native_loadstring = load, loadstring
 
 local function denied(what, instead)
     return function()
@@ -33,149 +31,9 @@ bridge.__metatable = false
 python = nil
 package.loaded.python = nil
 
--- Bytecode that was made to do harm crashes every Lua: source text only, unless it is allowed.
-local takes_strings = pcall(native_load, "")
-
-local function collect(reader)
-    local parts, n = {}, 0
-    while true do
-        local part = reader()
-        if part == nil or part == "" then return concat(parts) end
-        n = n + 1
-        parts[n] = part
-    end
-end
-
-local function load_text(chunk, name, mode, ...)
-    if type(chunk) == "function" then
-        name = name or "=(load)"
-        chunk = collect(chunk)
-    end
-    if type(chunk) ~= "string" then
-        error("bad argument #1 to 'load' (string or function expected, got " .. type(chunk) .. ")", 2)
-    end
-    local kind = byte(chunk, 1) == 27 and "binary" or "text"
-    if kind == "binary" and not allowed.bytecode then return nil, "bytecode is not loaded, expected Lua source" end
-    if mode ~= nil and not find(mode, sub(kind, 1, 1), 1, true) then
-        return nil, "attempt to load a " .. kind .. " chunk (mode is '" .. tostring(mode) .. "')"
-    end
-    local f, problem
-    if not takes_strings then
-        f, problem = native_loadstring(chunk, name or chunk)
-    elseif select("#", ...) > 0 then
-        f, problem = native_load(chunk, name or chunk, "bt", (...))
-    else
-        f, problem = native_load(chunk, name or chunk, "bt")
-    end
-    -- LuaJIT's parser puts its ffi there when it meets a number such as 1LL.
-    if not allowed.ffi then loaded.ffi = nil end
-    return f, problem
-end
-
-load = load_text
-if native_loadstring then
-    loadstring = function(chunk, name) return load_text(chunk, name) end
-end
-
--- An error in a finalizer would end the process on Lua 5.1 to 5.3 and LuaJIT 2.0: they let it out of whatever has
--- allocated memory, also where that is the server, outside any protected call.
-local function calm(finalizer)
-    return function(object) pcall(finalizer, object) end
-end
-
-if _VERSION == "Lua 5.2" or _VERSION == "Lua 5.3" then
-    local native_setmetatable = setmetatable
-    local calmed = setmetatable({}, { __mode = "k" })
-    _G.setmetatable = function(object, meta)
-        local finalizer = type(meta) == "table" and rawget(meta, "__gc")
-        if type(finalizer) == "function" and not calmed[finalizer] then
-            finalizer = calm(finalizer)
-            calmed[finalizer] = true
-            rawset(meta, "__gc", finalizer)
-        end
-        return native_setmetatable(object, meta)
-    end
-elseif newproxy then
-    -- Where tables have no finalizers, only what newproxy makes can get one, and only by assignment.
-    local native_newproxy = newproxy
-    local assignment = { __newindex = function(meta, key, value)
-        if key == "__gc" and type(value) == "function" then value = calm(value) end
-        rawset(meta, key, value)
-    end }
-    newproxy = function(model)
-        local proxy = native_newproxy(model)
-        if model == true then setmetatable(getmetatable(proxy), assignment) end
-        return proxy
-    end
-end
-
--- The memory and the descriptors of the process as files: through them everything else could be had.
-local function is_inside(name)
-    if type(name) ~= "string" then return false end
-    local parts, last = {}, nil
-    -- C's strings end at a zero byte.
-    for part in gmatch(sub(name, 1, (find(name, "\0", 1, true) or 0) - 1), "[^/]+") do
-        parts[part] = true
-        if part ~= "." then last = part end
-    end
-    return (parts.proc or parts.dev) and (parts.fd or last == "mem") or false
-end
-
-local function outside(native, raises)
-    return function(name, ...)
-        if is_inside(name) then
-            local problem = name .. ": Permission denied"
-            if raises then error(problem, 2) end
-            return nil, problem, 13
-        end
-        return native(name, ...)
-    end
-end
-
-io.open = outside(io.open)
-io.lines, io.input, io.output = outside(io.lines, true), outside(io.input, true), outside(io.output, true)
-
--- What ends the process, or keeps it busy for ever, by numbers alone.
-
-if native_loadstring and not jit then
-    -- Lua 5.1 counts in a C int, which overflows; it has 8000 places for results.
-    local native_unpack = unpack
-    function unpack(list, first, last)
-        if type(list) == "table" then
-            local from, to = tonumber(first) or 1, tonumber(last) or #list
-            if from > to then return end
-            if not (to - from < 8000 and from > -2 ^ 31 and to < 2 ^ 31) then
-                error("too many results to unpack", 2)
-            end
-        end
-        return native_unpack(list, first, last)
-    end
-
-    -- It goes one call deeper into C for each item of a pattern that can be left out.
-    local LONGEST = 8192
-    for _, name in ipairs { "find", "match", "gmatch", "gsub" } do
-        local native = string[name]
-        string[name] = function(text, pattern, third, fourth)
-            if type(pattern) == "string" and #pattern > LONGEST and not (name == "find" and fourth) then
-                error("pattern too complex", 2)
-            end
-            return native(text, pattern, third, fourth)
-        end
-    end
-end
-
-if not jit then
-    -- A text of no length is repeated one by one.
-    local native_rep, joins = string.rep, _VERSION ~= "Lua 5.1"
-    function string.rep(text, count, separator)
-        if text == "" and (separator == nil or separator == "" or not joins) and tonumber(count) then return "" end
-        return native_rep(text, count, separator)
-    end
-end
-
 os.exit = denied("os.exit", "return from the handler instead")
-os.execute = denied("os.execute")
-io.popen = denied("io.popen")
+os.execute = denied("os.execute", 'unless lua.allow has "os.execute"')
+io.popen = denied("io.popen", 'unless lua.allow has "io.popen"')
 if not allowed["package.loadlib"] then package.loadlib = nil end
 os.setlocale = function(locale)
     -- The locale belongs to the whole process.
@@ -231,7 +89,7 @@ if jit and not allowed.jit then
 end
 
 -- string.buffer hands out pointers into memory, and LuaJIT loads its ffi for the first of them.
-if allowed["string.buffer"] and not allowed.ffi then load_text("return 1LL") end
+if allowed["string.buffer"] and not allowed.ffi then native_load("return 1LL") end
 if not allowed["string.buffer"] then package.preload["string.buffer"] = nil end
 if not allowed.ffi then package.preload.ffi = nil end
 

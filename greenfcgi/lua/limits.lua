@@ -15,18 +15,27 @@
 --            functions of the server: exhausted(), tick() (true: late, false: slow, 1: call
 --            sooner, 0: as usual), slow(traceback)
 --            way(level): the traceback of what called the function at that level
+--            for developers: observe(create, resume), which returns what takes the place of these two
 -- returns: is_final(problem): it is one of these errors
 --          late(), gone(), no_memory(): raise them
 --          over(): nil, or once one has been raised "late", "gone" or "memory", its message, and the way to where the
 --          script was
 --          arm(), disarm(): to be called before and after each run of the script
+--          look(): to be called after what may have taken long, as the count hook is
+--          corrected(problem, thread, level), blame(problem): see below
+--          faithful(native, name): a function that calls one of Lua's own with what it is given; an error is one of the
+--          line that called, as if nothing stood between. Not for functions that call others
+--
+-- Errors that are caught are those that the script would get from Lua itself: a message that names a place in the
+-- server's own code, which stands between the script and a function of Lua, gets the place from where that was called.
 
-local library, exhausted, tick, slow, way = ...
+local library, exhausted, tick, slow, way, observe = ...
 
-local error, find, type = error, string.find, type
+local byte, error, find, format, gsub, match, select, type =
+    string.byte, error, string.find, string.format, string.gsub, string.match, select, type
 local create, native_pcall, native_resume, native_xpcall = coroutine.create, pcall, coroutine.resume, xpcall
-local close = coroutine.close
-local sethook = library.sethook
+local close, status = coroutine.close, coroutine.status
+local getinfo, sethook = library.getinfo, library.sethook
 
 local NO_MEMORY = "not enough memory"
 local TEXTS = {
@@ -70,6 +79,9 @@ local function is_final(problem)
 end
 
 local hook
+-- A script runs.
+local is_armed = false
+
 function hook()
     local verdict = tick()
     if verdict == nil then return end
@@ -88,17 +100,117 @@ local function over()
     return kind, TEXTS[kind], trace
 end
 
-local function pass(ok, problem, ...)
-    if ending or (not ok and is_final(problem)) then error(TEXTS[ending], 0) end
-    return ok, problem, ...
+-- Places
+
+local function is_own(info)
+    local source = info.source
+    return source == "=greenfcgi" or source == "=?" or source == "@greenfcgi" or source == "=[C]" and info.what ~= "C"
 end
 
-function pcall(f, ...) return pass(native_pcall(f, ...)) end
+-- No tail calls here and below: they would take away frames that are counted.
+local function frame(thread, level)
+    local info
+    if thread then info = getinfo(thread, level, "Sln") else info = getinfo(level + 1, "Sln") end
+    return info
+end
+
+-- "bad argument #2 to 'native'": the name is that of what stands in for the function; an object before a colon does not
+-- count.
+local function renamed(text, info)
+    local number, rest = match(text, "^bad argument #(%d+) to '[^']*' (.*)$")
+    if not number then return text end
+    local name = info.name or "?"
+    if info.namewhat == "method" then number = number - 1 end
+    if number == 0 then return "calling '" .. name .. "' on bad self " .. rest end
+    return format("bad argument #%d to '%s' %s", number, name, rest)
+end
+
+-- A message as it is without the server's own code, which it names; `level` is where the error has happened.
+local G, QUESTION_MARK, BRACKET = 103, 63, 91
+
+local function corrected(problem, thread, level)
+    if type(problem) ~= "string" then return problem end
+    local first = byte(problem)
+    if first ~= G and first ~= QUESTION_MARK and first ~= BRACKET then return problem end
+    local text = match(problem, "^greenfcgi:%d+: (.*)$") or match(problem, "^%[C%]:%d+: (.*)$")
+        or match(problem, "^%?:[-%d?]+: (.*)$")
+    if not text then return problem end
+    if not thread then level = level + 1 end
+    local info = frame(thread, level)
+    while info and (info.what == "C" or info.what == "tail") do
+        level = level + 1
+        info = frame(thread, level)
+    end
+    -- The script has made this text itself.
+    if not info or not is_own(info) then return problem end
+    text = renamed(text, info)
+    while info and (info.what == "tail" or is_own(info)) do
+        level = level + 1
+        info = frame(thread, level)
+    end
+    if info and info.currentline > 0 then return info.short_src .. ":" .. info.currentline .. ": " .. text end
+    return text
+end
+
+-- Raise an error at the line of the script that has called.
+local function blame(problem)
+    local level = 2
+    local info = getinfo(level, "S")
+    while info and (info.what == "tail" or is_own(info)) do
+        level = level + 1
+        info = getinfo(level, "S")
+    end
+    error(problem, level)
+end
+
+local function passed_on(name, ok, ...)
+    if ok then return ... end
+    local problem = ...
+    if is_final(problem) or type(problem) ~= "string" then error(problem, 0) end
+    blame((gsub(problem, "^(bad argument #%d+ to )'%?'", "%1'" .. name .. "'")))
+end
+
+local function faithful(native, name)
+    return function(...) return passed_on(name, native_pcall(native, ...)) end
+end
+
+local function pass(ok, ...)
+    if ending or (not ok and is_final((...))) then error(TEXTS[ending], 0) end
+    return ok, ...
+end
+
+local function handler(problem)
+    if not is_final(problem) then problem = corrected(problem, nil, 2) end
+    return problem
+end
+
+if _VERSION == "Lua 5.1" and not jit then
+    -- Its xpcall takes no arguments.
+    local native_error, unpack = error, unpack
+    local function failed(ok, ...)
+        if ok or is_final((...)) then return pass(ok, ...) end
+        local problem = corrected((...), nil, 1)
+        return false, problem
+    end
+    function pcall(...)
+        local count = select("#", ...)
+        local f, a, b = ...
+        -- Its second argument counts the calls from here.
+        if f == native_error or count == 0 then return failed(native_pcall(...)) end
+        if count == 1 then return pass(native_xpcall(f, handler)) end
+        if count == 2 then return pass(native_xpcall(function() return f(a) end, handler)) end
+        if count == 3 then return pass(native_xpcall(function() return f(a, b) end, handler)) end
+        local arguments = { ... }
+        return pass(native_xpcall(function() return f(unpack(arguments, 2, count)) end, handler))
+    end
+else
+    function pcall(f, ...) return pass(native_xpcall(f, handler, ...)) end
+end
 
 function xpcall(f, handler, ...)
     return pass(native_xpcall(f, function(problem)
         if is_final(problem) then return problem end
-        return handler(problem)
+        return handler(corrected(problem, nil, 2))
     end, ...))
 end
 
@@ -109,14 +221,23 @@ local function begin(f)
     return thread
 end
 
-local function resume(...) return pass(native_resume(...)) end
+local function resumed(thread, ok, ...)
+    if ok or is_final((...)) then return pass(ok, ...) end
+    return false, corrected((...), thread, 0)
+end
 
+local function resume(thread, ...) return resumed(thread, native_resume(thread, ...)) end
+
+if observe then begin, resume = observe(begin, resume) end
 coroutine.create, coroutine.resume = begin, resume
 
 local function unwrap(thread, ok, ...)
     if ok then return ... end
-    if close then close(thread) end
-    error((...), 0)
+    local problem = ...
+    -- One that has failed, and not one that runs.
+    if close and status(thread) == "dead" then close(thread) end
+    if type(problem) ~= "string" or is_final(problem) then error(problem, 0) end
+    blame(problem)
 end
 
 function coroutine.wrap(f)
@@ -129,8 +250,18 @@ if close then
 end
 
 -- Only what belongs to the script is counted, and each run from nothing: most end before the hook is called.
-local function arm() sethook(hook, "", INSTRUCTIONS) end
+local function arm()
+    is_armed = true
+    sethook(hook, "", INSTRUCTIONS)
+end
 
-local function disarm() sethook() end
+local function disarm()
+    sethook()
+    is_armed = false
+end
 
-return is_final, late, gone, no_memory, over, arm, disarm
+local function look()
+    if is_armed then hook() end
+end
+
+return is_final, late, gone, no_memory, over, arm, disarm, look, faithful, corrected, blame

@@ -1,8 +1,8 @@
 -- What LuaJIT, unlike other Luas, leaves without a bound, so that a script could end the process. Runs on LuaJIT only.
 --
--- arguments: library: the debug library, whole; version: jit.version_num
+-- arguments: library: the debug library, whole; version: jit.version_num; look(): as in limits.lua
 
-local library, version = ...
+local library, version, look = ...
 
 local error, ipairs, rawequal, type = error, ipairs, rawequal, type
 local native_gsub, native_resume = string.gsub, coroutine.resume
@@ -13,6 +13,8 @@ local getinfo = library.getinfo
 local DEEPEST = 200
 -- Levels in use, and how many of them lie below the coroutine that runs.
 local depth, base = 0, 0
+-- Bytes of text after which it is looked at the clock.
+local LONG = 32768
 
 -- gsub calls that ended with an error have not been counted back: what is under way is found by looking.
 local function recount()
@@ -28,7 +30,11 @@ end
 
 function string.gsub(text, pattern, replacement, most)
     local kind = type(replacement)
-    if kind ~= "function" and kind ~= "table" then return native_gsub(text, pattern, replacement, most) end
+    if kind ~= "function" and kind ~= "table" then
+        local result, count = native_gsub(text, pattern, replacement, most)
+        if #result > LONG or count > LONG then look() end
+        return result, count
+    end
     if depth >= DEEPEST then
         recount()
         if depth >= DEEPEST then error("C stack overflow: gsub inside gsub, too deep", 2) end
@@ -36,6 +42,7 @@ function string.gsub(text, pattern, replacement, most)
     depth = depth + 1
     local result, count = native_gsub(text, pattern, replacement, most)
     depth = depth - 1
+    if #result > LONG or count > LONG then look() end
     return result, count
 end
 
@@ -72,7 +79,9 @@ local function bound_to_a_c_function()
         local native = string[name]
         string[name] = function(text)
             rawequal(text, text)
-            return native(text)
+            local result = native(text)
+            if #result > LONG then look() end
+            return result
         end
     end
     -- tostring has another way, in C, where numbers have a metatable.

@@ -79,7 +79,8 @@ if not popen then return end
 -- File objects. Each is a file of Lua's own that has been closed, with another metatable; what belongs to it is here.
 local files = setmetatable({}, { __mode = "k" })
 local methods = {}
-local meta = { __index = methods, __name = math_type and "FILE*" }
+-- What scripts get of it has no finalizer to put in.
+local meta = { __index = methods, __name = math_type and "FILE*", __metatable = { __index = methods } }
 
 local function checked(file, name)
     local own = files[file]
