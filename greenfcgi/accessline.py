@@ -6,9 +6,9 @@ for each letter, in the place of the one expression, would make it 1.1 us. What 
 is found by the `records.Routing`, on its way to where the request goes.
 
 A value that a client or a script chose cannot end its line or its quotes: it is escaped like everything in the
-logs, and ``"`` and ``\`` become ``\"`` and ``\\``. A value that is missing or empty is ``-``; web servers send
-an unset FastCGI parameter as an empty one. As JSON, the letters say which members the object of a line has, and what
-is missing is null.
+logs, and ``"`` and ``\`` become ``\"`` and ``\\``; one longer than `lines.MAX_TEXT` bytes is cut. A value that is
+missing or empty is ``-``; web servers send an unset FastCGI parameter as an empty one. As JSON, the letters say which
+members the object of a line has, and what is missing is null.
 """
 
 import os
@@ -20,7 +20,7 @@ from itertools import islice
 from typing import NamedTuple, Protocol
 
 from .errors import ConfigError
-from .lines import decode, escape, iso_time, json_line
+from .lines import MAX_TEXT, decode, escape, iso_time, json_line, printable, shorten
 from .messages import Request
 from .records import ROUTING
 
@@ -195,7 +195,7 @@ def text_lines(format: str) -> tuple[tuple[bytes, ...], Line]:
     def line(answered: Answered, ended: float) -> bytes:
         values = values_of(answered, answered.request.found, ended)
         made = template % values
-        if made.translate(None, _SAFE) == own_specials:
+        if len(made) <= MAX_TEXT and made.translate(None, _SAFE) == own_specials:
             return made
         return template % tuple([_quote(value) for value in values])
 
@@ -237,14 +237,16 @@ def _compiled(
 
 def _member(values: list[_Value]) -> _Value | None:
     if len(values) > 1:
-        return b" ".join(value for value in values if isinstance(value, bytes))
-    return None if values[0] == _MISSING else values[0]
+        return b" ".join(shorten(value, MAX_TEXT) for value in values if isinstance(value, bytes))
+    value = values[0]
+    return None if value == _MISSING else shorten(value, MAX_TEXT) if isinstance(value, bytes) else value
 
 
 def _quote(value: _Value) -> _Value:
     if not isinstance(value, bytes):
         return value
-    return escape(decode(value).replace("\\", "\\\\").replace('"', '\\"')).encode()
+    quoted = decode(shorten(value, MAX_TEXT)).replace("\\", "\\\\").replace('"', '\\"')
+    return printable(quoted).encode()
 
 
 def _letters(format: str) -> Iterator[tuple[str, _Letter]]:

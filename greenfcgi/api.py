@@ -18,7 +18,7 @@ from gevent.event import Event
 
 from .budget import LATE, Budget
 from .file_rules import FileRules
-from .lines import decode
+from .lines import MAX_TEXT, decode, shorten
 from .log import ErrorLog
 from .quota import Quota
 from .scripts import Version
@@ -30,7 +30,7 @@ Answer = bytes | bool | float | None | tuple[bytes | None, bytes | None]
 
 _PARTS = (
     "boot", "guard", "finalizers", "random", "luajit", "limits", "bounds", "load", "files", "streams", "con",
-    "luafcgid", "route",
+    "luafcgid", "show", "route",
 )  # fmt: skip
 
 
@@ -79,6 +79,9 @@ class Exchange(Protocol):
 
     def wait(self, event: Event, seconds: float) -> None:
         """Wait for the event, as long as the client is there, at most so long."""
+
+    def computes_long(self) -> None:
+        """The script has computed for longer than a short turn."""
 
 
 class Host:
@@ -135,7 +138,7 @@ class Host:
     def log(self, level: bytes, text: bytes) -> None:
         """Write to the error log, with the script and the request it happened in."""
         where = f"{self._name}: {self.exchange.title}" if self.exchange else self._name
-        self._log.log(level.decode(), f"{where}: {decode(text)}")
+        self._log.log(level.decode(), f"{where}: {decode(shorten(text, MAX_TEXT))}")
 
     def slow(self, traceback: bytes) -> None:
         """Tell the slow log where the script is."""
@@ -196,7 +199,7 @@ class Host:
         if self._rules.leads_inside(path):
             return self._problem(b"Permission denied")
         try:
-            text = self._version.read(os.fsdecode(path), fresh and not self.loading)
+            text = self._version.read(os.fsdecode(path), fresh and not self.loading, self.loading)
         except OSError as problem:
             return self._problem((problem.strerror or str(problem)).encode())
         return self._text(text)

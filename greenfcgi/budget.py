@@ -8,7 +8,7 @@ business: it sees that the process has stopped beating.
 from __future__ import annotations
 
 from time import monotonic
-from typing import Final
+from typing import Final, Protocol
 
 from .turns import Turns
 
@@ -28,6 +28,16 @@ _ROUND: Final = 0.1
 _NOT_BEGUN: Final = 0.0
 #: Seconds by which the hook may be late for a turn's end.
 _MOST_LATE: Final = 0.01
+#: The share of a slice that code may use where it has not waited for its turn. Sixty-four connections, as many as the
+#: event loop takes from the system at once, use two slices then.
+_SHORT: Final = 1 / 32
+
+
+class Owner(Protocol):
+    """Whose code runs."""
+
+    def computes_long(self) -> None:
+        """The code has computed for longer than a short turn."""
 
 
 class Budget:
@@ -37,7 +47,8 @@ class Budget:
     """
 
     __slots__ = (
-        "_deadline", "_next", "_slice", "_slow_at", "_told_before", "_turn_end", "_turns", "timeout",
+        "_deadline", "_is_load", "_is_long", "_next", "_owner", "_slice", "_slow_at", "_told_before", "_turn_end",
+        "_turns", "timeout",
     )  # fmt: skip
 
     def __init__(self, turns: Turns, timeout: float, slow_after: float | None, time_slice: float) -> None:
@@ -48,12 +59,19 @@ class Budget:
         self._slice = time_slice
         self.begin()
 
-    def begin(self, deadline: float | None = None) -> None:
-        """Code starts to run; it has until `deadline`, in seconds of the monotonic clock, or for `timeout`."""
+    def begin(self, deadline: float | None = None, owner: Owner | None = None, is_load: bool = False) -> None:
+        """Code starts to run; it has until `deadline`, in seconds of the monotonic clock, or for `timeout`.
+
+        `owner` hears when it computes for longer than a short turn. To load a script may take a whole turn at once:
+        others that ask for it would load it once more meanwhile.
+        """
         if deadline is None:
             deadline = monotonic() + self.timeout
         self._deadline = deadline
         self._slow_at = deadline - self._told_before
+        self._is_long = False
+        self._owner = owner
+        self._is_load = is_load
         # Most code ends before anybody asks: its turn is looked at when the hook comes first.
         self._turn_end = _NOT_BEGUN
 
@@ -87,6 +105,12 @@ class Budget:
         return None if now < self._next else self._look(now)
 
     def _look(self, now: float) -> bool | int | None:
+        if not self._is_long:
+            self._is_long = True
+            if self._owner is not None:
+                self._owner.computes_long()
+            elif self._is_load and not self._turns.is_taken:
+                self._turns.spend()
         late = now - self._turn_end
         verdict = self._judge(now)
         if late >= 0 and verdict is not LATE:
@@ -94,15 +118,21 @@ class Budget:
             now = monotonic()
             self._begin_turn(now)
             verdict = self._judge(now) if verdict is None else verdict
+        else:
+            self._next = min(self._turn_end, self._slow_at, self._deadline)
         if verdict is not None:
             return verdict
         # Told at each look: which thread of a script was told last, and what it was armed with since, nobody knows.
         return SOONER if late > _MOST_LATE else AS_USUAL
 
     def _begin_turn(self, now: float) -> None:
-        self._turn_end = now + min(self._slice, _ROUND / (len(self._turns) + 1))
-        #: When the next look is due.
-        self._next = min(self._turn_end, self._slow_at, self._deadline)
+        short = now + self._slice * _SHORT
+        whole = now + min(self._slice, _ROUND / (len(self._turns) + 1))
+        turns = self._turns
+        is_whole = turns.is_taken or (self._is_load and not turns.is_spent)
+        self._turn_end = whole if is_whole else min(short, whole)
+        #: When the next look is due: soon at first, to learn whether the code computes for long.
+        self._next = min(self._turn_end if self._is_long else short, self._turn_end, self._slow_at, self._deadline)
 
     def _judge(self, now: float) -> bool | None:
         if now >= self._deadline:

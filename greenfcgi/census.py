@@ -9,7 +9,7 @@ from .metrics import Metrics
 from .pool import Pool
 from .scripts import Catalogue, Script
 from .server import Server
-from .snapshot import ScriptLine, Snapshot
+from .snapshot import ScriptLine, Share, Snapshot
 from .state import State
 
 #: Characters of the reason why a script does not load: enough for a line.
@@ -41,7 +41,17 @@ def take(
         statuses=metrics.statuses,
         histogram=metrics.histogram,
         scripts=_scripts(pool, catalogue),
+        held=_held(server),
     )
+
+
+def _held(server: Server) -> dict[str, Share]:
+    connections, temporary, scripts = server.descriptors
+    connections.taken = len(server.sessions)
+    shares = server.memory._asdict() | {
+        "connections": connections, "temporary files": temporary, "files of scripts": scripts,
+    }  # fmt: skip
+    return {name: Share(one.taken, one.limit, one.peak, one.refused) for name, one in shares.items()}
 
 
 def _scripts(pool: Pool[Script, State], catalogue: Catalogue) -> tuple[ScriptLine, ...]:

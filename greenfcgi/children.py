@@ -116,9 +116,9 @@ class Children:
         slot = next((slot for slot in range(1, self._board.slots) if slot not in taken), None)
         if slot is None:
             return None
-        ready, is_ready = os.pipe2(os.O_CLOEXEC)
+        ready, is_ready = os.pipe()
         try:
-            question, ask = os.pipe2(os.O_CLOEXEC)
+            question, ask = os.pipe()
         except OSError:
             os.close(ready)
             os.close(is_ready)

@@ -36,9 +36,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         if options.is_development:
             return _develop(options)
-        config = _configuration(options.config)
         if options.check_config:
-            return _print(f"{options.config}: fine\n".encode())
+            return _check(options.config)
+        config = _configuration(options.config)
         if options.print_config:
             return _print_config(config)
         return _serve(config, options.config) if options.url is None else _try(config, options.url)
@@ -71,7 +71,7 @@ def _parse(arguments: Sequence[str]) -> Options:
     )
     parser.add_argument("--version", action="version", version=NAME)
     task = parser.add_mutually_exclusive_group()
-    task.add_argument("--check-config", action="store_true", help="say whether the configuration is fine, and exit")
+    task.add_argument("--check-config", action="store_true", help="say fine, or each mistake, and exit")
     task.add_argument("--print-config", action="store_true", help="print the effective settings as TOML, and exit")
     task.add_argument(
         "--try", dest="url", metavar="URL", help="answer one request, such as /hello.lua?name=x, print it, and exit"
@@ -103,9 +103,12 @@ def _develop(options: Options) -> int:
 
 
 def _configuration(path: str) -> Config:
-    from .config import load
+    from .config import load, names
+    from .listening import instead, is_listening
 
     config = load(path)
+    if is_listening(0) and "bind" not in names(path):
+        config = instead(config, [0])
     if config.accesslog:
         from .accessline import check_format
 
@@ -114,6 +117,19 @@ def _configuration(path: str) -> Config:
         except ConfigError as problem:
             raise ConfigError(f"{path}: {problem}") from None
     return config
+
+
+def _check(path: str) -> int:
+    """Say that the configuration is fine, or each mistake in it."""
+    from .config import examine
+    from .preflight import preflight
+
+    config, problems = examine(path)
+    if config is not None:
+        problems += [f"{path}: {problem}" for problem in preflight(config)]
+    for problem in problems:
+        print(f"greenfcgi: {problem}", file=sys.stderr)
+    return exits.USAGE if problems else _print(f"{path}: fine\n".encode())
 
 
 def _print(output: bytes) -> int:

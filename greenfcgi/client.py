@@ -60,15 +60,16 @@ class Client:
         *,
         request_id: int = 1,
         keep_conn: bool = False,
+        role: int = records.RESPONDER,
     ) -> bytes:
-        """All records of one responder request."""
+        """All records of one request, of a responder unless another role is given."""
         pairs = params.items() if isinstance(params, Mapping) else params
         content = records.encode_pairs(
             (name.encode(), value.encode("utf-8", "surrogateescape")) for name, value in pairs
         )
         return b"".join(
             [
-                records.begin_request(request_id, records.RESPONDER, keep_conn),
+                records.begin_request(request_id, role, keep_conn),
                 *records.stream(records.PARAMS, request_id, content),
                 records.record(records.PARAMS, request_id),
                 *records.stream(records.STDIN, request_id, stdin),

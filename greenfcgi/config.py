@@ -36,11 +36,25 @@ def load(path: str) -> Config:
 
     Raises ConfigError, one line, when the file cannot be read or anything in it is wrong.
     """
-    file = _quoted(path)[1:-1]
+    config, problems = examine(path)
+    if config is None or problems:
+        raise ConfigError(problems[0])
+    return config
+
+
+def examine(path: str) -> tuple[Config | None, list[str]]:
+    """The configuration in a TOML file, and each mistake in one line; settings that are wrong have their defaults.
+
+    None where there is nothing to go on with: a file that cannot be parsed is one mistake.
+    """
+    problems: list[str] = []
+    config = None
     try:
-        return _build(_parse(path), os.path.dirname(os.path.abspath(path)))
+        config = _build(_parse(path), os.path.dirname(os.path.abspath(path)), problems)
     except ConfigError as error:
-        raise ConfigError(f"{file}: {error}") from None
+        problems.append(str(error))
+    file = _quoted(path)[1:-1]
+    return config, [f"{file}: {problem}" for problem in problems]
 
 
 def defaults(folder: str, root: str = "") -> Config:
@@ -48,7 +62,11 @@ def defaults(folder: str, root: str = "") -> Config:
 
     Raises ConfigError as that file would: the default of scripts.root must be there.
     """
-    return _build({"scripts": {"root": root}} if root else {}, os.path.abspath(folder))
+    problems: list[str] = []
+    config = _build({"scripts": {"root": root}} if root else {}, os.path.abspath(folder), problems)
+    if config is None or problems:
+        raise ConfigError(problems[0])
+    return config
 
 
 def names(path: str) -> set[str]:
@@ -106,25 +124,35 @@ def _parse(path: str) -> dict[str, Any]:
         raise ConfigError("found lists or tables that are nested too deep") from None
 
 
-def _build(document: dict[str, Any], folder: str) -> Config:
-    """Raises ConfigError without the name of the file."""
+def _build(document: dict[str, Any], folder: str, problems: list[str]) -> Config | None:
+    """The configuration; for each mistake a line without the name of the file is added to `problems`.
+
+    What is wrong has its default, and it is None when that is wrong, too. Raises ConfigError when nothing can be right.
+    """
     if folder != folder.encode(errors="replace").decode():
         raise ConfigError("found a folder whose name is not UTF-8, expected one that TOML can hold")
+    tables: dict[str, dict[str, Any]] = {}
     for name in _TABLES:
-        if not isinstance(document.get(name, {}), dict):
-            raise ConfigError(f"{name}: found {_shown(document[name])}, expected a table [{name}]")
-    values: dict[str, Any] = _read_table("", Config, document, folder)
-    for name, fields in _TABLES.items():
-        values[name] = fields(**_read_table(name, fields, document.get(name, {}), folder))
-    config = Config(**values)
-    _check_together(config)
+        tables[name] = document.get(name, {})
+        if not isinstance(tables[name], dict):
+            problems.append(f"{name}: found {_shown(document[name])}, expected a table [{name}]")
+            tables[name] = {}
+    values: dict[str, Any] = _read_table("", Config, document, folder, problems)
+    read = {name: _read_table(name, fields, tables[name], folder, problems) for name, fields in _TABLES.items()}
+    try:
+        config = Config(**values, **{name: fields(**read[name]) for name, fields in _TABLES.items()})
+    except TypeError:
+        # A default is wrong, and so missing.
+        return None
+    if not problems:
+        problems += _check_together(config)
     return config
 
 
-def _read_table(name: str, fields: type, found: dict[str, Any], folder: str) -> dict[str, object]:
-    for key, value in found.items():
-        if key not in fields.__annotations__:
-            raise ConfigError(_unknown(name, key, value))
+def _read_table(
+    name: str, fields: type, found: dict[str, Any], folder: str, problems: list[str]
+) -> dict[str, object]:
+    problems += [_unknown(name, key, value) for key, value in found.items() if key not in fields.__annotations__]
     values = {}
     for key, setting in _settings(fields).items():
         try:
@@ -132,28 +160,34 @@ def _read_table(name: str, fields: type, found: dict[str, Any], folder: str) -> 
         except Unfit as unfit:
             what = "found" if key in found else "the default is"
             where = f"{_label(name, key)}{unfit.place}"
-            raise ConfigError(f"{where}: {what} {_shown(unfit.found)}, expected {unfit.expected}") from None
+            problems.append(f"{where}: {what} {_shown(unfit.found)}, expected {unfit.expected}")
+            if key in found:
+                try:
+                    values[key] = setting.kind.read(setting.default, folder)
+                except Unfit:
+                    pass
     return values
 
 
-def _check_together(config: Config) -> None:
+def _check_together(config: Config) -> Iterator[str]:
+    """What is wrong with settings that each are right."""
     if config.states.max < config.workers:
-        raise ConfigError(
+        yield (
             f"[states] max: found {config.states.max}, expected at least {config.workers}, "
             "as many as workers, because a running request holds a state"
         )
     if config.slowlog and config.slowlog_timeout >= config.timeout:
-        raise ConfigError(
+        yield (
             f"slowlog_timeout: found {config.slowlog_timeout:g}, expected less than timeout, which is "
             f"{config.timeout:g}: a request does not run longer"
         )
     if config.ping_path and config.ping_path == config.status_path:
-        raise ConfigError(f"ping_path: found {_shown(config.ping_path)}, which is status_path too; expected another")
+        yield f"ping_path: found {_shown(config.ping_path)}, which is status_path too; expected another"
     for number, address in enumerate(config.bind):
         if address in config.bind[:number] and not (address.kind == "tcp" and address.port == 0):
-            raise ConfigError(f"bind: found {_shown(str(address))} twice")
+            yield f"bind: found {_shown(str(address))} twice"
         if address.kind == "tcp" and not address.is_loopback() and not config.allowed_clients:
-            raise ConfigError(
+            yield (
                 f"bind: found {_shown(str(address))} with empty allowed_clients, and whoever can connect "
                 "from another machine can run any script; expected the web servers' networks in "
                 "allowed_clients, or a bind to 127.0.0.1 or to a unix socket"

@@ -17,6 +17,8 @@
 Nothing else is raised on purpose, and none of these carries a traceback to a user.
 """
 
+from collections.abc import Mapping
+
 
 class GreenfcgiError(Exception):
     """Anything that greenfcgi raises on purpose."""
@@ -69,13 +71,16 @@ class ScriptBusy(ScriptError):
 
 class ScriptBroken(ScriptError):
     """The script does not load, or does not define the handler. `traceback` is Lua's, where there is one; `frames` the
-    same for the developer mode (JSON).
+    same for the developer mode (JSON); `texts` are what Lua has read until then, by path.
     """
 
-    def __init__(self, message: str, traceback: str = "", frames: bytes = b"[]") -> None:
+    def __init__(
+        self, message: str, traceback: str = "", frames: bytes = b"", texts: Mapping[str, bytes] | None = None
+    ) -> None:
         super().__init__(message)
         self.traceback = traceback
         self.frames = frames
+        self.texts = texts or {}
 
 
 class ScriptLate(ScriptBroken):

@@ -9,7 +9,7 @@ import gevent
 from gevent.event import Event
 
 from .body import Body
-from .lines import decode
+from .lines import MAX_TITLE, decode, shorten
 from .messages import Request
 from .protocol import Connection
 from .records import Buffer
@@ -25,6 +25,9 @@ class Wire(Protocol):
 
     connection: Connection
 
+    def new_body(self) -> Body:
+        """What keeps the body of a request."""
+
     def write(self, buffers: list[Buffer]) -> None:
         """Send, or queue what the web server does not take yet. Never waits, never raises."""
 
@@ -34,13 +37,19 @@ class Wire(Protocol):
     def ended(self, exchange: Exchange) -> None:
         """The reply is complete."""
 
+    def truncated(self, exchange: Exchange) -> None:
+        """The reply will never be complete."""
+
+    def computes_long(self, exchange: Exchange) -> None:
+        """The script of a request computes for longer than a short turn."""
+
 
 class Exchange:
     """A request, its body as far as it has come, and its reply as far as it has gone."""
 
     __slots__ = (
-        "_gone", "_wire", "aborted", "body", "deadline", "head_sent", "is_logged", "is_taken_up", "request", "sent",
-        "started", "status",
+        "_gone", "_wire", "aborted", "body", "deadline", "head_sent", "is_logged", "is_long", "is_taken_up", "request",
+        "sent", "started", "status",
     )  # fmt: skip
 
     def __init__(self, wire: Wire, request: Request) -> None:
@@ -58,6 +67,8 @@ class Exchange:
         self.deadline = _NEVER
         #: What has gone out: the status (0: nothing yet), the header block, bytes of the body.
         self.status = 0
+        #: Its script has computed for longer than a short turn.
+        self.is_long = False
         #: It goes to the access log.
         self.is_logged = True
         self.head_sent = b""
@@ -75,22 +86,22 @@ class Exchange:
 
     @property
     def title(self) -> str:
-        """The request in a few words, for the error log: "GET /page?x=1". Not escaped yet."""
+        """The request in a few words, for the error log: "GET /page?x=1". Cut where it is long, but not escaped yet."""
         variables = self.request.variables()
         method = variables.get(b"REQUEST_METHOD", b"?")
         target = variables.get(b"REQUEST_URI") or variables.get(b"SCRIPT_NAME") or b"?"
-        return decode(method + b" " + target)
+        return decode(shorten(method + b" " + target, MAX_TITLE))
 
     def write_body(self, data: bytes) -> int:
         """Take the next part of the body; returns its length so far. Raises `OSError` (a full disk)."""
         if self.body is None:
-            self.body = Body()
+            self.body = self._wire.new_body()
         self.body.write(data)
         return self.body.length
 
-    def read(self, most: int) -> bytes:
+    def read(self, size: int) -> bytes:
         """The next bytes of the body, or all that are left with -1. Raises `OSError`."""
-        return self.body.read(most) if self.body is not None else b""
+        return self.body.read(size) if self.body is not None else b""
 
     def body_problem(self) -> str:
         """How the body differs from CONTENT_LENGTH; empty when it does not."""
@@ -128,11 +139,21 @@ class Exchange:
         if self._gone is not None:
             self._gone.set()
 
+    def computes_long(self) -> None:
+        """The script has computed for longer than a short turn: from now on, others of its kind wait for theirs."""
+        self.is_long = True
+        self._wire.computes_long(self)
+
     def send(self, status: int, head: bytes, data: bytes) -> None:
         """Send a part of the reply. Does not wait."""
         if not self.aborted:
             self._note(status, head, data)
             self._wire.write(self._wire.connection.stdout(self.request, head, data))
+
+    def report(self, text: bytes) -> None:
+        """Send text for the web server's own error log (FCGI_STDERR), once. Does not wait."""
+        if not self.aborted:
+            self._wire.write(self._wire.connection.stderr(self.request, text))
 
     def drain(self, seconds: float) -> bool:
         """Wait for a slow web server, at most so long. True when it has taken everything, or the request is aborted."""
@@ -149,9 +170,9 @@ class Exchange:
         wire.write(wire.connection.reply(self.request, head, body))
         self.finish()
 
-    def cut_off(self) -> None:
-        """End the request although its reply, of which a part has gone out, is not complete."""
-        self._wire.write([self._wire.connection.finish(self.request, app_status=1)])
+    def truncate(self) -> None:
+        """End the request although its reply, of which a part has gone out, is not complete: let it be seen."""
+        self._wire.truncated(self)
         self.finish()
 
     def finish(self) -> None:

@@ -31,24 +31,41 @@ def must_tell(folder: str, with_below: bool) -> None:
         raise OSError(None, f"another machine may change files on {kind} unnoticed", folder)
 
 
+def mount_points() -> frozenset[str]:
+    """Where something is mounted: folders, and files that are mounted by themselves. None where nobody can tell."""
+    try:
+        with open(MOUNTINFO, encoding="utf-8", errors="surrogateescape") as file:
+            return frozenset(_mounts(file.read()))
+    except OSError:
+        return frozenset()
+
+
 def silent_filesystem(folder: str, mountinfo: str, with_below: bool) -> str:
     """The type of a file system that does not tell all changes: `folder`'s, or one below it; "" when all do.
 
     `folder` is a real path, `mountinfo` the text of /proc/self/mountinfo (proc_pid_mountinfo(5)).
     """
     inside = folder.rstrip("/") + "/"
-    mounts: dict[str, str] = {}
-    for line in mountinfo.splitlines():
-        left, _, right = line.partition(" - ")
-        fields = left.split(" ")
-        if len(fields) > 4 and right:
-            mounts[_unescaped(fields[4])] = right.split(" ")[0]
+    mounts = _mounts(mountinfo)
     above = [point for point in mounts if inside.startswith(point.rstrip("/") + "/")]
     below = [point for point in mounts if point.startswith(inside)] if with_below else []
     kinds = [mounts[point] for point in sorted(above, key=len)[-1:] + below]
     return next((kind for kind in kinds if kind in _SILENT or kind.startswith(_SILENT_PREFIXES)), "")
 
 
+def _mounts(mountinfo: str) -> dict[str, str]:
+    """The mount points with their types of file system; of several at one place, the last one counts."""
+    mounts: dict[str, str] = {}
+    for line in mountinfo.splitlines():
+        left, _, right = line.partition(" - ")
+        fields = left.split(" ")
+        if len(fields) > 4 and right:
+            mounts[_unescaped(fields[4])] = right.split(" ")[0]
+    return mounts
+
+
 def _unescaped(field: str) -> str:
     """`field` with the kernel's octal escapes (of space, tab, newline and backslash) resolved."""
+    if "\\" not in field:
+        return field
     return re.sub(r"\\([0-7]{3})", lambda octal: chr(int(octal[1], 8)), field)

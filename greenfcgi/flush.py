@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
+from typing import Protocol
 
 import gevent
 
-from .errors import ScriptBroken, ScriptError
+from .errors import ScriptBroken, ScriptBusy, ScriptError
 from .flush_queue import Changes, FlushQueue
+from .lines import traceback_of
 from .log import ErrorLog
 from .metrics import Metrics
 from .pool import Pool
@@ -26,8 +28,14 @@ _MOST_NAMES = 3
 #: Seconds that the next script usually waits for one that is being loaded anew.
 PATIENCE = 0.1
 
-#: Makes a state that holds a given version of a script.
-Load = Callable[[Script, Version], State]
+
+class Load(Protocol):
+    """Makes a state that holds a version of a script: the one that is served, unless another one is given.
+
+    Raises `ScriptError`.
+    """
+
+    def __call__(self, script: Script, version: Version | None = None, /) -> State: ...
 
 
 class Flusher:
@@ -43,6 +51,7 @@ class Flusher:
         metrics: Metrics,
         keep_good: bool = True,
         patience: float = PATIENCE,
+        forgotten: Callable[[Script], None] = lambda script: None,
     ) -> None:
         self._queue = queue
         self._catalogue = catalogue
@@ -54,6 +63,8 @@ class Flusher:
         self._keep_good = keep_good
         #: Seconds that the next script waits for one that is being loaded anew.
         self._patience = patience
+        #: Called with a script whose file is gone.
+        self._forgotten = forgotten
         #: Called with what has been flushed.
         self.observers: list[Callable[[Changes], None]] = []
         #: The paths of the scripts that are being loaded anew.
@@ -89,13 +100,14 @@ class Flusher:
             self._renew(script)
         except Exception as problem:
             # The border of a flush: what fails for one script must not end it for the others.
-            self._log.error(f"{script.path}: flush failed: {problem!r}")
+            self._log.error(f"{script.path}: flush failed: {problem!r}", traceback_of(problem))
         finally:
             self._renewing.discard(script.path)
 
     def _renew(self, script: Script) -> None:
         if not os.path.isfile(script.path):
             self._forget(script, "its file is gone")
+            self._forgotten(script)
         elif script.stale():
             self._replace(script)
 
@@ -104,6 +116,11 @@ class Flusher:
         cause = _names(script.changed(), script.directory)
         try:
             state = self._load(script, version)
+        except ScriptBusy as problem:
+            # Nothing is wrong with the files: it is tried again with the next beat.
+            self._log.warning(f"{script.path}: changed{cause}, but cannot be loaded now: {problem}")
+            self._queue.put(script.path)
+            return
         except ScriptError as problem:
             self._fail(script, version, problem, cause)
             return
@@ -121,6 +138,7 @@ class Flusher:
         traceback = problem.traceback if isinstance(problem, ScriptBroken) else ""
         if self._keep_good:
             script.tried = version
+            script.version.is_held = True
             instead = "the last good version goes on"
         else:
             # Each request tries it again from now on.

@@ -2,7 +2,8 @@
 
 A path in it is a file's or a folder's; a folder's stands for everything below it. It may be there although
 nothing has changed (a swap file, a CREATE that a CLOSE_WRITE follows); the reverse must not happen. Paths are
-real ones (`os.path.realpath`). Who puts them and who drains them, the queue does not know; it never waits.
+real ones (`os.path.realpath`), and for a file that links lead to, also the one by which it was asked for. Who puts them
+and who drains them, the queue does not know; it never waits.
 """
 
 from collections.abc import Callable

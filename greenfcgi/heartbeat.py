@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 
 import gevent
 
+from .lines import traceback_of
 from .log import ErrorLog
 
 
@@ -36,7 +37,8 @@ class Heartbeat:
                     task()
                 except Exception as problem:
                     # The border of a beat: what fails now must not end housekeeping for good.
-                    self._log.error(f"housekeeping: {getattr(task, '__qualname__', task)} failed: {problem!r}")
+                    text = f"housekeeping: {getattr(task, '__qualname__', task)} failed: {problem!r}"
+                    self._log.error(text, traceback_of(problem))
 
 
 class Detached:
@@ -61,4 +63,4 @@ class Detached:
             self._work()
         except Exception as problem:
             # The border of a task, as above: its own greenlet would print a traceback.
-            self._log.error(f"housekeeping: {self.__qualname__} failed: {problem!r}")
+            self._log.error(f"housekeeping: {self.__qualname__} failed: {problem!r}", traceback_of(problem))

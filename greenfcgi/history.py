@@ -52,8 +52,7 @@ class History:
         try:
             last = snapshot.unpack(told)
             together = snapshot.total([self._total, snapshot.ended(last)])
-        except Exception:
-            # The border to a process: nobody but a script that may write to memory (ffi) tells such a thing.
+        except ValueError:
             last, together = Snapshot(), self._total
         self._keys = [*self._keys, (last.pid, last.started)][-_MOST_KEYS:]
         self._total = together
@@ -72,16 +71,36 @@ class History:
 
 
 def read(board: Board, own: Snapshot) -> Overview:
-    """All processes, with what this one tells now in the place of what it has told last."""
-    others = [snapshot.unpack(told) for told in board.others()]
+    """All processes, with what this one tells now in the place of what it has told last.
+
+    A message that is none is passed over: any process can write to any slot, if its scripts may write to memory (ffi).
+    """
+    others = [found for found in map(_unpacked, board.others()) if found is not None]
     # Behind the others: what has been added since they were read is not counted twice.
-    told = board.told(SLOT)
-    end = 4 + int.from_bytes(told[:4])
-    began, replaced, keys = json.loads(told[4:end])
+    began, replaced, keys, ended = _past(board.told(SLOT), own.started)
     there = {(one.pid, one.started): one for one in others if [one.pid, one.started] not in keys}
     there[own.pid, own.started] = own
     processes = tuple(sorted(there.values(), key=lambda one: one.pid))
-    return Overview(began, replaced, processes, snapshot.total([snapshot.unpack(told[end:]), *processes]))
+    return Overview(began, replaced, processes, snapshot.total([ended, *processes]))
+
+
+def _past(told: bytes, started: float) -> tuple[float, int, list[object], Snapshot]:
+    """What the supervisor has written; where that is nothing, the server began at `started`, and nothing was before."""
+    end = 4 + int.from_bytes(told[:4])
+    try:
+        began, replaced, keys = json.loads(told[4:end])
+        if isinstance(began, float) and isinstance(replaced, int) and isinstance(keys, list):
+            return began, replaced, keys, _unpacked(told[end:]) or Snapshot()
+    except (ValueError, TypeError, RecursionError):
+        pass
+    return started, 0, [], Snapshot()
+
+
+def _unpacked(told: bytes) -> Snapshot | None:
+    try:
+        return snapshot.unpack(told)
+    except ValueError:
+        return None
 
 
 def alone(own: Snapshot) -> Overview:

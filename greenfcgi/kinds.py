@@ -8,14 +8,18 @@ a message in `config`. A path may be looked for here, but no file is read.
 import os
 import re
 import socket
+import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+
+from .flavours import AUTO, FLAVOURS, available
 
 if TYPE_CHECKING:
     from ipaddress import IPv4Network, IPv6Network
 
 _MOST = 2**31 - 1  # what a C int holds, since listen() takes one; as a time, 68 years
 _MOST_BYTES = 2**40
+_MAX_ABSTRACT = 108  # bytes that the kernel has for the name of a socket, with the first one
 _DEEPEST = 32
 _UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30}
 _LUA_WORDS = (
@@ -37,7 +41,7 @@ class Address(NamedTuple):
     """Where to listen; `str()` gives the form that config.toml has. What a kind does not use is "" or 0."""
 
     kind: Literal["unix", "tcp", "fd"]
-    path: str = ""  # unix: absolute
+    path: str = ""  # unix: absolute, or "@name"
     host: str = ""  # tcp: an IPv4 or IPv6 address without brackets, or a name
     port: int = 0  # tcp: 0 is any free port
     number: int = 0  # fd: a listening socket that was inherited
@@ -48,6 +52,11 @@ class Address(NamedTuple):
         if self.kind == "fd":
             return f"fd://{self.number}"
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+    @property
+    def is_abstract(self) -> bool:
+        """A unix socket without a file: `unix:@name`, on Linux."""
+        return self.path.startswith("@")
 
     def is_loopback(self) -> bool:
         """Whether only this machine can reach a TCP address. Names other than localhost may be anything."""
@@ -189,6 +198,16 @@ def _read_startup(found: object, folder: str) -> str:
     return path
 
 
+def _read_version(found: object, folder: str) -> str:
+    version = str(_VERSIONS.read(found, folder))
+    if version != AUTO:
+        return version
+    there = available()
+    if not there:
+        raise Unfit(found, "an installed lupa, with any Lua in it (pip install lupa)")
+    return there[0]
+
+
 def _read_network(found: object, folder: str) -> "IPv4Network | IPv6Network":
     import ipaddress  # 270 KB that a server on a unix socket or the loopback does without
 
@@ -207,6 +226,12 @@ def _read_network(found: object, folder: str) -> "IPv4Network | IPv6Network":
 def _read_address(found: object, folder: str) -> Address:
     if isinstance(found, str) and "\0" not in found:
         scheme, _, path = found.partition(":")
+        if scheme == "unix" and path.startswith("@"):
+            if not sys.platform.startswith("linux"):
+                raise Unfit(found, "the path of a file: sockets without one, unix:@name, are Linux's")
+            if 1 < len(path.encode("utf-8", "surrogateescape")) <= _MAX_ABSTRACT:
+                return Address("unix", path=path)
+            raise Unfit(found, f"a name of 1 to {_MAX_ABSTRACT - 1} bytes behind the @")
         if scheme == "unix" and path:
             return Address("unix", path=os.path.normpath(os.path.join(folder, path)))
         if match := re.fullmatch("fd://([0-9]{1,9})", found):
@@ -286,6 +311,8 @@ ADDRESS = Kind(
     _read_address,
     str,
 )
+_NAME = r"(?!\.\.?(?:/|\Z))[^/\0]+"
+FOLDER_BELOW = _text('a folder below scripts.root such as "public", or "" for none', f"|{_NAME}(?:/{_NAME})*")
 FREE = Kind("a table", _read_free)
 ANY_TEXT = _text("text", "(?s:.*)")
 ONE_LINE = _text("text on one line, not empty", r"[^\r\n\0]+")
@@ -293,7 +320,8 @@ EXTENSION = _text('an extension such as ".lua"', r"\.[^/\0]+")
 IDENTIFIER = _text("a name that a Lua function can have", "[A-Za-z_][A-Za-z0-9_]*", _LUA_WORDS)
 STATUS = _text('a status from 200 to 599 such as "200 OK"', r"[2-5][0-9]{2} [^\x00-\x1f\x7f]+")
 HEADER = _text('a header such as "Name: value" on one line', r"[!#$%&'*+.^_`|~0-9A-Za-z-]+:[^\r\n\0]*")
-VERSION = _choice("luajit21", "luajit20", "lua51", "lua52", "lua53", "lua54", "lua55")
+_VERSIONS = _choice(AUTO, *sorted(FLAVOURS, key=lambda name: (not name.startswith("luajit"), name)))
+VERSION = Kind(_VERSIONS.expected, _read_version)
 LEVEL = _choice("debug", "info", "warning", "error", "critical")
 ENGINE = _choice("auto", "inotify", "poll")
 ERROR_LOG = _path('a path, or "-" for stderr', "-")

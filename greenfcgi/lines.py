@@ -1,16 +1,54 @@
 """Lines that logs are made of: any text made harmless, the time, an object of JSON.
 
 A log is read in terminals, mailed and parsed, and much of what is in it comes from clients and scripts: whatever they
-chose, a line stays one line, and nothing in it is obeyed by a terminal.
+chose, a line stays one line, nothing in it is obeyed by a terminal, and it is cut where it is long: what one line costs
+has a limit, in time and in bytes.
 """
 
-import re
 import time
 from collections.abc import Callable, Mapping
+from typing import TypeVar
 
-_SURROGATE = re.compile("[\ud800-\udfff]")
-_SUSPECT = re.compile(r"[^ -~]")
-_SHORT_ESCAPES = {"\n": r"\n", "\r": r"\r", "\t": r"\t"}
+_Text = TypeVar("_Text", str, bytes, str | bytes)
+
+#: Bytes of a text that a script or a client has chosen; of the title of a request; of a line, or of the detail below
+#: it, whoever they are from. What is longer is cut: 8 KiB is the longest request line that nginx takes by default.
+MAX_TEXT = 8 * 1024
+MAX_TITLE = 2 * 1024
+MAX_LINE = 16 * 1024
+#: Characters that are no more bytes than that, whichever they are.
+_SURELY_SHORT = MAX_LINE // 4
+
+
+def shorten(text: _Text, max_bytes: int) -> _Text:
+    """`text`, or its first `max_bytes` bytes with its whole length behind them: "abc... (12000000 bytes)"."""
+    # Four bytes are the most that a character has in UTF-8.
+    if len(text) * (1 if isinstance(text, bytes) else 4) <= max_bytes:
+        return text
+    if isinstance(text, str):
+        # Not more than that is looked at twice.
+        head = _encode(text[: max_bytes + 1])
+        if len(head) <= max_bytes:
+            return text
+        length = len(text) if text.isascii() else len(_encode(text))
+        return decode(_first_bytes(head, max_bytes)) + f"... ({length} bytes)"
+    return _first_bytes(text, max_bytes) + b"... (%d bytes)" % len(text)
+
+
+def _first_bytes(data: bytes, count: int) -> bytes:
+    """At most so many, without half a character of UTF-8 at the end."""
+    end = count
+    while end > count - 4 and data[end] & 0xC0 == 0x80:
+        end -= 1
+    return data[: end if data[end] & 0xC0 == 0xC0 else count]
+
+
+def _encode(text: str) -> bytes:
+    try:
+        return text.encode("utf-8", "surrogateescape")
+    except UnicodeEncodeError:
+        # Half a pair of UTF-16, which stands for no byte.
+        return text.encode("utf-8", "backslashreplace")
 
 
 def escape(text: str | bytes) -> str:
@@ -19,9 +57,17 @@ def escape(text: str | bytes) -> str:
     What `str.isprintable` refuses is escaped: ASCII control characters, and bytes that are not UTF-8, as ``\n``,
     ``\r``, ``\t`` or ``\xHH``; C1 controls, line separators, bidirectional and zero-width characters as ``\uHHHH``
     (``\UHHHHHHHH`` past U+FFFF). So ``\xHH`` always stands for one byte. A backslash stays as it is.
+    What is longer than `MAX_LINE` is cut before, see `shorten`.
     """
-    decoded = decode(text)
-    return decoded if decoded.isprintable() else _SUSPECT.sub(_escape_character, decoded)
+    if len(text) > _SURELY_SHORT:
+        text = shorten(text, MAX_LINE)
+    decoded = text.decode("utf-8", "surrogateescape") if isinstance(text, bytes) else text
+    return decoded if decoded.isprintable() else decoded.translate(_ESCAPES)
+
+
+def printable(decoded: str) -> str:
+    """The same of a text that has been cut and decoded already."""
+    return decoded if decoded.isprintable() else decoded.translate(_ESCAPES)
 
 
 def decode(text: str | bytes) -> str:
@@ -29,16 +75,20 @@ def decode(text: str | bytes) -> str:
     return text.decode("utf-8", "surrogateescape") if isinstance(text, bytes) else text
 
 
-def _escape_character(match: re.Match[str]) -> str:
-    character = match.group()
-    code = ord(character)
-    if character.isprintable():
-        return character
-    if code < 0x80:
-        return _SHORT_ESCAPES.get(character) or f"\\x{code:02x}"
-    if 0xDC80 <= code <= 0xDCFF:
-        return f"\\x{code - 0xDC00:02x}"
-    return f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
+class _Escapes(dict[int, str]):
+    """What stands for a character, by its code: itself, or its escape. Most of what texts have is here."""
+
+    def __missing__(self, code: int) -> str:
+        character = chr(code)
+        if character.isprintable():
+            return character
+        return f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
+
+
+_ESCAPES = _Escapes({code: chr(code) for code in range(0x20, 0x7F)})
+_ESCAPES |= {code: f"\\x{code:02x}" for code in (*range(0x20), 0x7F)} | {0x0A: r"\n", 0x0D: r"\r", 0x09: r"\t"}
+# A byte that is not UTF-8, as `decode` has it.
+_ESCAPES |= {0xDC00 + byte: f"\\x{byte:02x}" for byte in range(0x80, 0x100)}
 
 
 class Stamp:
@@ -66,7 +116,7 @@ def iso_time(now: time.struct_time) -> str:
 def json_line(members: Mapping[str, object]) -> bytes:
     r"""One object of JSON in ASCII, with its line feed. Values are text, bytes, numbers, None.
 
-    A byte that is not UTF-8 is written as the text ``\xHH``.
+    A byte that is not UTF-8 is written as the text ``\xHH``. Texts are cut at `MAX_LINE` bytes, see `shorten`.
     """
     # With log_format = "json" only.
     import json
@@ -76,7 +126,8 @@ def json_line(members: Mapping[str, object]) -> bytes:
 
 
 def _plain(text: str | bytes) -> str:
-    return _SURROGATE.sub(_escape_character, decode(text))
+    data = shorten(text, MAX_LINE) if isinstance(text, bytes) else _encode(shorten(text, MAX_LINE))
+    return data.decode("utf-8", "backslashreplace")
 
 
 def traceback_of(problem: BaseException) -> str:

@@ -9,6 +9,7 @@ import stat
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
+from . import socketlock
 from .config import Config
 from .errors import BindError
 from .kinds import Address
@@ -16,19 +17,43 @@ from .privileges import Identity
 
 
 class Bound(NamedTuple):
-    """A socket that listens on an address. `inode` is that of a unix socket's file, 0 for others."""
+    """A socket that listens on an address. `inode` is that of a unix socket's file, 0 for others; `lock` is what
+    `socketlock` gave for it, -1 for none.
+    """
 
     address: Address
     socket: socket.socket
     inode: int
+    lock: int = -1
 
     def remove(self) -> None:
-        """Remove the file of a unix socket, unless another server has put its own in the place."""
+        """Remove the file of a unix socket, unless another server has put its own in the place. Never raises."""
+        if not self.inode:
+            return
         try:
-            if self.inode and os.stat(self.address.path).st_ino == self.inode:
-                os.unlink(self.address.path)
-        except OSError:
+            if os.stat(self.address.path).st_ino != self.inode:
+                return
+            os.unlink(self.address.path)
+        except FileNotFoundError:
+            # Somebody has removed it before.
             pass
+        except OSError:
+            return
+        if self.lock != -1:
+            socketlock.remove(self.address.path, self.lock)
+
+    def close(self) -> None:
+        """Listen no longer, and let go of the lock."""
+        self.socket.close()
+        if self.lock != -1:
+            os.close(self.lock)
+
+
+class Open(NamedTuple):
+    """The descriptors of what listens on an address already: its socket, and its lock, -1 for none."""
+
+    descriptor: int
+    lock: int = -1
 
 
 def instead(config: Config, numbers: Sequence[int]) -> Config:
@@ -37,56 +62,117 @@ def instead(config: Config, numbers: Sequence[int]) -> Config:
     return config._replace(bind=addresses) if addresses else config
 
 
-def listen_all(config: Config, who: Identity, there: Mapping[str, int]) -> list[Bound]:
-    """Listen on every address of `bind`; `there` has the descriptors of addresses that are listened on already.
+def listen_all(config: Config, who: Identity, there: Mapping[str, Open]) -> list[Bound]:
+    """Listen on every address of `bind`; `there` has those that are listened on already.
 
-    Files of unix sockets are given to `who`. Raises `BindError`, and listens on no new address then.
+    A unix socket whose file somebody has removed is made anew. Files of unix sockets are given to `who`. Raises
+    `BindError`, and listens on no new address then.
     """
     bound: list[Bound] = []
     try:
         for address in config.bind:
-            descriptor = there.get(str(address))
-            if descriptor is None:
-                bound.append(listen(address, config.backlog, config.socket_mode, who))
+            found = there.get(str(address))
+            if found is None or not _can_be_reached(address):
+                lock = -1 if found is None or found.lock == -1 else os.dup(found.lock)
+                bound.append(listen(address, config.backlog, config.socket_mode, who, lock))
             else:
-                bound.append(_bound(address, socket.socket(fileno=descriptor)))
+                bound.append(_bound(address, socket.socket(fileno=found.descriptor), found.lock))
     except BindError:
         for one in bound:
-            if str(one.address) in there:
+            if one.socket.fileno() in {found.descriptor for found in there.values()}:
                 # It stays with whoever has it.
                 one.socket.detach()
             else:
                 one.remove()
-                one.socket.close()
+                one.close()
         raise
     return bound
 
 
-def listen(address: Address, backlog: int, mode: int, who: Identity) -> Bound:
-    """Listen on `address`, not blocking. `mode` and `who` are for a unix socket's file.
+def _can_be_reached(address: Address) -> bool:
+    return address.kind != "unix" or address.is_abstract or os.path.lexists(address.path)
+
+
+def listen(address: Address, backlog: int, mode: int, who: Identity, lock: int = -1) -> Bound:
+    """Listen on `address`, not blocking. `mode` and `who` are for the file of a unix socket; its `lock` may be held.
 
     Raises `BindError`, whose text names the address and the reason.
     """
     try:
-        if address.kind == "unix":
+        if address.kind == "unix" and not address.is_abstract:
+            if lock == -1:
+                lock = socketlock.acquire(address.path)
             listening = _unix(address.path, mode, backlog)
             _give(address.path, listening, who)
         else:
-            listening = _inherited(address) if address.kind == "fd" else _tcp(address)
+            listening = _inherited(address) if address.kind == "fd" else _abstract(address) or _tcp(address)
             listening.listen(backlog)
     except (OSError, ValueError) as problem:
-        reason = problem.strerror if isinstance(problem, OSError) and problem.strerror else str(problem)
-        raise BindError(f"bind: cannot listen on {address}: {reason}") from None
+        if lock != -1:
+            socketlock.remove(address.path, lock)
+            os.close(lock)
+        raise BindError(f"bind: cannot listen on {address}: {_reason(address, problem)}") from None
     listening.setblocking(False)
-    return _bound(address, listening)
+    return _bound(address, listening, lock)
 
 
-def _bound(address: Address, listening: socket.socket) -> Bound:
+def _reason(address: Address, problem: OSError | ValueError) -> str:
+    if isinstance(problem, OSError) and problem.strerror:
+        return problem.strerror
+    if address.kind == "unix" and isinstance(problem, OSError):
+        # Python's own words, which are others in each version.
+        return f"a path of {len(os.fsencode(address.path))} bytes is too long for a socket"
+    return str(problem)
+
+
+def _bound(address: Address, listening: socket.socket, lock: int = -1) -> Bound:
     try:
-        inode = os.stat(address.path).st_ino if address.kind == "unix" else 0
+        inode = os.stat(address.path).st_ino if address.kind == "unix" and not address.is_abstract else 0
     except OSError:
         inode = 0
-    return Bound(address, listening, inode)
+    return Bound(address, listening, inode, lock)
+
+
+def is_listening(descriptor: int) -> bool:
+    """It is a socket that listens, as spawn-fcgi, inetd and others hand one over."""
+    try:
+        copy = os.dup(descriptor)
+    except OSError:
+        return False
+    try:
+        with socket.socket(fileno=copy) as probe:
+            return bool(probe.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN))
+    except OSError:
+        # Not a socket, so nothing has closed the copy; or a system that does not tell.
+        _close(copy)
+        return False
+
+
+def forget_stdin() -> None:
+    """Where descriptor 0 listens, put /dev/null into its place: what is open there would wait for nobody."""
+    if is_listening(0):
+        nothing = os.open(os.devnull, os.O_RDONLY)
+        os.dup2(nothing, 0)
+        os.close(nothing)
+
+
+def _close(descriptor: int) -> None:
+    try:
+        os.close(descriptor)
+    except OSError:
+        pass
+
+
+def remarks(bound: list[Bound]) -> list[tuple[str, str]]:
+    """What an operator should know of these sockets: (level, text) for the error log."""
+    found = []
+    for one in bound:
+        if one.address.kind == "fd" and one.address.number == 0:
+            found.append(("info", f"bind: descriptor 0 is a listening socket, {name(one.socket)}, which is served"))
+        if one.address.is_abstract:
+            text = f"bind: {one.address} has no file, and so no socket_mode: every user of this machine may connect"
+            found.append(("warning", text))
+    return found
 
 
 def names(bound: list[Bound]) -> str:
@@ -98,7 +184,7 @@ def name(listening: socket.socket) -> str:
     """Where a socket listens, as `bind` would say it; port 0 has become a real one."""
     at = listening.getsockname()
     if listening.family == socket.AF_UNIX:
-        return f"unix:{at}"
+        return f"unix:@{os.fsdecode(at[1:])}" if isinstance(at, bytes) else f"unix:{at}"
     return f"[{at[0]}]:{at[1]}" if listening.family == socket.AF_INET6 else f"{at[0]}:{at[1]}"
 
 
@@ -149,6 +235,19 @@ def _remove_stale(path: str) -> None:
             raise OSError(errno.EADDRINUSE, "another server listens there") from None
         else:
             raise OSError(errno.EADDRINUSE, "another server listens there")
+
+
+def _abstract(address: Address) -> socket.socket | None:
+    """A unix socket without a file, bound; None for an address that is none."""
+    if not address.is_abstract:
+        return None
+    listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        listening.bind(b"\0" + os.fsencode(address.path[1:]))
+    except BaseException:
+        listening.close()
+        raise
+    return listening
 
 
 def _tcp(address: Address) -> socket.socket:

@@ -8,7 +8,7 @@ import os
 import time
 
 from .errors import ConfigError
-from .lines import Stamp, decode, escape, iso_time, json_line
+from .lines import MAX_LINE, Stamp, decode, escape, iso_time, json_line, printable, shorten
 from .sink import Sink
 
 #: The levels of the error log, from the least to the most severe.
@@ -42,7 +42,10 @@ class ErrorLog:
         return _SEVERITY[level] >= self._threshold
 
     def log(self, level: str, text: str | bytes, detail: str | bytes = "") -> None:
-        """Write one line of `level`, and below it the lines of `detail`, such as a Lua traceback, indented."""
+        """Write one line of `level`, and below it the lines of `detail`, such as a Lua traceback, indented.
+
+        Each of both is cut at `lines.MAX_LINE` bytes.
+        """
         if self.enabled(level):
             self._sink.write(self._entry(level, text, detail))
 
@@ -78,8 +81,8 @@ class ErrorLog:
         lines = [escape(text)]
         if detail:
             # Lua indents tracebacks with tabs, which would be escaped.
-            below = (line.expandtabs(_INDENT) for line in decode(detail).rstrip("\n").split("\n"))
-            lines += [" " * _INDENT + escape(line) for line in below]
+            below = (line.expandtabs(_INDENT) for line in decode(shorten(detail, MAX_LINE)).rstrip("\n").split("\n"))
+            lines += [" " * _INDENT + printable(line) for line in below]
         head = b"[%b] [%d] [%b] " % (self._stamp(), os.getpid(), level.upper().encode())
         return head + "\n".join(lines).encode() + b"\n"
 

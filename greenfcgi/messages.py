@@ -5,7 +5,9 @@ from __future__ import annotations
 from . import records
 
 #: Parts of PARAMS that are kept apart: each costs more than what is in it when it is small.
-_MOST_PARTS = 64
+_MAX_PARTS = 64
+#: What libfcgi tells its applications of their role; without it, every status would let a request through.
+_AUTHORIZER = records.encode_pairs([(b"FCGI_ROLE", b"AUTHORIZER")])
 
 
 class Request:
@@ -17,14 +19,18 @@ class Request:
     """
 
     __slots__ = (
-        "_parts", "_parts_length", "content_length", "filename", "found", "id", "keep_conn", "params",
-        "params_ended", "stdin_ended",
+        "_parts", "_parts_length", "content_length", "filename", "found", "held", "id", "is_authorizer", "keep_conn",
+        "params", "params_ended", "stdin_ended",
     )  # fmt: skip
 
     def __init__(self, request_id: int, keep_conn: bool) -> None:
         self.id = request_id
         #: The web server wants the connection to stay open behind the reply.
         self.keep_conn = keep_conn
+        #: It asks whether another request may go on (the role AUTHORIZER).
+        self.is_authorizer = False
+        #: Bytes of memory that it has taken from the connection's quota.
+        self.held = 0
         #: The PARAMS stream, once it has ended.
         self.params = b""
         self._parts: list[bytes] = []
@@ -38,21 +44,35 @@ class Request:
         #: What CONTENT_LENGTH says; None where it is absent, empty, or not a number (Caddy sends -1).
         self.content_length: int | None = None
 
-    def add_params(self, content: bytes, most: int) -> bool:
-        """Take a part of the PARAMS stream; False, and all parts are forgotten, when it passes `most` bytes."""
+    def add_params(self, content: bytes) -> int:
+        """Take a part of the PARAMS stream; returns its length so far."""
         self._parts.append(content)
         self._parts_length += len(content)
-        if self._parts_length > most:
-            self._parts.clear()
-        elif len(self._parts) > _MOST_PARTS:
+        if len(self._parts) > _MAX_PARTS:
             self._parts[:] = [b"".join(self._parts)]
-        return self._parts_length <= most
+        return self._parts_length
+
+    def drop_params(self, routing: records.Routing) -> None:
+        """The request is refused: its parameters are not needed, and no more of it is taken."""
+        self._parts.clear()
+        self.take_params(b"", routing)
+        self.stdin_ended = True
 
     def end_params(self, routing: records.Routing) -> None:
         """The PARAMS stream has ended. Raises `ProtocolError` when a pair is cut off."""
+        if self.is_authorizer:
+            self._parts.append(_AUTHORIZER)
         params = b"".join(self._parts)
         self._parts.clear()
         self.take_params(params, routing)
+        if self.is_authorizer:
+            # It has no body (section 6.3): the length is that of the request which it decides about.
+            self.stdin_ended = True
+            self.content_length = None
+
+    def add_content_length(self, length: int) -> None:
+        """The body has come, and the web server could not say how long it would be."""
+        self.params += records.encode_pairs([(b"CONTENT_LENGTH", b"%d" % length)])
 
     def take_params(self, params: bytes, routing: records.Routing) -> None:
         """Take the whole PARAMS stream. Raises `ProtocolError` when a pair is cut off."""

@@ -4,13 +4,16 @@ It looks at the files that are known, not at folders, so a look costs one system
 go into a flush queue.
 """
 
+from __future__ import annotations
+
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Protocol
 
 import gevent
 
 from .flush_queue import FlushQueue
+from .lines import traceback_of
 from .signature import Signature, signature
 
 # Seconds of looking at files before other greenlets get a turn, and how long that turn is at least.
@@ -22,7 +25,7 @@ class ErrorLogLike(Protocol):
 
     def info(self, text: str, /) -> object: ...
 
-    def warning(self, text: str, /) -> object: ...
+    def warning(self, text: str, detail: str = "", /) -> object: ...
 
 
 class PollWatcher:
@@ -49,9 +52,18 @@ class PollWatcher:
         self._log = log
         self._looking: gevent.Greenlet[..., None] | None = None
 
+    def only(self, files: Collection[str]) -> PollWatcher:
+        """Another one, of those files alone that are in `files` when it looks."""
+
+        def known() -> Mapping[str, Signature]:
+            return {path: noted for path, noted in self._known().items() if path in files}
+
+        return PollWatcher(known, self._queue, self._interval, self._log)
+
     def start(self) -> None:
-        """Begin to look; the first time after one interval."""
-        self._looking = gevent.spawn(self._look_again_and_again)
+        """Begin to look; the first time after one interval. Harmless when repeated."""
+        if self._looking is None:
+            self._looking = gevent.spawn(self._look_again_and_again)
 
     def stop(self) -> None:
         """Look no longer."""
@@ -59,8 +71,8 @@ class PollWatcher:
             self._looking.kill(block=False)
             self._looking = None
 
-    def add_folder(self, path: str) -> None:
-        """Nothing to do: what is looked at are files."""
+    def add_file(self, path: str) -> None:
+        """Nothing to do: it is looked at once it is known."""
 
     def catch_up(self) -> None:
         """Nothing to do: a look at all files takes too long."""
@@ -78,9 +90,9 @@ class PollWatcher:
                 gevent.sleep(_TURN)
                 end_of_turn = time.perf_counter() + _TURN
 
-    def instead(self, reason: str) -> str:
+    def instead(self, reason: str, what: str = "files are") -> str:
         """The warning that polling is used, for `reason`."""
-        return f"inotify cannot be used ({reason}): files are looked at every {self._interval:g} s instead"
+        return f"inotify cannot be used ({reason}): {what} looked at every {self._interval:g} s instead"
 
     def _look_again_and_again(self) -> None:
         while True:
@@ -88,4 +100,5 @@ class PollWatcher:
             try:
                 self.look()
             except Exception as error:  # the border of this greenlet: one bad look must not be the last
-                self._log.warning(f"looking for changed files failed, to be tried again: {error!r}")
+                text = f"looking for changed files failed, to be tried again: {error!r}"
+                self._log.warning(text, traceback_of(error))

@@ -18,10 +18,10 @@ import gevent
 from gevent.event import Event
 
 from . import exits
-from .body import Body
 from .config import Config
+from .errors import ConfigError, ScriptError
 from .exchange import Exchange
-from .flush import PATIENCE, Flusher
+from .flush import PATIENCE, Flusher, Load
 from .flush_queue import FlushQueue
 from .heartbeat import Detached, Heartbeat
 from .lines import traceback_of
@@ -29,18 +29,23 @@ from .listening import Bound
 from .logs import Logs
 from .metrics import Metrics
 from .pool import Pool
-from .quota import Quota
+from .privileges import Identity
 from .responder import Inspector, Responder
 from .scripts import Catalogue, Script
 from .server import Server
+from .shares import shares
+from .standins import stand_in
+from .startup import try_startup
 from .state import Flavour, State
 from .trim import give_back
 from .watcher import Watcher, watch
 
 if TYPE_CHECKING:
     from .history import Overview
+    from .lastgood import LastGood
     from .link import Link
     from .snapshot import Snapshot
+    from .versionstore import VersionStore
 
 # Read when the hub is made. The default imports pprint, and with it dataclasses and inspect: 1.4 MB.
 gevent.config.format_context = "builtins.repr"
@@ -49,48 +54,66 @@ gevent.config.format_context = "builtins.repr"
 _HOOKS = 1.0
 #: Seconds for which a developer's next request waits for a changed script whose `init` does.
 _DEVELOPER_PATIENCE = 2.0
-#: Bytes of bodies that are worth it to give their memory back to the system.
+#: Bytes given back by connections that are worth it to give their memory back to the system.
 _MUCH = 4 * 1024 * 1024
 #: More is of no use, and some kernels refuse more.
 _MOST_DESCRIPTORS = 1 << 20
-#: One of so many parts of all descriptors is what scripts' files may take; the rest is for connections and the server.
-_SHARE_OF_FILES = 2
 
 
 class Process:
     """Everything that serves requests. Raises `ConfigError` when the configuration cannot be carried out.
 
     `logs` and `inspector` are given by the developer mode, which shows what happens to whoever writes the scripts.
+    `versions` is where the last good versions of scripts are kept, which all processes of a supervisor share.
     """
 
-    def __init__(self, config: Config, logs: Logs | None = None, inspector: Inspector | None = None) -> None:
+    def __init__(
+        self,
+        config: Config,
+        logs: Logs | None = None,
+        inspector: Inspector | None = None,
+        versions: VersionStore | None = None,
+    ) -> None:
         self._config = config
         self._inspector = inspector
-        files = Quota(_raise_limit() // _SHARE_OF_FILES)
+        _raise_limit()
         _close_stdin()
+        self._shares = shares(config.buffers)
         self._logs = logs or Logs(config)
         self.log = self._logs.error
         self._metrics = Metrics()
         self._flavour = Flavour(
             config, self.log, self._logs.tell_slow if config.slowlog else None, self._metrics,
-            None if inspector is None else inspector.hint, files,
+            None if inspector is None else inspector.hint, self._shares.descriptors.scripts,
         )  # fmt: skip
         #: Scripts' hooks at work. They may wait, so each has a greenlet of its own.
         self._hooks: set[gevent.Greenlet[..., None]] = set()
-        self.catalogue = Catalogue(config.scripts.root, config.scripts.extensions)
-        self.pool: Pool[Script, State] = Pool(
-            self._flavour.make, config.states.max, config.states.clones, self._discard
-        )
-        responder = Responder(config, self.catalogue, self.pool, self.log, inspector)
+        self.catalogue = Catalogue(config.scripts.root, config.scripts.extensions, config.scripts.public)
+        self._make: Load = self._flavour.make
+        self._last_good: LastGood | None = None
+        if versions is not None:
+            # Here, since a process alone does without.
+            from .lastgood import LastGood
+
+            self._last_good = LastGood(self._flavour.make, versions, self.log, self._look_again)
+            self._make = self._last_good.make
+        self.pool: Pool[Script, State] = Pool(self._make, config.states.max, config.states.clones, self._discard)
+        turns = self._flavour.turns
+        responder = Responder(config, self.catalogue, self.pool, self.log, turns, inspector)
         access = self._logs.access
         routing = self._flavour.router(access.variables if access is not None else ())
-        self.server = Server(config, responder.respond, self.log, access, routing)
+        self.server = Server(
+            config, responder.respond, self.log, access, routing, turns=turns, shared=self._shares,
+            authorizer=self._authorizer(config.scripts.authorizer),
+        )  # fmt: skip
         #: Where changed files wait, who tells of them, and what becomes of them; None with reload = false.
         self.queue: FlushQueue | None = None
         self.watcher: Watcher | None = None
         self.flusher: Flusher | None = None
         #: States have gone, and their memory is still this process's.
         self._has_free_memory = False
+        #: Bytes that connections have given back since this process gave memory back to the system, at the last beat.
+        self._returned = 0
         self._heartbeat = Heartbeat(config.heartbeat, self._tasks(), self.log)
         self._started = time.time()
         if config.status_path or config.ping_path:
@@ -108,6 +131,16 @@ class Process:
         # What fails in a callback of the event loop would be a traceback on stderr.
         gevent.get_hub().print_exception = self._failed_in_hub  # type: ignore[method-assign, assignment]
 
+    def _authorizer(self, name: str) -> bytes | None:
+        if not name:
+            return None
+        path = os.path.join(self.catalogue.root, name)
+        try:
+            self.catalogue.name(path)
+        except ScriptError as problem:
+            raise ConfigError(f'[scripts] authorizer: found "{name}", expected a script: {problem}') from None
+        return os.fsencode(path)
+
     def _failed_in_hub(self, context: object, kind: object, problem: object, trace: object) -> None:
         if isinstance(problem, BaseException):
             self.log.critical(f"the server failed: {problem!r}", traceback_of(problem))
@@ -123,23 +156,40 @@ class Process:
                 config.reload_engine, [config.scripts.root, *config.lua.path], self.catalogue.signatures, self.queue,
                 config.poll_interval, self.log, is_development,
             )  # fmt: skip
-            self.catalogue.noticed = self.watcher.add_folder
+            self.catalogue.noticed = self.watcher.add_file
             self.flusher = Flusher(
-                self.queue, self.catalogue, self.pool, self._flavour.make, self.log, self._metrics,
+                self.queue, self.catalogue, self.pool, self._make, self.log, self._metrics,
                 keep_good=not is_development, patience=_DEVELOPER_PATIENCE if is_development else PATIENCE,
+                forgotten=_nothing if self._last_good is None else self._last_good.forget,
             )  # fmt: skip
             tasks += [self.watcher.check, Detached(self.flusher.flush, self.log)]
+        if self._last_good is not None:
+            tasks.append(self._keep_last_good)
         return [*tasks, self._logs.flush]
+
+    def _look_again(self, path: str) -> None:
+        if self.queue is not None:
+            self.queue.put(path)
+
+    def _keep_last_good(self) -> None:
+        assert self._last_good is not None
+        self._last_good.keep_all(self.catalogue)
 
     def _age(self) -> None:
         self.pool.age(self._config.heartbeat)
         if self._config.states.idle and self.pool.expire(self._config.states.idle):
             self._has_free_memory = True
-        elif self._has_free_memory or (Body.released > _MUCH and not Body.held):
+        elif self._has_free_memory or self._is_quiet():
             # After states, a beat later, when `shutdown` has run, and no more of them go.
             self._has_free_memory = False
-            Body.released = 0
+            for quota in self._shares.memory:
+                quota.returned = 0
             give_back()
+
+    def _is_quiet(self) -> bool:
+        """Connections have given much memory back, and nothing since the last beat."""
+        before, self._returned = self._returned, sum(quota.returned for quota in self._shares.memory)
+        return self._returned > _MUCH and self._returned == before
 
     def _spawn_hook(self, work: Callable[..., None], *arguments: State) -> None:
         # Not gevent.pool.Group: to import it costs 1 MB.
@@ -182,6 +232,16 @@ class Process:
             state.hook("heartbeat")
         finally:
             self.pool.give_back(state, state.script)
+
+    def become(self, who: Identity) -> None:
+        """Run as them from now on. Raises `ConfigError` when that is not allowed."""
+        if (who.uid, who.gid) != (-1, -1):
+            _import_all(self._config)
+        who.assume()
+
+    def try_startup(self) -> None:
+        """See whether scripts.startup runs. Raises `ConfigError` when it does not. To be called by who runs scripts."""
+        try_startup(self._config, self._flavour)
 
     def start(self) -> None:
         """Begin housekeeping, so that `server.connect` can serve connections."""
@@ -234,7 +294,12 @@ class Process:
             for number in (signal.SIGUSR2, signal.SIGTTIN, signal.SIGTTOU):
                 signal.signal(number, signal.SIG_IGN)
         else:
-            for number in (signal.SIGHUP, signal.SIGUSR2, signal.SIGTTIN, signal.SIGTTOU):
+            if self._inspector is not None and signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
+                # Its terminal has been closed, and nohup was not asked for.
+                gevent.signal_handler(signal.SIGHUP, self._asked_to_stop, signal.SIGHUP)
+            elif self._inspector is None:
+                gevent.signal_handler(signal.SIGHUP, self._without_supervisor, signal.SIGHUP)
+            for number in (signal.SIGUSR2, signal.SIGTTIN, signal.SIGTTOU):
                 gevent.signal_handler(number, self._without_supervisor, number)
 
     def _asked_to_stop(self, number: signal.Signals) -> None:
@@ -305,18 +370,32 @@ class Process:
             self.log.warning("stopped with hooks of scripts unfinished")
 
 
-def _raise_limit() -> int:
-    """Allow as many descriptors as the system does. Shells give 1,024, for programs that use select(2).
+def _import_all(config: Config) -> None:
+    """Import what a process imports when it is needed: whoever runs scripts may not be able to read it later."""
+    import traceback  # noqa: F401
 
-    Returns how many.
-    """
+    # All that tempfile has shutil for is folders; that brings what compresses files: 1.2 MB.
+    with stand_in("shutil"):
+        import tempfile  # noqa: F401
+    try:
+        import ctypes  # noqa: F401
+    except ImportError:
+        # Some Pythons are built without; then a process that is stuck cannot tell where.
+        pass
+    if config.status_path:
+        from . import census, statuspage  # noqa: F401
+    if {"os.execute", "io.popen"} & set(config.lua.allow):
+        from . import programs  # noqa: F401
+
+
+def _raise_limit() -> None:
+    """Allow as many descriptors as the system does. Shells give 1,024, for programs that use select(2)."""
     import resource
 
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     most = _MOST_DESCRIPTORS if hard == resource.RLIM_INFINITY else min(hard, _MOST_DESCRIPTORS)
     if soft < most:
         resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
-    return max(soft, most)
 
 
 def _close_stdin() -> None:
@@ -342,5 +421,5 @@ def _end_programs() -> None:
         programs.kill_all()
 
 
-def _nothing() -> None:
-    """What a process without files of its own has to release."""
+def _nothing(*_: object) -> None:
+    """What a process without files of its own has to release, or to forget."""

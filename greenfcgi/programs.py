@@ -13,7 +13,7 @@ from __future__ import annotations
 import atexit
 import os
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from typing import Any
 
@@ -27,12 +27,14 @@ from .budget import LATE, SLOW
 _PART = 65536
 #: The same of stderr: a thousand lines to log at once would hold up others.
 _ERRORS = 2048
-#: A longer line of stderr is logged in pieces.
-_LONGEST_LINE = 8192
+#: A longer line of stderr is logged in pieces; with what is read at once, less than what the log cuts.
+_LONGEST_LINE = 4096
 #: Seconds between SIGTERM and SIGKILL.
 _GRACE = 0.3
 #: Seconds between two looks at a program where the system cannot tell of its end.
 _LOOKS = 0.01
+#: Descriptors that are looked at one by one where the system does not list them.
+_MAX_SCANNED = 65536
 #: Programs that one script may have at a time.
 _MOST = 64
 #: What each takes of the process's descriptors: its pipe, its stderr, and what tells of its end.
@@ -93,7 +95,8 @@ class Program:
     def reap(self) -> int:
         """It has ended: give everything back. Returns its status."""
         self._give_back()
-        _, self.status = os.waitpid(self._pid, 0)
+        if self.status is None:
+            _, self.status = os.waitpid(self._pid, 0)
         _alive.discard(self)
         return self.status
 
@@ -118,7 +121,7 @@ class Program:
             if not pid:
                 return
             self.status = status
-            _alive.discard(self)
+        _alive.discard(self)
         timer = self._watchers.pop("kill", None)
         if timer is not None:
             timer.close()
@@ -129,9 +132,18 @@ class Program:
             os.killpg(self._pid, number)
 
     def _look(self) -> None:
-        if os.waitid(os.P_PID, self._pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None:
+        if self._has_ended():
             self._watchers["end"].stop()
             self.ended.set()
+
+    def _has_ended(self) -> bool:
+        if hasattr(os, "waitid"):
+            return os.waitid(os.P_PID, self._pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
+        # Some systems cannot look without reaping.
+        pid, status = os.waitpid(self._pid, os.WNOHANG)
+        if pid:
+            self.status = status
+        return bool(pid)
 
     def read_errors(self) -> bool:
         """Log the next lines that it has written to stderr. True when there may be more."""
@@ -332,14 +344,28 @@ def _spawn(command: bytes, mode: bytes) -> tuple[int, int, int]:
 
 def _inheritable() -> list[int]:
     """Descriptors that a program would get: Python's own are closed by themselves, those of Lua's io.open are not."""
-    folder = "/proc/self/fd" if os.path.isdir("/proc/self/fd") else "/dev/fd"
     found = []
-    for descriptor in map(int, os.listdir(folder)):
+    for descriptor in _descriptors():
         # That of the listing itself is closed by now.
         with suppress(OSError):
             if descriptor > 2 and os.get_inheritable(descriptor):
                 found.append(descriptor)
     return found
+
+
+def _descriptors() -> Iterable[int]:
+    """The descriptors that may be open."""
+    for folder in ("/proc/self/fd", "/dev/fd"):
+        try:
+            listed = [int(name) for name in os.listdir(folder)]
+        except OSError:
+            continue
+        # FreeBSD's /dev/fd has the first three only, unless fdescfs is mounted there.
+        if max(listed, default=0) > 2:
+            return listed
+    import resource
+
+    return range(min(resource.getrlimit(resource.RLIMIT_NOFILE)[0], _MAX_SCANNED))
 
 
 def _pidfd(pid: int) -> int:

@@ -29,12 +29,17 @@ from typing import Final
 from . import records
 from .errors import ProtocolError
 from .messages import Request
+from .quota import Quota
 from .records import Buffer
+from .replies import refusal
 
 #: The most bytes of parameters in one request. nginx and lighttpd never send more than 64 KiB.
 MAX_PARAMS: Final = 128 * 1024
 #: The most requests under way on one connection. HAProxy, the only web server that multiplexes, stays below it.
 MAX_REQUESTS: Final = 1024
+#: Bytes of memory that a request takes beside its parameters, and that each part of them takes beside its content.
+_REQUEST_COST: Final = 512
+_PART_COST: Final = 64
 
 # What `Connection.receive` yields: (event, request, data).
 #: The parameters are whole. `data` is empty.
@@ -47,6 +52,8 @@ READY: Final = 3
 ABORTED: Final = 4
 #: The parameters are longer than `MAX_PARAMS`; an answer is owed, and nothing more of the request comes.
 TOO_LARGE: Final = 5
+#: There is no room for more parameters; the same.
+NO_ROOM: Final = 6
 
 Event = tuple[int, Request, bytes]
 
@@ -95,13 +102,24 @@ def _ends_of_output(request_id: int, app_status: int) -> bytes:
 class Connection:
     """The responder's side of one connection.
 
-    `routing` finds what routes a request in its parameters, as `records.routing` does.
+    `routing` finds what routes a request in its parameters, as `records.routing` does. What has come in of unfinished
+    records and parameters is taken from `quota`, in bytes; without one it has no limit but those of the protocol.
+    `authorizes`: the role AUTHORIZER is taken, too.
     """
 
-    __slots__ = ("_closing", "_missing", "_output", "_partial", "_refused", "_routing", "requests")
+    __slots__ = (
+        "_authorizes", "_closing", "_held_partial", "_missing", "_output", "_partial", "_quota", "_refused", "_routing",
+        "requests",
+    )  # fmt: skip
 
-    def __init__(self, routing: records.Routing = records.routing) -> None:
+    def __init__(
+        self, routing: records.Routing = records.routing, quota: Quota | None = None, authorizes: bool = False
+    ) -> None:
         self._routing = routing
+        self._quota = quota or Quota(1 << 62)
+        self._authorizes = authorizes
+        #: Bytes taken for the unfinished record.
+        self._held_partial = 0
         #: The active requests by id: begun, and not yet ended.
         self.requests: dict[int, Request] = {}
         self._partial = bytearray()
@@ -157,9 +175,11 @@ class Connection:
             # An unfinished record grows here, and is looked at again only when it is whole.
             self._partial += data
             if len(self._partial) < self._missing:
+                self._hold_partial()
                 return
             data = bytes(self._partial)
             self._partial.clear()
+            self._hold_partial()
         requests = self.requests
         at, end = 0, len(data)
         while end - at >= records.HEADER_SIZE:
@@ -170,6 +190,7 @@ class Connection:
             if start + length + padding > end:
                 self._missing = records.HEADER_SIZE + length + padding
                 self._partial += data[at:]
+                self._hold_partial()
                 return
             at = start + length + padding
             content = data[start : start + length]
@@ -182,10 +203,11 @@ class Connection:
                     yield BEGUN, request, b""
                     if request.stdin_ended and requests.get(request_id) is request:
                         yield READY, request, b""
-                elif not request.add_params(content, MAX_PARAMS):
-                    request.take_params(b"", self._routing)
-                    request.stdin_ended = True
-                    yield TOO_LARGE, request, b""
+                else:
+                    is_long = request.add_params(content) > MAX_PARAMS
+                    if is_long or not self._hold(request, length + _PART_COST):
+                        request.drop_params(self._routing)
+                        yield TOO_LARGE if is_long else NO_ROOM, request, b""
             elif kind == records.STDIN:
                 if request is None or request.stdin_ended:
                     continue
@@ -206,6 +228,33 @@ class Connection:
         if at < end:
             self._missing = records.HEADER_SIZE
             self._partial += data[at:]
+        self._hold_partial()
+
+    def close(self) -> None:
+        """Nothing more comes: give back what is held."""
+        self._partial.clear()
+        self._hold_partial()
+        for request in self.requests.values():
+            self._release(request)
+
+    def _hold_partial(self) -> None:
+        size = len(self._partial)
+        more = size - self._held_partial
+        if more > 0 and not self._quota.take(more):
+            raise ProtocolError(f"no room for {size} bytes of a record that has not come in whole (buffers)")
+        if more < 0:
+            self._quota.give_back(-more)
+        self._held_partial = size
+
+    def _hold(self, request: Request, size: int) -> bool:
+        if not self._quota.take(size):
+            return False
+        request.held += size
+        return True
+
+    def _release(self, request: Request) -> None:
+        self._quota.give_back(request.held)
+        request.held = 0
 
     def _whole_request(self, data: bytes) -> Request | None:
         """The request in `data`, if that is one request without a body from its first to its last byte.
@@ -245,12 +294,25 @@ class Connection:
         keep_conn = bool(flags & records.KEEP_CONN)
         if not keep_conn:
             self._closing = True
-        if role == records.RESPONDER and len(self.requests) < MAX_REQUESTS:
-            self.requests[request_id] = Request(request_id, keep_conn)
+        if role != records.RESPONDER and not (self._authorizes and role == records.AUTHORIZER):
+            self._refuse(request_id, 403, records.UNKNOWN_ROLE)
             return
+        request = Request(request_id, keep_conn)
+        if len(self.requests) >= MAX_REQUESTS or not self._hold(request, _REQUEST_COST):
+            self._refuse(request_id, 503, records.OVERLOADED)
+            return
+        request.is_authorizer = role == records.AUTHORIZER
+        self.requests[request_id] = request
+
+    def _refuse(self, request_id: int, status: int, protocol_status: int) -> None:
+        """Refuse a request at its beginning, with a reply: after a bare END_REQUEST lighttpd takes an authorizer to
+        have let the request through, and others answer 502 or nothing at all.
+        """
         self._refused = True
-        status = records.OVERLOADED if role == records.RESPONDER else records.UNKNOWN_ROLE
-        self._output.append(records.end_request(request_id, 0, status))
+        _, head, _ = refusal(status, head_only=True)
+        self._output += records.stream(records.STDOUT, request_id, head)
+        self._output.append(records.record(records.STDOUT, request_id))
+        self._output.append(records.end_request(request_id, 0, protocol_status))
 
     def _manage(self, kind: int, content: bytes) -> None:
         if kind == records.GET_VALUES:
@@ -273,6 +335,8 @@ class Connection:
         if length > _COPY_BELOW or length == 0 or self.requests.get(request_id) is not request:
             return [*self.stdout(request, head, body), self.finish(request)]
         del self.requests[request_id]
+        if request.held:
+            self._release(request)
         header = records.HEADER.pack(records.VERSION, records.STDOUT, request_id, length, 0)
         return [b"".join((header, head, body, _ends_of_output(request_id, 0)))]
 
@@ -291,11 +355,12 @@ class Connection:
         first = records.stream(records.STDOUT, request.id, head + data[:fits])
         return first + records.stream(records.STDOUT, request.id, data[fits:])
 
-    def stderr(self, request: Request, line: bytes) -> list[Buffer]:
-        """One line for the web server's error log. Empty when the request is not active."""
-        if self.requests.get(request.id) is not request:
+    def stderr(self, request: Request, text: bytes) -> list[Buffer]:
+        """Text for the web server's error log, once for a request. Empty when the request is not active."""
+        if self.requests.get(request.id) is not request or not text:
             return []
-        return records.stream(records.STDERR, request.id, line[: records.MAX_CONTENT])
+        content = text[: records.MAX_CONTENT]
+        return [records.record(records.STDERR, request.id, content), records.record(records.STDERR, request.id)]
 
     def finish(self, request: Request, app_status: int = 0) -> bytes:
         """The end of STDOUT and END_REQUEST; the id is free again. Empty when the request is not active."""
@@ -303,4 +368,6 @@ class Connection:
         if self.requests.get(request_id) is not request:
             return b""
         del self.requests[request_id]
+        if request.held:
+            self._release(request)
         return _ends_of_output(request_id, app_status)

@@ -1,24 +1,39 @@
-"""A count with a limit: of bytes, or of descriptors, which many take from and give back to."""
+"""A count with a limit: what a process holds for others, in bytes of memory or in descriptors.
+
+Whoever wants to hold something takes it first, and gives it back when it is gone. What a quota refuses waits, goes to a
+file, or is turned away; that is its holder's decision. How the limits of a process are shared out is in `shares`.
+"""
 
 from __future__ import annotations
 
 
 class Quota:
-    """`limit` is the most that may be taken together; `taken` is how much of it is."""
+    """At most `limit` of something, in bytes or in pieces."""
 
-    __slots__ = ("limit", "taken")
+    __slots__ = ("limit", "peak", "refused", "returned", "taken")
 
     def __init__(self, limit: int) -> None:
         self.limit = limit
+        #: What is held now, and the most that has been.
         self.taken = 0
+        self.peak = 0
+        #: How often nothing was left.
+        self.refused = 0
+        #: What has been given back since somebody set this to 0.
+        self.returned = 0
 
     def take(self, amount: int) -> bool:
-        """Take so much more. False, and nothing is taken, when that would pass the limit."""
-        if self.taken + amount > self.limit:
+        """Hold so much more; False, and nothing is taken, where that passes the limit."""
+        taken = self.taken + amount
+        if taken > self.limit:
+            self.refused += 1
             return False
-        self.taken += amount
+        self.taken = taken
+        if taken > self.peak:
+            self.peak = taken
         return True
 
     def give_back(self, amount: int) -> None:
-        """So much is not in use any more."""
+        """Hold so much less."""
         self.taken -= amount
+        self.returned += amount

@@ -182,17 +182,47 @@ def _too_long(at: int, end: int) -> ProtocolError:
     return ProtocolError(f"name-value pairs of {at} bytes, but only {end} were sent")
 
 
-def params(data: bytes) -> dict[bytes, bytes]:
-    """The CGI variables in a whole PARAMS stream.
+#: Headers that make no list (RFC 9110, section 5.3).
+_SINGLE: Final = frozenset(
+    b"HTTP_" + name
+    for name in (
+        b"AGE", b"AUTHORIZATION", b"CONTENT_LENGTH", b"CONTENT_TYPE", b"DATE", b"FROM", b"HOST", b"IF_MODIFIED_SINCE",
+        b"IF_RANGE", b"IF_UNMODIFIED_SINCE", b"MAX_FORWARDS", b"PROXY_AUTHORIZATION", b"RANGE", b"REFERER",
+        b"USER_AGENT",
+    )
+)  # fmt: skip
 
-    nginx and HAProxy send several HTTP_COOKIE pairs where the client sent several headers: they are joined by
-    "; ", as RFC 9113 (8.2.3) does. Of any other name the last pair counts. Raises `ProtocolError` as
-    `decode_pairs` does.
+
+def separator(name: bytes) -> bytes | None:
+    """What joins the values of a variable that comes several times; b"": the first one counts, None: the last one.
+
+    nginx and HAProxy send a pair for each of several headers that have one name. These are lists (RFC 9110, section
+    5.2), cookies with a separator of their own (RFC 9113, section 8.2.3). Of what is no header the last pair counts, so
+    that a configuration can replace what a file that it includes has set.
+    """
+    if not name.startswith(b"HTTP_"):
+        return None
+    if name in _SINGLE:
+        return b""
+    return b"; " if name == b"HTTP_COOKIE" else b", "
+
+
+def params(data: bytes) -> dict[bytes, bytes]:
+    """The CGI variables in a whole PARAMS stream, each once, as `separator` says.
+
+    Raises `ProtocolError` as `decode_pairs` does.
     """
     pairs = decode_pairs(data)
     found = dict(pairs)
-    if len(found) != len(pairs) and b"HTTP_COOKIE" in found:
-        found[b"HTTP_COOKIE"] = b"; ".join(value for name, value in pairs if name == b"HTTP_COOKIE")
+    if len(found) == len(pairs):
+        return found
+    found = {}
+    for name, value in pairs:
+        joint = separator(name) if name in found else None
+        if joint is None:
+            found[name] = value
+        elif joint:
+            found[name] += joint + value
     return found
 
 

@@ -21,7 +21,8 @@ Reply = tuple[int, bytes, bytes]
 def refusal(status: int, detail: str = "", head_only: bool = False) -> Reply:
     """A response that says only its status; `detail` is shown below it (`scripts.show_errors`).
 
-    Always a full response: a bare END_REQUEST is a 502 in nginx and Caddy and an empty 200 in Apache.
+    Always a full response: a bare END_REQUEST is a 502 in nginx and Caddy and an empty 200 in Apache. Status stands
+    last, as in every reply: HAProxy takes a Location behind it for a redirect of its own.
     """
     title = f"{status} {_REASONS[status]}"
     page = f"<!DOCTYPE html>\n<html><head><title>{title}</title></head>\n<body><h1>{title}</h1>\n"
@@ -30,7 +31,7 @@ def refusal(status: int, detail: str = "", head_only: bool = False) -> Reply:
     body = (page + "</body></html>\n").encode("utf-8", "replace")
     # Busy now, not for long.
     more = "Retry-After: 1\r\n" if status == 503 else ""
-    head = f"Status: {title}\r\nContent-Type: text/html; charset=utf-8\r\n{more}\r\n".encode()
+    head = f"Content-Type: text/html; charset=utf-8\r\n{more}Status: {title}\r\n\r\n".encode()
     return status, head, b"" if head_only else body
 
 

@@ -7,12 +7,15 @@ from typing import Final, Protocol
 from .config import Config
 from .errors import ScriptBroken, ScriptBusy, ScriptError
 from .exchange import Exchange
-from .lines import traceback_of
+from .lines import escape, traceback_of
 from .log import ErrorLog
+from .messages import Request
 from .pool import Pool
+from .proxied import PREFIX, put_right
 from .replies import Reply, refusal
 from .scripts import Catalogue, Script
 from .state import LuaFailure, State
+from .turns import Turns
 
 #: Above this, nginx and others answer 502 unless their buffer for headers has been made larger: the default
 #: fastcgi_buffer_size is one page of memory.
@@ -44,20 +47,25 @@ class Responder:
         catalogue: Catalogue,
         pool: Pool[Script, State],
         log: ErrorLog,
+        turns: Turns,
         inspector: Inspector | None = None,
     ) -> None:
+        self._turns = turns
         self._inspector = inspector
         self._catalogue = catalogue
+        self._known = catalogue.known
         self._pool = pool
         self._log = log
         self._timeout = config.timeout
         self._show_errors = config.scripts.show_errors
+        self._stderr = config.scripts.stderr
 
     def respond(self, exchange: Exchange) -> None:
         """Answer one request. Never raises."""
         exchange.begin(self._timeout)
         try:
-            script = self._catalogue.find(exchange.request.filename)
+            request = exchange.request
+            script = self._known.get(request.filename) or self._find(request)
             state = self._checkout(script, exchange.left())
             try:
                 # The request may have been taken back while it waited for a worker or a state.
@@ -67,6 +75,8 @@ class Responder:
             finally:
                 # Given back before the reply is sent: a slow client holds no state.
                 self._pool.give_back(state, script)
+                if self._turns.long and not exchange.is_long:
+                    self._turns.remember(exchange.request.filename or b"", False)
             if result is None or (exchange.aborted and isinstance(result, LuaFailure)):
                 exchange.finish()
             elif isinstance(result, LuaFailure):
@@ -83,6 +93,13 @@ class Responder:
             self._log.error(f"{exchange.title}: the server failed: {problem!r}", traceback_of(problem))
             self._fail(exchange, 500, "")
 
+    def _find(self, request: Request) -> Script:
+        if request.filename is None or not request.filename.startswith(PREFIX):
+            return self._catalogue.find(request.filename)
+        meant = self._catalogue.target(request.filename)
+        put_right(request, meant)
+        return self._catalogue.find(meant.path)
+
     def _checkout(self, script: Script, seconds: float) -> State:
         try:
             return self._pool.checkout(script, seconds)
@@ -91,12 +108,18 @@ class Responder:
 
     def _refuse(self, exchange: Exchange, problem: ScriptError) -> None:
         traceback = problem.traceback if isinstance(problem, ScriptBroken) else ""
-        self._log.error(f"{exchange.title}: {problem}", traceback)
+        self._log_error(exchange, f"{exchange.title}: {problem}", traceback)
         self._fail(exchange, problem.status, f"{problem}\n{traceback}" if problem.status == 500 else "", problem)
 
     def _report(self, exchange: Exchange, script: Script, failure: LuaFailure) -> None:
-        self._log.error(f"{script.path}: {exchange.title}: {failure.message}", failure.traceback)
+        self._log_error(exchange, f"{script.path}: {exchange.title}: {failure.message}", failure.traceback)
         self._fail(exchange, failure.status, f"{failure.message}\n{failure.traceback}", failure)
+
+    def _log_error(self, exchange: Exchange, text: str, traceback: str) -> None:
+        self._log.error(text, traceback)
+        if self._stderr:
+            lines = [text, *traceback.strip("\n").expandtabs(4).split("\n")]
+            exchange.report("\n".join(map(escape, lines)).encode())
 
     def _fail(
         self, exchange: Exchange, status: int, detail: str, failure: LuaFailure | ScriptError | None = None
@@ -104,7 +127,7 @@ class Responder:
         if failure is not None and self._inspector is not None:
             exchange.reply(self._inspector.page(exchange, failure))
         elif exchange.status:
-            exchange.cut_off()
+            exchange.truncate()
         else:
             exchange.reply(refusal(status, detail if self._show_errors else "", exchange.head_only))
 

@@ -26,6 +26,8 @@ from .messages import Request
 from .patience import USUAL, Patience
 from .replies import Reply
 from .session import Session
+from .shares import Shares, shares
+from .turns import Turns
 from .workers import Workers
 
 if TYPE_CHECKING:
@@ -33,10 +35,8 @@ if TYPE_CHECKING:
 
     from .accesslog import AccessLog
 
-#: Seconds for which accepting pauses when the process has no file descriptor left.
+#: Seconds for which accepting pauses when it fails.
 _PAUSE = 0.5
-#: Descriptors that connections leave free, beside one for each worker.
-_RESERVE = 64
 #: Connections that may wait to be accepted when a stop begins; as many as a backlog of the usual size.
 _MOST_WAITING = 4096
 #: Connections that are looked at in one go; a thousand take half a millisecond.
@@ -60,12 +60,23 @@ class Server:
         access: AccessLog | None = None,
         routing: records.Routing | None = None,
         patience: Patience = USUAL,
+        turns: Turns | None = None,
+        shared: Shares | None = None,
+        authorizer: bytes | None = None,
     ) -> None:
         #: Finds in parameters what routes a request, and behind it what the access log wants.
         self.routing = routing or records.router(() if access is None else access.variables)
         self.log = log
         self.max_post = config.scripts.max_post
-        self.workers: Workers[Exchange] = Workers(config.workers, config.queue, respond)
+        # Not `or`: nobody waits in them now.
+        self.turns = Turns() if turns is None else turns
+        self.workers: Workers[Exchange] = Workers(config.workers, config.queue, respond, self.turns)
+        #: What connections may hold: memory and descriptors.
+        self.memory, self.descriptors = shared or shares(config.buffers)
+        #: SCRIPT_FILENAME of the script that answers in the role AUTHORIZER; None: that role is refused.
+        self.authorizer = authorizer
+        #: Seconds that what has come in one read may take before others have a turn.
+        self.time_slice = config.lua.time_slice
         self.patience = patience
         self.sessions: set[Session] = set()
         #: Connections served so far.
@@ -84,8 +95,7 @@ class Server:
         self.timeout = config.timeout
         self._keepalive_beats = max(1, round(config.keepalive / config.heartbeat))
         self._linger_beats = max(1, round(_LINGER / config.heartbeat))
-        #: The most connections, and whether some wait for one to be closed.
-        self.most_sessions = _most_sessions(config.workers)
+        #: Some wait for a connection to be closed.
         self._is_full = False
         self._rejected = 0
         self._allowed = tuple(config.allowed_clients)
@@ -96,6 +106,13 @@ class Server:
         listener = Listener(self, listening)
         listener.start()
         self._listeners.append(listener)
+
+    def submit(self, exchange: Exchange) -> bool:
+        """Run a request: at once, or in a turn when its script computes for long; False when too many wait."""
+        long = self.turns.long
+        if long and exchange.request.filename in long:
+            return self.workers.submit_long(exchange)
+        return self.workers.submit(exchange)
 
     def connect(self, bare: BareSocket, peer: str = "") -> Session:
         """Serve a connection that has been made."""
@@ -119,11 +136,12 @@ class Server:
 
     def is_full(self) -> bool:
         """No connection more is to be accepted, until one is closed."""
-        if len(self.sessions) < self.most_sessions:
+        limit = self.descriptors.connections.limit
+        if len(self.sessions) < limit:
             return False
         if not self._is_full:
             self._is_full = True
-            self.log.warning(f"{self.most_sessions} connections are open: others wait until one is closed")
+            self.log.warning(f"{limit} connections are open: others wait until one is closed")
         return True
 
     def sweep(self) -> None:
@@ -202,6 +220,20 @@ class Listener(StreamServer):
         self._accept = listening._accept  # type: ignore[attr-defined]
         self._is_tcp = listening.family.name != "AF_UNIX"
 
+    def _do_read(self) -> None:
+        """Accept what waits, until a time slice is over: the event loop comes back for the rest.
+
+        In the place of gevent's own, which accepts a hundred, whatever they cost.
+        """
+        end = 0.0
+        while (accepted := self.do_read()) is not None:
+            self.do_handle(*accepted)
+            now = time.monotonic()
+            if end == 0.0:
+                end = now + self._server.time_slice
+            elif now > end:
+                return
+
     def do_read(self) -> Any:
         """Accept one connection: (descriptor, address), or None when there is none."""
         if self._server.is_full():
@@ -214,8 +246,7 @@ class Listener(StreamServer):
         except OSError as problem:
             if problem.errno in (errno.ECONNABORTED, errno.EPROTO):
                 return None
-            if problem.errno not in (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM):
-                raise
+            # Mostly no descriptor is left.
             self._server.log.error(f"cannot accept a connection: {problem.strerror}: accepting pauses for {_PAUSE} s")
             self.stop_accepting()
             self._timer = self.loop.timer(_PAUSE)
@@ -243,14 +274,6 @@ class Listener(StreamServer):
             bare.close()
             return
         self._server.connect(bare, peer)
-
-
-def _most_sessions(workers: int) -> int:
-    """The most connections: descriptors are kept back for scripts, their files, logs, and the bodies of requests."""
-    import resource
-
-    limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    return limit - min(_RESERVE + workers, limit // 2)
 
 
 def _unused(*_: object) -> None:

@@ -8,19 +8,23 @@ object: no worker and no Lua state.
 
 from __future__ import annotations
 
+import errno
 import socket
+import struct
 import time
 from _socket import socket as BareSocket
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, Final
 
 from gevent import get_hub
 
 from . import protocol
+from .body import Body
 from .errors import ProtocolError
 from .exchange import Exchange
+from .lines import traceback_of
 from .messages import Request
-from .outbox import MOST_BUFFERS, Outbox
+from .outbox import MAX_BUFFERS, Outbox
 from .records import Buffer
 from .replies import refusal
 
@@ -31,8 +35,12 @@ if TYPE_CHECKING:
 _READ_SIZE: Final = 8192
 #: The same after a read that was filled, while a body is coming. Small enough to stay off mmap.
 _LONG_READ_SIZE: Final = 96 * 1024
-#: Bytes of replies that may wait for a web server before its further requests are left unread.
-_MOST_WAITING: Final = 1024 * 1024
+#: Bytes of replies that may wait for a web server before its further requests are left alone.
+_MAX_WAITING: Final = 1024 * 1024
+#: What ends a TCP connection with a reset.
+_NO_LINGERING: Final = struct.pack("ii", 1, 0)
+#: No descriptor is left now; one may be soon.
+_EXHAUSTED: Final = (errno.EMFILE, errno.ENFILE)
 
 _READABLE: Final = 1
 _DONTWAIT: Final = socket.MSG_DONTWAIT
@@ -42,15 +50,15 @@ class Session:
     """A connection from its acceptance to its close."""
 
     __slots__ = (
-        "_closing", "_outbox", "_paused", "_read_size", "_reader", "_seen", "_server", "_socket", "_unread", "closed",
-        "connection", "exchanges", "lingering", "peer", "quiet_since",
+        "_closing", "_events", "_held", "_outbox", "_paused", "_read_size", "_reader", "_seen", "_server", "_socket",
+        "_truncated", "_unread", "closed", "connection", "exchanges", "lingering", "peer", "quiet_since",
     )  # fmt: skip
 
     def __init__(self, server: Server, bare: BareSocket, peer: str) -> None:
         self._server = server
         self._socket = bare
         self.peer = peer
-        self.connection = protocol.Connection(server.routing)
+        self.connection = protocol.Connection(server.routing, server.memory.requests, server.authorizer is not None)
         #: The requests under way, by id.
         self.exchanges: dict[int, Exchange] = {}
         self.closed = False
@@ -62,6 +70,11 @@ class Session:
         self._outbox: Outbox | None = None
         #: So much waits there that nothing is read until it has left.
         self._paused = False
+        #: What has been read and is left for another turn, and the bytes of memory that this takes.
+        self._events: Iterator[protocol.Event] | None = None
+        self._held = 0
+        #: A reply ends before it is complete: the connection ends with what has been sent of it.
+        self._truncated = False
         #: Close as soon as the replies under way have left.
         self._closing = False
         #: A request was answered before its body had come: more input may be on its way.
@@ -74,15 +87,15 @@ class Session:
     @property
     def idle(self) -> bool:
         """No request is under way, not even in part, and every reply has left."""
-        return not (self.exchanges or self.connection.requests or self._outbox)
+        return not (self.exchanges or self.connection.requests or self._outbox or self._events)
 
     def start(self) -> None:
         """Read what has come with the connection, and go on reading."""
         self._read()
         if not self.closed:
             self._reader = get_hub().loop.io(self._socket.fileno(), _READABLE)
-            if not self._paused:
-                self._reader.start(self._read)
+            if not self._paused and self._events is None:
+                self._read_on()
 
     # Input
 
@@ -99,21 +112,29 @@ class Session:
             self._hang_up()
             return
         if not self.lingering:
-            self._take(data)
+            self._take(self.connection.receive(data), len(data))
         was_filled = len(data) >= _READ_SIZE
         self._read_size = _LONG_READ_SIZE if was_filled and self.connection.expects_body else _READ_SIZE
 
-    def _take(self, data: bytes) -> None:
+    def _take(self, events: Iterator[protocol.Event], size: int) -> None:
+        """Do what has been read, in `size` bytes; what takes too long is left for another turn."""
         connection = self.connection
+        began = 0.0
         try:
-            for event, request, content in connection.receive(data):
+            for event, request, content in events:
                 if connection.owes:
                     # Before anything else: the id of a request that has ended here can be in use again.
                     self.write(connection.take_output())
                 if self.closed:
                     return
                 if event == protocol.READY:
-                    self._ready(self._exchange(request))
+                    exchange = self._exchange(request)
+                    self._ready(exchange)
+                    if began == 0.0:
+                        began = exchange.started
+                    if self._paused or exchange.started - began > self._server.time_slice:
+                        self._leave_rest(events, size)
+                        return
                 elif event == protocol.BEGUN:
                     if request.content_length:
                         self._expect(request, request.content_length)
@@ -121,15 +142,18 @@ class Session:
                     self._stdin(request, content)
                 elif event == protocol.ABORTED:
                     self._aborted(request)
-                else:
+                elif event == protocol.TOO_LARGE:
                     self._refuse(self._exchange(request), 431, f"more than {protocol.MAX_PARAMS} bytes of parameters")
+                else:
+                    self._refuse(self._exchange(request), 503, "no room for more parameters (buffers)")
         except ProtocolError as problem:
             self._server.log.warning(f"connection from {self.peer} closed: {problem}")
             self._hang_up()
             return
         except Exception as problem:
             # The border of a connection: whatever went wrong inside the server ends this one only.
-            self._server.log.error(f"connection from {self.peer} closed: the server failed: {problem!r}")
+            text = f"connection from {self.peer} closed: the server failed: {problem!r}"
+            self._server.log.error(text, traceback_of(problem))
             self._hang_up()
             return
         if self.closed:
@@ -139,14 +163,54 @@ class Session:
         if connection.done or self._closing:
             self._close_after_replies()
 
+    def _leave_rest(self, events: Iterator[protocol.Event], size: int) -> None:
+        """Read nothing, and leave what has been read, until another turn: when replies have left, if many wait."""
+        if self.closed:
+            return
+        if not self._held:
+            if not self._server.memory.requests.take(size):
+                self._server.log.warning(f"connection from {self.peer} closed: no room for {size} bytes read (buffers)")
+                self._hang_up()
+                return
+            self._held = size
+        self._events = events
+        if self._reader is not None:
+            self._reader.stop()
+        if not self._paused:
+            self._server.turns.queue(self._take_rest)
+
+    def _take_rest(self) -> None:
+        events = self._events
+        if self.closed or events is None or self._paused:
+            return
+        self._events = None
+        self._take(events, self._held)
+        if self._events is None:
+            self._give_back()
+            if not self.closed and not self._paused:
+                self._read_on()
+
+    def _give_back(self) -> None:
+        self._server.memory.requests.give_back(self._held)
+        self._held = 0
+
+    def _read_on(self) -> None:
+        if self._reader is not None:
+            self._reader.start(self._read)
+
     def _ready(self, exchange: Exchange) -> None:
-        server = self._server
-        own = server.own(exchange.request) if server.own is not None else None
+        server, request = self._server, exchange.request
+        own = server.own(request) if server.own is not None else None
         exchange.is_taken_up = True
         if own is not None:
             reply, exchange.is_logged = own
             exchange.reply(reply)
-        elif not server.workers.submit(exchange):
+            return
+        if request.is_authorizer:
+            request.filename = server.authorizer
+        elif exchange.body is not None and request.content_length is None:
+            request.add_content_length(exchange.body.length)
+        if not server.submit(exchange):
             exchange.reply(refusal(503, head_only=exchange.head_only))
 
     def _exchange(self, request: Request) -> Exchange:
@@ -165,7 +229,8 @@ class Session:
         try:
             length = exchange.write_body(content)
         except OSError as problem:
-            self._refuse(exchange, 500, f"cannot keep the body: {problem.strerror}")
+            status = 503 if problem.errno in _EXHAUSTED else 500
+            self._refuse(exchange, status, f"cannot keep the body: {problem.strerror}")
             return
         most = self._server.max_post
         if length > most:
@@ -192,6 +257,14 @@ class Session:
             # Nobody else ends it.
             exchange.finish()
 
+    def new_body(self) -> Body:
+        """What keeps the body of a request."""
+        return Body(self._server.memory.bodies, self._server.descriptors.temporary)
+
+    def computes_long(self, exchange: Exchange) -> None:
+        """The script of a request computes for longer than a short turn."""
+        self._server.turns.remember(exchange.request.filename or b"", True)
+
     # Output
 
     def write(self, buffers: list[Buffer]) -> None:
@@ -199,11 +272,7 @@ class Session:
         if self.closed:
             return
         if self._outbox is not None:
-            self._outbox.add(buffers)
-            if self._outbox.size > _MOST_WAITING and not self._paused:
-                self._paused = True
-                if self._reader is not None:
-                    self._reader.stop()
+            self._keep(self._outbox, buffers, 0)
             return
         try:
             if len(buffers) == 1:
@@ -211,22 +280,48 @@ class Session:
                 sent = self._socket.send(buffers[0], _DONTWAIT) if total else 0
             else:
                 total = sum(map(len, buffers))
-                sent = self._socket.sendmsg(buffers[:MOST_BUFFERS], (), _DONTWAIT)
+                sent = self._socket.sendmsg(buffers[:MAX_BUFFERS], (), _DONTWAIT)
         except BlockingIOError:
             sent = 0
         except OSError:
             self._hang_up()
             return
         if sent < total:
-            self._outbox = Outbox(self._socket, buffers, self._caught_up, self._hang_up)
-            self._outbox.drop_sent(sent)
+            server = self._server
+            self._outbox = Outbox(
+                self._socket, server.memory.replies, server.descriptors.temporary, self._caught_up, self._broken
+            )
+            self._keep(self._outbox, buffers, sent)
+
+    def _keep(self, outbox: Outbox, buffers: list[Buffer], sent: int) -> None:
+        try:
+            outbox.add(buffers, sent)
+        except OSError as problem:
+            self._broken(f"no room for a reply that waits: {problem.strerror}")
+            return
+        if outbox.size > _MAX_WAITING and not self._paused:
+            self._paused = True
+            if self._reader is not None:
+                self._reader.stop()
+
+    def _broken(self, reason: str) -> None:
+        """What waits cannot be sent."""
+        if reason:
+            self._server.log.warning(f"connection from {self.peer} closed: {reason}")
+        self._hang_up()
 
     def _caught_up(self) -> None:
         """The web server has taken everything."""
         self._outbox = None
+        if self._truncated:
+            self._reset()
+            return
         if self._paused:
             self._paused = False
-            self._reader.start(self._read)
+            if self._events is not None:
+                self._server.turns.queue(self._take_rest)
+            else:
+                self._read_on()
         if self._closing:
             self._close_after_replies()
 
@@ -244,6 +339,32 @@ class Session:
 
     # The end
 
+    def truncated(self, exchange: Exchange) -> None:
+        """The reply of one request will never be complete.
+
+        A web server takes whatever ends with END_REQUEST for the whole. So the connection ends without it, by a reset
+        where there is one, since nginx looks at nothing else; unless other requests share the connection.
+        """
+        request = exchange.request
+        if self.closed:
+            return
+        if self._events is not None or self.connection.requests != {request.id: request}:
+            self.write([self.connection.finish(request, app_status=1)])
+            return
+        self._truncated = True
+        if self._reader is not None:
+            self._reader.stop()
+        if not self._outbox:
+            self._reset()
+
+    def _reset(self) -> None:
+        try:
+            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _NO_LINGERING)
+        except OSError:
+            # It is closed all the same.
+            pass
+        self._hang_up()
+
     def ended(self, exchange: Exchange) -> None:
         """The reply of one request is complete."""
         server, request = self._server, exchange.request
@@ -252,6 +373,8 @@ class Session:
         self.quiet_since = server.beat
         if self.exchanges.get(request.id) is exchange:
             del self.exchanges[request.id]
+        if self._truncated:
+            return
         if not request.keep_conn or self._closing:
             self._close_after_replies()
         elif server.give is not None:
@@ -276,6 +399,9 @@ class Session:
         if self._outbox is not None and self._age((self._outbox, self._outbox.taken), before) > server.timeout:
             server.log.warning(f"connection from {self.peer} closed: no reply has been taken for {server.timeout:g} s")
             self._hang_up()
+            return
+        if self._paused or self._events is not None:
+            # What is missing may have come, and waits here.
             return
         unfinished = [
             request for request in self.connection.requests.values()
@@ -327,17 +453,23 @@ class Session:
         self.closed = True
         if self._reader is not None:
             self._reader.close()
+        self.connection.close()
         self._server.forget(self)
 
     def close_when_idle(self) -> None:
-        """Take no further request; close at once when none is under way."""
+        """Close as soon as nothing is under way; what has come already is answered.
+
+        A web server that sends a request at this very moment, and does not try again by itself, loses it.
+        """
         self._closing = True
-        if self.idle:
+        if self.at_rest and not self.lingering:
+            self._read()
+        if self.at_rest:
             self._hang_up()
 
     def _close_after_replies(self) -> None:
         self._closing = True
-        if self.closed or not self.idle:
+        if self.closed or not self.idle or (self.connection.keeps and self.connection.partial):
             return
         if self._unread or not self.connection.clean:
             # Closing on unread input would make it a reset, and that can eat the reply.
@@ -362,6 +494,9 @@ class Session:
         if self._outbox is not None:
             self._outbox.close()
             self._outbox = None
+        self._events = None
+        self._give_back()
+        self.connection.close()
         self._socket.close()
         self._server.forget(self)
         for exchange in list(self.exchanges.values()):

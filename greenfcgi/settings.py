@@ -31,6 +31,10 @@ class Scripts(NamedTuple):
         tuple[str, ...],
         Setting(kinds.list_of(kinds.EXTENSION, least=1), [".lua"], "Files that end otherwise are not run."),
     ]
+    public: Annotated[
+        str,
+        Setting(kinds.FOLDER_BELOW, "public", "Static files, below the root: for web servers and --dev; never run."),
+    ]
     handler: Annotated[str, Setting(kinds.IDENTIFIER, "main", "The function that answers a request.")]
     show_errors: Annotated[bool, Setting(kinds.FLAG, False, "The Lua error in the response; never in production.")]
     headers: Annotated[tuple[str, ...], Setting(kinds.list_of(kinds.HEADER), [], "Added to every response.")]
@@ -38,14 +42,18 @@ class Scripts(NamedTuple):
     content_type: Annotated[str, Setting(kinds.ONE_LINE, "text/html", "Sent when the script sets no Content-Type.")]
     buffering: Annotated[bool, Setting(kinds.FLAG, True, "Output waits for the end or con:flush(): fewer sends.")]
     max_post: Annotated[int, Setting(kinds.size(0, "0"), "1M", "A larger request body is answered with 413, unread.")]
-    startup: Annotated[str, Setting(kinds.STARTUP, "", "A script that each new Lua state runs first.")]
+    startup: Annotated[
+        str, Setting(kinds.STARTUP, "", "A script that each new Lua state runs first; one that fails stops the start.")
+    ]
+    authorizer: Annotated[str, Setting(kinds.ANY_TEXT, "", "A script below root for the FastCGI role AUTHORIZER.")]
+    stderr: Annotated[bool, Setting(kinds.FLAG, False, "Errors of scripts go to the web server's log as well.")]
 
 
 class Lua(NamedTuple):
     """[lua]: which Lua runs the scripts, and what a state gets."""
 
     version: Annotated[
-        str, Setting(kinds.VERSION, "luajit21", "LuaJIT needs the least CPU, even when it only interprets.")
+        str, Setting(kinds.VERSION, "auto", "The best that lupa has: luajit21 where there is LuaJIT, else lua51.")
     ]
     jit: Annotated[bool, Setting(kinds.FLAG, False, "Faster loops on LuaJIT, but nothing can interrupt compiled code.")]
     memory: Annotated[
@@ -94,6 +102,9 @@ class Config(NamedTuple):
         int, Setting(kinds.whole(1), 128, "Requests that run at once in each process, each in its own greenlet.")
     ]
     queue: Annotated[int, Setting(kinds.whole(0), 1024, "Requests that may wait for a worker; more get 503.")]
+    buffers: Annotated[
+        int, Setting(kinds.size(2**20, "1M"), "64M", "Memory for requests that come in and replies that wait to leave.")
+    ]
     timeout: Annotated[float, Setting(kinds.seconds(0.1), 30, "How long a request may run; past it, 504.")]
     graceful_timeout: Annotated[float, Setting(kinds.seconds(0), 30, "How long a stop waits for running requests.")]
     keepalive: Annotated[float, Setting(kinds.seconds(0), 75, "How long a kept connection may be idle.")]

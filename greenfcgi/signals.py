@@ -15,7 +15,9 @@ class Signals:
     def __init__(self, numbers: Iterable[signal.Signals]) -> None:
         self._numbers = tuple(numbers)
         self._queue: deque[signal.Signals] = deque()
-        self.descriptor, self._wake = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        self.descriptor, self._wake = os.pipe()
+        os.set_blocking(self.descriptor, False)
+        os.set_blocking(self._wake, False)
         signal.set_wakeup_fd(self._wake, warn_on_full_buffer=False)
         for number in self._numbers:
             signal.signal(number, self._note)

@@ -8,6 +8,9 @@ from typing import Any, NamedTuple
 
 from .metrics import BOUNDS
 
+#: What is larger is no time, and no count: its sums and dates could fail.
+_MAX_NUMBER = 2**40
+
 
 class ScriptLine(NamedTuple):
     """One script: requests answered so far, and its states of this moment.
@@ -25,6 +28,15 @@ class ScriptLine(NamedTuple):
     memory: int = 0
     loaded: float = 0.0
     problem: str = ""
+
+
+class Share(NamedTuple):
+    """What one share of memory or descriptors holds: now, at most, the most so far, and how often there was no more."""
+
+    taken: int = 0
+    limit: int = 0
+    peak: int = 0
+    refused: int = 0
 
 
 class Snapshot(NamedTuple):
@@ -51,6 +63,7 @@ class Snapshot(NamedTuple):
     statuses: dict[int, int] = {}
     histogram: list[int] = [0] * (len(BOUNDS) + 1)
     scripts: tuple[ScriptLine, ...] = ()
+    held: dict[str, Share] = {}
 
     @property
     def requests(self) -> int:
@@ -79,7 +92,16 @@ def total(snapshots: Iterable[Snapshot]) -> Snapshot:
         statuses=dict(sorted(statuses.items())),
         histogram=[sum(one.histogram[at] for one in snapshots) for at in range(len(BOUNDS) + 1)],
         scripts=_scripts(line for one in snapshots for line in one.scripts),
+        held=_held(one.held for one in snapshots),
     )
+
+
+def _held(several: Iterable[dict[str, Share]]) -> dict[str, Share]:
+    found: dict[str, Share] = {}
+    for held in several:
+        for name, share in held.items():
+            found[name] = Share(*map(sum, zip(found.get(name, Share()), share, strict=True)))
+    return found
 
 
 def _scripts(lines: Iterable[ScriptLine]) -> tuple[ScriptLine, ...]:
@@ -103,7 +125,8 @@ def ended(snapshot: Snapshot) -> Snapshot:
     """What is left of a process that has ended: its counters."""
     scripts = tuple(ScriptLine(line.path, line.requests) for line in snapshot.scripts if line.requests)
     nothing: dict[str, Any] = dict.fromkeys(_MOMENTARY, 0)
-    return snapshot._replace(**nothing, scripts=scripts)
+    held = {name: Share(refused=share.refused) for name, share in snapshot.held.items()}
+    return snapshot._replace(**nothing, scripts=scripts, held=held)
 
 
 def pack(snapshot: Snapshot, room: int) -> bytes:
@@ -118,11 +141,39 @@ def pack(snapshot: Snapshot, room: int) -> bytes:
 
 
 def unpack(data: bytes) -> Snapshot:
-    """What `pack` has packed. Raises `ValueError` when it is anything else."""
+    """What `pack` has packed. Raises `ValueError` when it is anything else: a script that may write to memory (ffi) can
+    have written it.
+    """
     try:
         found = Snapshot(*json.loads(data))
         # Keys of objects are text in JSON.
         statuses = {int(status): count for status, count in found.statuses.items()}
-        return found._replace(statuses=statuses, scripts=tuple(ScriptLine(*line) for line in found.scripts))
-    except (TypeError, AttributeError) as problem:
+        scripts = tuple(ScriptLine(*line) for line in found.scripts)
+        held = {name: Share(*share) for name, share in found.held.items()}
+        snapshot = found._replace(statuses=statuses, scripts=scripts, held=held)
+    except (TypeError, AttributeError, RecursionError) as problem:
         raise ValueError(f"not a snapshot: {problem}") from None
+    numbers = [*snapshot.statuses, *snapshot.statuses.values()]
+    is_right = (
+        _is_like(snapshot, Snapshot())
+        and len(snapshot.histogram) == len(BOUNDS) + 1
+        and all(_is_like(line, ScriptLine("")) for line in snapshot.scripts)
+        and all(_is_like(share, Share()) for share in snapshot.held.values())
+        and all(_is_number(number, int) for number in [*numbers, *snapshot.histogram])
+    )
+    if not is_right:
+        raise ValueError("not a snapshot: a value of another kind")
+    return snapshot
+
+
+def _is_like(values: tuple[object, ...], others: tuple[object, ...]) -> bool:
+    """Each value is of the type of the other one."""
+    return all(
+        _is_number(value, type(other)) if isinstance(other, (int, float)) else type(value) is type(other)
+        for value, other in zip(values, others, strict=True)
+    )
+
+
+def _is_number(value: object, kind: type) -> bool:
+    """A number of this type that sums and times can be made of."""
+    return (type(value) is kind or (kind is float and type(value) is int)) and 0 <= value < _MAX_NUMBER  # type: ignore[operator]

@@ -24,6 +24,8 @@ class Sockets:
         self._predecessor = os.getppid() if inheritance else 0
         self._handed_over = inheritance.handed_over if inheritance else systemd.listening()
         self.channel = inheritance.channel if inheritance else _channel()
+        #: The predecessor's store of versions; -1: none. Passed on with the sockets, as whoever has it sets it.
+        self.versions = inheritance.versions if inheritance else -1
         self.bound: list[Bound] = []
         #: The process id of the new binary, while there is one; 0: none.
         self.successor = 0
@@ -39,9 +41,9 @@ class Sockets:
     def listen(self, config: Config, who: Identity) -> None:
         """Listen on the addresses of a configuration, for the first time. Raises `BindError`."""
         self.bound = listening.listen_all(config, who, self._inherited)
-        named = {str(one.address) for one in self.bound}
-        for name, descriptor in self._inherited.items():
-            if name not in named:
+        in_use = {number for one in self.bound for number in (one.socket.fileno(), one.lock)}
+        for found in self._inherited.values():
+            for descriptor in {*found} - {-1} - in_use:
                 os.close(descriptor)
 
     def change(self, config: Config, who: Identity) -> None:
@@ -50,14 +52,17 @@ class Sockets:
         Raises `BindError`, and leaves everything as it was then.
         """
         old = {str(one.address): one for one in self.bound}
-        fresh = listening.listen_all(config, who, {name: one.socket.fileno() for name, one in old.items()})
+        there = {name: listening.Open(one.socket.fileno(), one.lock) for name, one in old.items()}
+        fresh = listening.listen_all(config, who, there)
         self._old, self.bound = self.bound, []
         for one in fresh:
-            there = old.get(str(one.address))
-            if there is not None:
+            kept = old.get(str(one.address))
+            if kept is not None and kept.socket.fileno() == one.socket.fileno():
                 # The same descriptor under another object.
                 one.socket.detach()
-            self.bound.append(there or one)
+                self.bound.append(kept)
+            else:
+                self.bound.append(one)
 
     def settle(self) -> None:
         """The new configuration serves: close what only the old one had."""
@@ -75,9 +80,15 @@ class Sockets:
         self._old = None
         self._forget(fresh, self.bound)
 
-    def unused(self) -> list[Bound]:
-        """What a process of the new configuration has no use for: a listener that it kept open would never answer."""
-        return [one for one in self._old or [] if one not in self.bound]
+    def enter_process(self) -> None:
+        """In a new process: close what is the supervisor's alone. A listener that is kept open would never answer."""
+        for one in self._old or []:
+            if one not in self.bound:
+                one.close()
+        for one in self.bound:
+            if one.lock != -1:
+                os.close(one.lock)
+        listening.forget_stdin()
 
     @property
     def has_heir(self) -> bool:
@@ -86,7 +97,7 @@ class Sockets:
 
     def hand_over(self) -> int:
         """Start a successor on these sockets. Returns its process id. Raises `OSError`."""
-        self.successor = successor.start(self.bound, self.channel, self._handed_over)
+        self.successor = successor.start(self.bound, self.channel, self._handed_over, self.versions)
         return self.successor
 
     def forget_successor(self) -> None:
@@ -100,28 +111,31 @@ class Sockets:
         """Listen no longer; with a successor, the files are its own from now on."""
         for one in dict.fromkeys([*self.bound, *(self._old or [])]):
             self._remove(one)
-            one.socket.close()
+            one.close()
+        listening.forget_stdin()
         self.bound, self._old = [], None
 
     def _forget(self, some: list[Bound], but: list[Bound]) -> None:
         for one in some:
             if one not in but:
                 self._remove(one)
-                one.socket.close()
+                one.close()
 
     def _has_predecessor(self) -> bool:
         return self._predecessor != 0 and os.getppid() == self._predecessor
 
     def _remove(self, one: Bound) -> None:
         if self.successor:
-            self._left.append(one)
+            # Its lock is closed here, and the successor's goes with it.
+            self._left.append(one._replace(lock=-1))
         elif not (str(one.address) in self._inherited and self._has_predecessor()):
             one.remove()
 
 
 def _channel() -> tuple[socket.socket, socket.socket]:
     """Two ends of a channel for connections: to give into the first, to take from the second."""
-    ends = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    # A message each, which macOS has for connectionless sockets only.
+    ends = socket.socketpair(socket.AF_UNIX, getattr(socket, "SOCK_SEQPACKET", socket.SOCK_DGRAM))
     for end in ends:
         end.setblocking(False)
     return ends

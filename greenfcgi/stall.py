@@ -21,8 +21,6 @@ if TYPE_CHECKING:
 
 #: The thread needs little; the default is 8 MB of address space.
 _STACK = 256 * 1024
-#: Where a LuaRuntime of lupa has its lua_State: behind the object's head and its table of methods.
-_STATE_OFFSET = 24
 _GCSTOP = 0
 _OWN = ("[C]:", "greenfcgi:", "?:", "(...tail call")
 
@@ -64,20 +62,20 @@ def _python_way(frame: FrameType | None) -> str:
 
 
 def _lua_way(state: State) -> str:
-    """Lua's traceback; empty where it cannot be had (Lua 5.1)."""
+    """Lua's traceback; empty where it cannot be had (Lua 5.1, or a lupa that is laid out otherwise)."""
     import ctypes
 
     runtime: Any = state._runtime
     lua = ctypes.CDLL(sys.modules[type(runtime).__module__].__file__)
-    if not hasattr(lua, "luaL_traceback"):
+    held = state.lua_state()
+    if held is None or not hasattr(lua, "luaL_traceback"):
         return ""
     lua.luaL_newstate.restype = ctypes.c_void_p
     lua.lua_tolstring.restype = ctypes.c_char_p
     # Written in a state of its own: the other's stack is in use.
     page = ctypes.c_void_p(lua.luaL_newstate())
     lua.lua_gc(page, _GCSTOP, 0)
-    held = ctypes.c_void_p.from_address(id(runtime) + _STATE_OFFSET)
-    lua.luaL_traceback(page, held, None, 0)
+    lua.luaL_traceback(page, ctypes.c_void_p(held), None, 0)
     text: bytes = lua.lua_tolstring(page, -1, None) or b""
     lines = text.decode("utf-8", "replace").split("\n")
     # What is above the script is the server's own.

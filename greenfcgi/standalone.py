@@ -23,6 +23,9 @@ def serve(config: Config) -> bool:
 
     process = Process(config)
     bound = listening.listen_all(config, who, {})
+    listening.forget_stdin()
+    for level, text in listening.remarks(bound):
+        process.log.log(level, text)
     pid_file = PidFile(config.pidfile)
 
     def release() -> None:
@@ -33,7 +36,8 @@ def serve(config: Config) -> bool:
 
     try:
         pid_file.write()
-        who.assume()
+        process.become(who)
+        process.try_startup()
     except BaseException:
         release()
         raise

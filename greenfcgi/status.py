@@ -35,7 +35,7 @@ class Status:
             kind, body = "text/plain; charset=utf-8", b"pong\n"
         else:
             kind, body = self._page(variables.get(b"QUERY_STRING", b""))
-        head = f"Status: 200 OK\r\nContent-Type: {kind}\r\nCache-Control: no-store\r\n\r\n".encode()
+        head = f"Content-Type: {kind}\r\nCache-Control: no-store\r\nStatus: 200 OK\r\n\r\n".encode()
         is_head = variables.get(b"REQUEST_METHOD") == b"HEAD"
         return (200, head, b"" if is_head else body), name != self._ping
 

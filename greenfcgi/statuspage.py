@@ -12,7 +12,7 @@ from . import __version__
 from .history import Overview
 from .lines import escape
 from .metrics import BOUNDS
-from .snapshot import ScriptLine, Snapshot
+from .snapshot import ScriptLine, Share, Snapshot
 
 #: Seconds after which a page in a browser shows itself anew.
 _REFRESH = 5
@@ -80,6 +80,10 @@ def _version(line: ScriptLine) -> str:
     return "last good" if line.loaded else "broken"
 
 
+def _share(name: str, share: Share) -> dict[str, object]:
+    return {"share": name, **share._asdict()}
+
+
 def _process(one: Snapshot, now: float) -> dict[str, int | float]:
     return {
         "pid": one.pid,
@@ -110,6 +114,7 @@ def _text(overview: Overview, now: float) -> bytes:
     lines += _pairs(_figures(overview, now))
     lines += ["", "requests by status", *_pairs(_statuses(overview.total))]
     lines += ["", "requests that took at most so many seconds", *_pairs(dict(_classes(overview.total)))]
+    lines += ["", "held for others", *_table([_share(*item) for item in overview.total.held.items()])]
     lines += ["", "processes", *_table([_process(one, now) for one in overview.processes])]
     lines += ["", "scripts", *_table([_script(line) for line in overview.total.scripts])]
     return ("\n".join(lines) + "\n").encode()
@@ -142,6 +147,7 @@ def _json(overview: Overview, now: float) -> bytes:
         **{name.replace(" ", "_"): value for name, value in _figures(overview, now).items()},
         "statuses": _statuses(overview.total),
         "seconds": {"classes": dict(_classes(overview.total)), "sum": overview.total.seconds},
+        "held": {name: share._asdict() for name, share in overview.total.held.items()},
         "process": [_process(one, now) for one in overview.processes],
         "scripts": [_script(line) for line in overview.total.scripts],
     }
@@ -182,6 +188,8 @@ def _html(overview: Overview, now: float) -> bytes:
         _html_table([{"status": status, "requests": count} for status, count in _statuses(one).items()]),
         "<h2>Requests by time</h2>",
         _html_table(_times(one), raw="share"),
+        "<h2>Held for others</h2>",
+        _html_table([_share(*item) for item in one.held.items()]),
         "<h2>Scripts</h2>",
         _html_table(scripts, bad="problem"),
         "<h2>Processes</h2>",
@@ -258,8 +266,18 @@ def _families(overview: Overview, now: float) -> Iterator[str]:
     yield from _family("flushes", "counter", "Versions of scripts replaced by newer ones.", [("", one.flushes)])
     yield from _family("timeouts", "counter", "Runs of scripts that took too long.", [("", one.timeouts)])
     yield from _family("memory_kills", "counter", "Runs of scripts out of memory.", [("", one.memory_kills)])
+    yield from _held_families(one)
     yield from _histogram(one)
     yield from _script_families(one)
+
+
+def _held_families(one: Snapshot) -> Iterator[str]:
+    def of(value: str) -> list[tuple[str, int | float]]:
+        return [(f'{{share="{name}"}}', getattr(share, value)) for name, share in one.held.items()]
+
+    yield from _family("held", "gauge", "Memory in bytes, or descriptors, that are held for others.", of("taken"))
+    yield from _family("held_limit", "gauge", "The most that may be held.", of("limit"))
+    yield from _family("held_refused", "counter", "How often there was no more to hold.", of("refused"))
 
 
 def _histogram(one: Snapshot) -> Iterator[str]:

@@ -10,25 +10,33 @@ import socket
 import sys
 from typing import NamedTuple
 
-from .listening import Bound
+from .listening import Bound, Open
 
 _VARIABLE = "GREENFCGI_INHERITED"
+#: What stands before an address when the descriptor is that of its lock.
+_LOCK = "lock "
 
 
 class Inheritance(NamedTuple):
-    """What a supervisor got from its predecessor: descriptors by address, the ends of the channel, and the numbers
-    that the sockets of systemd have in their addresses.
+    """What a supervisor got from its predecessor: descriptors by address, the ends of the channel, the numbers that the
+    sockets of systemd have in their addresses, and a store of versions.
     """
 
-    sockets: dict[str, int]
+    sockets: dict[str, Open]
     channel: tuple[socket.socket, socket.socket]
     handed_over: list[int]
+    #: Where the last good versions of scripts are; -1: nowhere.
+    versions: int
 
 
-def start(bound: list[Bound], channel: tuple[socket.socket, socket.socket], handed_over: list[int]) -> int:
+def start(
+    bound: list[Bound], channel: tuple[socket.socket, socket.socket], handed_over: list[int], versions: int
+) -> int:
     """Start the command of this process anew, with these sockets. Returns its process id. Raises `OSError`."""
     named = [(str(one.address), one.socket.fileno()) for one in bound]
+    named += [(_LOCK + str(one.address), one.lock) for one in bound if one.lock != -1]
     named += [("give", channel[0].fileno()), ("take", channel[1].fileno())]
+    named += [("versions", versions)] if versions != -1 else []
     lines = [f"{number} {name}" for name, number in named] + [f"{number} systemd" for number in handed_over]
     environment = {**os.environ, _VARIABLE: "\n".join(lines)}
     pid = os.fork()
@@ -56,4 +64,9 @@ def inherited() -> Inheritance | None:
     for number in named.values():
         os.set_inheritable(number, False)
     channel = socket.socket(fileno=named.pop("give")), socket.socket(fileno=named.pop("take"))
-    return Inheritance(named, channel, handed_over)
+    versions = named.pop("versions", -1)
+    locks = {name.removeprefix(_LOCK): number for name, number in named.items() if name.startswith(_LOCK)}
+    sockets = {
+        name: Open(number, locks.get(name, -1)) for name, number in named.items() if not name.startswith(_LOCK)
+    }
+    return Inheritance(sockets, channel, handed_over, versions)

@@ -30,25 +30,22 @@ from .log import ErrorLog
 from .logs import error_log
 from .pidfile import PidFile
 from .privileges import Identity, identity, prepare_logs
+from .restarts import Restarts
 from .signals import Signals
 from .sockets import Sockets
 from .version import NAME
+from .versionstore import VersionStore
 
 #: Seconds between two looks at what no signal tells of.
 _LOOK = 0.25
 #: Beats may be late by so many seconds, beside the time that a script has.
 _LATE = 2.0
-#: Seconds for a process to be ready.
+#: Seconds for a process to be ready, beside the time that `scripts.startup` has.
 _BOOT = 30.0
 #: Seconds for a process to tell where it is stuck.
 _ANSWER = 1.0
 #: Seconds for hooks and logs after a graceful stop.
 _AFTERWARDS = 2.0
-#: Seconds before a process that has ended is started again: none the first time, then this, doubled each time.
-_BACK_OFF = 0.1
-_LONGEST_BACK_OFF = 10.0
-#: A process that has lived so many seconds was well.
-_WELL = 5.0
 #: The fewest slots: one is the supervisor's, and while processes are replaced there are the old and the new ones.
 _SLOTS = 128
 _OLD = ".oldbin"
@@ -86,8 +83,7 @@ class Supervisor:
         self._again = False
         #: A stop had to cut requests off.
         self._cut = False
-        self._back_off = 0.0
-        self._not_before = 0.0
+        self._restarts = Restarts()
         self._failure: BootError | None = None
         self._is_fed = 0.0
         #: When processes were looked at last, and since when they can be expected to have beaten.
@@ -104,10 +100,13 @@ class Supervisor:
         prepare_logs(self._config, self._who)
         self._log = error_log(self._config)
         self._sockets.listen(self._config, self._who)
+        for level, text in listening.remarks(self._sockets.bound):
+            self._log.log(level, text)
         self._pid_file = PidFile(self._config.pidfile)
-        self._lifeline = os.pipe2(os.O_CLOEXEC)
+        self._lifeline = os.pipe()
         self._signals = Signals(_MEANINGS)
         self._history = History(self._board)
+        self._versions = self._version_store()
         self._children = Children(self._board, self._signals, self._lifeline)
         try:
             self._pid_file.write()
@@ -147,7 +146,7 @@ class Supervisor:
         old = [child for child in active if child.generation != self._generation]
         ready = sum(child.is_ready for child in fresh)
         is_booting = ready < len(fresh)
-        if len(fresh) < self._wanted and not (old and is_booting) and monotonic() >= self._not_before:
+        if len(fresh) < self._wanted and not (old and is_booting) and monotonic() >= self._restarts.not_before:
             self._start()
         elif old and ready and len(old) > self._wanted - ready:
             if len(old) == 1:
@@ -181,6 +180,18 @@ class Supervisor:
             self._again = False
             self._reload(Number.SIGHUP)
 
+    def _version_store(self) -> VersionStore | None:
+        """Where the processes keep the last good versions of scripts for each other."""
+        try:
+            store = VersionStore(self._sockets.versions)
+        except OSError as problem:
+            self._log.warning(
+                f"the last good versions of scripts are not kept for other processes: {problem.strerror or problem}"
+            )
+            return None
+        self._sockets.versions = store.descriptor
+        return store
+
     def _tell_ready(self) -> None:
         systemd.notify("READY=1", f"STATUS={self._processes()} on {listening.names(self._sockets.bound)}")
 
@@ -191,6 +202,9 @@ class Supervisor:
         if self._wanted > 1:
             _import_for_all()
         config, sockets, board, who = self._config, self._sockets, self._board, self._who
+        versions = self._versions
+        # A configuration that has served before goes on, whatever a script does now.
+        must_try = not self._is_proven
         logs = [self._log] if self._before is None else [self._log, self._before.log]
 
         def work(slot: int, ready: int, lifeline: int, question: int) -> int:
@@ -201,30 +215,31 @@ class Supervisor:
             from .link import Link, Ties
             from .process import Process
 
-            for one in sockets.unused():
-                one.socket.close()
+            sockets.enter_process()
             for log in logs:
                 log.close()
-            process = Process(config)
-            who.assume()
+            process = Process(config, versions=versions)
+            process.become(who)
+            if must_try:
+                process.try_startup()
             link = Link(Ties(board, slot, sockets.channel, ready, lifeline, question))
-            return exits.OK if process.run(sockets.bound, link) else exits.FAILED
+            try:
+                return exits.OK if process.run(sockets.bound, link) else exits.FAILED
+            except Exception as problem:
+                process.log.critical(f"a process failed: {problem!r}", traceback_of(problem))
+                raise
 
         try:
             if self._children.start(self._generation, config, work) is None:
                 self._log.error(f"no room for another process: {len(self._children)} are there")
-                self._delay()
+                self._restarts.after_failure(monotonic())
         except OSError as problem:
             self._log.error(f"cannot start a process: {problem.strerror}")
-            self._delay()
+            self._restarts.after_failure(monotonic())
 
     def _retire(self, child: Child) -> None:
         """Let another process take over what this one has."""
         child.leave(Number.SIGHUP, child.config.graceful_timeout + _AFTERWARDS)
-
-    def _delay(self) -> None:
-        self._not_before = monotonic() + self._back_off
-        self._back_off = min(max(2 * self._back_off, _BACK_OFF), _LONGEST_BACK_OFF)
 
     # What is
 
@@ -273,9 +288,10 @@ class Supervisor:
         self._is_troubled = self._is_troubled or (self._before is not None and child.generation == self._generation)
         self._history.count_replaced()
         self._log.error(f"process {child.pid} has ended ({problem}): another takes its place")
-        if monotonic() - child.started > _WELL:
-            self._back_off = 0.0
-        self._delay()
+        if child.is_ready:
+            self._restarts.after_service(monotonic(), self._wanted)
+        else:
+            self._restarts.after_failure(monotonic())
 
     def _give_up(self, problem: str, status: int) -> None:
         """The start has failed."""
@@ -299,8 +315,8 @@ class Supervisor:
                 child.send(Number.SIGKILL)
             elif child.is_leaving:
                 continue
-            elif not child.is_ready and now - max(child.started, self._expecting) > _BOOT:
-                child.problem = f"not ready after {_BOOT:.0f} s"
+            elif not child.is_ready and now - max(child.started, self._expecting) > _boot_limit(child.config):
+                child.problem = f"not ready after {_boot_limit(child.config):.0f} s"
                 child.send(Number.SIGKILL)
             elif child.is_ready:
                 silence = now - max(self._board.last_beat(child.slot), self._expecting)
@@ -372,6 +388,8 @@ class Supervisor:
             self._tell_ready()
             return
         self._log.info("SIGHUP: the configuration has been read, processes are being replaced")
+        for level, text in listening.remarks(self._sockets.bound):
+            log.log(level, text)
         for name in _FIXED:
             if getattr(config, name) != getattr(self._config, name):
                 self._log.warning(f"SIGHUP: {name} stays as it was, it takes a new start")
@@ -379,7 +397,7 @@ class Supervisor:
         self._config, self._who, self._wanted, self._log = config, who, config.processes, log
         self._generation += 1
         self._is_proven = self._is_troubled = False
-        self._not_before = self._back_off = 0.0
+        self._restarts.reset()
 
     def _check_number(self, processes: int) -> None:
         most = (self._board.slots - 1) // 2
@@ -482,6 +500,11 @@ _MEANINGS: dict[Number, Callable[[Supervisor, Number], None]] = {
     signal.SIGTTOU: Supervisor._fewer,
     signal.SIGCHLD: Supervisor._nothing,
 }
+
+
+def _boot_limit(config: Config) -> float:
+    """Seconds for a process to be ready: `scripts.startup` has as much time as any script."""
+    return _BOOT + (config.timeout if config.scripts.startup else 0)
 
 
 def _import_for_all() -> None:

@@ -1,24 +1,37 @@
 """Turns for scripts that compute: one of them in each round of the event loop, first come first served.
 
 A script that has used its slice steps back (`give_way`), and the event loop looks at sockets and timers before the
-next one goes on. So whoever does not compute waits for one slice at most, however many do.
+next one goes on. Requests for scripts that are known to compute for long, and whatever else can wait, stand in the
+same queue (`queue`). So whoever computes little waits for one slice at most, however many compute.
 """
 
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable
 from typing import Any
 
 from gevent import get_hub
 from greenlet import getcurrent, greenlet
 
+#: The most scripts that are remembered for computing long.
+_MAX_NAMES = 1_000
+
 
 class Turns:
-    """The greenlets that wait for their next slice."""
+    """Greenlets that wait for their next slice, and calls that wait for their turn."""
 
     def __init__(self) -> None:
-        self._queue: deque[greenlet] = deque()
+        self._queue: deque[greenlet | Callable[[], None]] = deque()
         self._timer: Any = None
+        #: One that stood in the queue runs now.
+        self.is_taken = False
+        #: How many have been taken.
+        self.count = 0
+        #: Code that had not waited for a turn has used a whole one, in this round of turns.
+        self.is_spent = False
+        #: The scripts, by SCRIPT_FILENAME, whose last run computed for long: they start in a turn.
+        self.long: set[bytes] = set()
 
     def __len__(self) -> int:
         """How many wait."""
@@ -27,10 +40,35 @@ class Turns:
     def give_way(self) -> None:
         """Let everybody else have a turn. To be called in any greenlet but the hub."""
         hub = get_hub()
-        self._queue.append(getcurrent())
-        if len(self._queue) == 1:
-            self._schedule(hub)
+        self._put(getcurrent(), hub)
         hub.switch()
+
+    def queue(self, call: Callable[[], None]) -> None:
+        """Call this, in the hub, when its turn comes."""
+        self._put(call, get_hub())
+
+    def spend(self) -> None:
+        """Code that has not waited for its turn uses a whole one, as loading a script may; once in each round."""
+        if not self.is_spent:
+            self.is_spent = True
+            self.queue(self._recover)
+
+    def _recover(self) -> None:
+        self.is_spent = False
+
+    def remember(self, name: bytes, is_long: bool) -> None:
+        """Whether a script has computed for long this time."""
+        if not is_long:
+            self.long.discard(name)
+        else:
+            if len(self.long) >= _MAX_NAMES:
+                self.long.clear()
+            self.long.add(name)
+
+    def _put(self, entry: greenlet | Callable[[], None], hub: Any) -> None:
+        self._queue.append(entry)
+        if len(self._queue) == 1 and not self.is_taken:
+            self._schedule(hub)
 
     def _schedule(self, hub: Any) -> None:
         if self._timer is None:
@@ -41,7 +79,15 @@ class Turns:
         self._timer.start(self._next, update=False)
 
     def _next(self) -> None:
-        following = self._queue.popleft()
-        if self._queue:
-            self._schedule(get_hub())
-        following.switch()
+        entry = self._queue.popleft()
+        self.count += 1
+        self.is_taken = True
+        try:
+            if isinstance(entry, greenlet):
+                entry.switch()
+            else:
+                entry()
+        finally:
+            self.is_taken = False
+            if self._queue:
+                self._schedule(get_hub())

@@ -27,8 +27,11 @@ class Watcher(Protocol):
     def stop(self) -> None:
         """Watch no longer. Harmless when repeated."""
 
-    def add_folder(self, path: str) -> None:
-        """Watch the files in this folder too, not those below; it need not exist yet. Cheap when it is watched."""
+    def add_file(self, path: str) -> None:
+        """Watch this file too, an absolute path, wherever links lead; it need not exist yet.
+
+        To be called before the file is read, and again with each version of a script that reads it.
+        """
 
     def catch_up(self) -> None:
         """Take what has happened until now, as far as that is quick."""
@@ -49,14 +52,14 @@ def watch(
     """A watcher of `folders` with all below them, not started yet. `engine` is "auto", "inotify" or "poll".
 
     Where inotify cannot do it, the watcher polls, and one warning says why: with "inotify" too, since a
-    service that notices changes late is better than none. `known` returns what polling looks at, with real
-    paths (`os.path.realpath`); `poll_interval` is in seconds.
+    service that notices changes late is better than none. `known` returns the files that count, as they were when they
+    were read; `poll_interval` is in seconds.
     """
     poll = PollWatcher(known, queue, poll_interval, log)
     if engine == "poll":
         return poll
     try:
-        return InotifyWatcher(folders, queue, poll, log, notice_writing)
+        return InotifyWatcher(folders, known, queue, poll, log, notice_writing)
     except (ImportError, AttributeError):
         why = "this system has none"
     except OSError as error:

@@ -9,27 +9,41 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
-from typing import Any, Generic, TypeVar
+from typing import Any, Final, Generic, TypeVar
 
 from gevent import get_hub
 from greenlet import getcurrent, greenlet
 
+from .turns import Turns
+
 Job = TypeVar("Job")
 
 
-class Workers(Generic[Job]):
-    """At most `most` jobs run at once, each by `work`, which must not raise; `queue` more wait in their order."""
+#: Of the workers, the share that jobs which compute for long leave to others.
+_LEFT_TO_OTHERS: Final = 8
 
-    def __init__(self, most: int, queue: int, work: Callable[[Job], None]) -> None:
+
+class Workers(Generic[Job]):
+    """At most `most` jobs run at once, each by `work`, which must not raise; `queue` more wait in their order.
+
+    Those that wait start one at a time, each in a turn of its own.
+    """
+
+    def __init__(self, most: int, queue: int, work: Callable[[Job], None], turns: Turns) -> None:
         self._most = most
+        self._max_long = most - most // _LEFT_TO_OTHERS
         self._most_waiting = queue
         #: The most jobs that have ever waited, and how many have been turned away.
         self.longest = 0
         self.rejected = 0
         self._work = work
+        self._turns = turns
         self._idle: list[greenlet] = []
         self._count = 0
         self._queue: deque[Job] = deque()
+        self._long: deque[Job] = deque()
+        #: How many of the long ones have had their turn, when no worker was left for them.
+        self._held_back = 0
 
     @property
     def count(self) -> int:
@@ -43,26 +57,54 @@ class Workers(Generic[Job]):
 
     @property
     def waiting(self) -> int:
-        """How many jobs wait for a worker."""
-        return len(self._queue)
+        """How many jobs wait for a worker, or for their turn."""
+        return len(self._queue) + len(self._long)
 
     def submit(self, job: Job) -> bool:
         """Run `job`, or queue it; False when the queue is full. To be called in the hub.
 
         Returns when the job has ended or waits.
         """
+        if self._queue or not self._run(job):
+            return self._wait(self._queue, job)
+        return True
+
+    def submit_long(self, job: Job) -> bool:
+        """Run `job`, which computes for long, when its turn comes; False when the queue is full."""
+        if not self._wait(self._long, job):
+            return False
+        self._turns.queue(self._start_long)
+        return True
+
+    def _wait(self, queue: deque[Job], job: Job) -> bool:
+        waiting = self.waiting
+        if waiting >= self._most_waiting:
+            self.rejected += 1
+            return False
+        queue.append(job)
+        self.longest = max(self.longest, waiting + 1)
+        return True
+
+    def _run(self, job: Job) -> bool:
+        """Run `job` in a worker that is free; False when there is none."""
         if self._idle:
             self._idle.pop().switch(job)
         elif self._count < self._most:
             self._count += 1
             greenlet(self._serve, get_hub()).switch(job)
-        elif len(self._queue) < self._most_waiting:
-            self._queue.append(job)
-            self.longest = max(self.longest, len(self._queue))
         else:
-            self.rejected += 1
             return False
         return True
+
+    def _start_queued(self) -> None:
+        if self._queue and self.running < self._most:
+            self._run(self._queue.popleft())
+
+    def _start_long(self) -> None:
+        if self.running < self._max_long:
+            self._run(self._long.popleft())
+        else:
+            self._held_back += 1
 
     def _serve(self, job: Any) -> None:
         hub = get_hub()
@@ -71,9 +113,11 @@ class Workers(Generic[Job]):
         switch = greenlet.switch
         while True:
             self._work(job)
-            if self._queue:
-                job = self._queue.popleft()
-                continue
             del job
             self._idle.append(me)
+            if self._queue:
+                self._turns.queue(self._start_queued)
+            elif self._held_back:
+                self._held_back -= 1
+                self._turns.queue(self._start_long)
             job = switch(hub)

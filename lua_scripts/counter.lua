@@ -1,7 +1,7 @@
 -- What is global stays from one request to the next, in this Lua state. Busy scripts have several states (clones),
 -- each with globals of its own: for what all requests must share, use a database or Redis.
 
-local html = require "lib.html"
+local html = require "_lib.html"
 
 -- init runs once in each new state, before its first request.
 function init()

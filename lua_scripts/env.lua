@@ -1,6 +1,6 @@
 -- Everything that the web server says about the request.
 
-local html = require "lib.html"
+local html = require "_lib.html"
 
 function main(env, con)
     local names = {}

@@ -1,7 +1,7 @@
 -- A form: what comes in by GET or POST is parsed, and shown again, escaped.
 
 local fcgi = require "luafcgid"
-local html = require "lib.html"
+local html = require "_lib.html"
 
 local form = [[
 <form method="post">

@@ -1,7 +1,7 @@
 -- A page whose HTML lies in a file of its own, views/page.html.
 
-local html = require "lib.html"
-local template = require "lib.template"
+local html = require "_lib.html"
+local template = require "_lib.template"
 
 function main(env, con)
     local hour = tonumber(os.date("%H"))

@@ -40,10 +40,18 @@ class Answer(NamedTuple):
 class Developing(Running):
     """A folder of scripts that the developer mode shows. A context manager.
 
-    `settings` is TOML for a config.toml beside it; without, the folder alone is named. `port` 0 is any that is free.
+    `settings` is TOML for a config.toml beside it, `scripts` the same for its table of this name; without both, the
+    folder alone is named. `port` 0 is any that is free.
     """
 
-    def __init__(self, folder: Path, files: dict[str, str] | None = None, settings: str | None = None, port: int = 0):
+    def __init__(
+        self,
+        folder: Path,
+        files: dict[str, str] | None = None,
+        settings: str | None = None,
+        port: int = 0,
+        scripts: str = "",
+    ):
         self.root = folder / "site"
         self.root.mkdir(exist_ok=True)
         for name, text in (files or {}).items():
@@ -51,9 +59,10 @@ class Developing(Running):
         self.log_path = folder / "terminal.log"
         self.port = port
         self._named = self.root
-        if settings is not None:
+        if settings is not None or scripts:
             self._named = folder / "config.toml"
-            self._named.write_text(textwrap.dedent(settings) + '\n[scripts]\nroot = "site"\n')
+            text = f'{textwrap.dedent(settings or "")}\n[scripts]\nroot = "site"\n{scripts}\n'
+            self._named.write_text(text)
 
     def start(self) -> None:
         """Start it, and wait until it serves."""

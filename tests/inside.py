@@ -78,6 +78,9 @@ class Request:
         """Wait for the event."""
         event.wait(seconds)
 
+    def computes_long(self) -> None:
+        """Nobody else waits for a turn."""
+
 
 class Answer(NamedTuple):
     """The whole reply to a `Request`; `failure` when the script ended in an error."""
@@ -91,7 +94,9 @@ class Answer(NamedTuple):
     def lines(self) -> list[str]:
         """The header lines."""
         assert self.head.endswith(b"\r\n\r\n"), self.failure or self.head
-        return self.head.decode()[:-4].split("\r\n")
+        *lines, status = self.head.decode()[:-4].split("\r\n")
+        # It stands last on the wire, and first here, where people look for it.
+        return [status, *lines]
 
     @property
     def text(self) -> str:

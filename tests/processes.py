@@ -22,6 +22,12 @@ def descriptors(pid: int | str = "self") -> int:
     return len(os.listdir(f"/proc/{pid}/fd"))
 
 
+def resident(pid: int | str = "self") -> int:
+    """Bytes of memory that a process has resident."""
+    with open(f"/proc/{pid}/status") as status:
+        return next(int(line.split()[1]) * 1024 for line in status if line.startswith("VmRSS"))
+
+
 def is_alive(pid: int) -> bool:
     """It runs: it is there, and not a zombie."""
     try:

@@ -76,6 +76,17 @@ class Connection:
             )
         return replies.pop(request_id)
 
+    def truncated(self, request_id: int = 1) -> Reply:
+        """A reply that is cut: the connection ends, by a reset where there is one, and no END_REQUEST comes."""
+        try:
+            self.until_closed()
+        except ConnectionResetError:
+            self.closed = True
+        reply = self.client.replies.pop(request_id)
+        assert not reply.stdout_ended
+        assert reply.ended is None
+        return reply
+
     def until_closed(self) -> Client:
         """Read all that comes until the server closes the connection."""
         while not self.closed:
@@ -221,3 +232,9 @@ class Server(Running):
         with self.connect() as connection:
             connection.send(Client.request(self.params(script, **more), stdin))
             return connection.reply()
+
+    def get_truncated(self, script: str, **more: str) -> Reply:
+        """One request on a connection of its own, whose reply is cut."""
+        with self.connect() as connection:
+            connection.send(self.request(script, **more))
+            return connection.truncated()

@@ -36,7 +36,8 @@ def browser() -> Iterator[Any]:
 @pytest.fixture
 def dev(tmp_path: Path) -> Iterator[Developing]:
     """The developer mode with a page and its style sheet."""
-    with Developing(tmp_path, {"index.lua": script("version 0"), "s.css": "h1 { color: rgb(1, 2, 3) }"}) as started:
+    files = {"index.lua": script("version 0"), "public/s.css": "h1 { color: rgb(1, 2, 3) }"}
+    with Developing(tmp_path, files) as started:
         yield started
 
 
@@ -70,7 +71,7 @@ def test_a_style_sheet_without_a_reload(dev: Developing, tabs: list[Any]) -> Non
     tab = tabs[0]
     tab.evaluate("window.marker = 'still here'")
     for number, save in enumerate(WAYS.values(), 10):
-        save(dev.root / "s.css", f"h1 {{ color: rgb({number}, 0, 0) }}")
+        save(dev.root / "public" / "s.css", f"h1 {{ color: rgb({number}, 0, 0) }}")
         tab.wait_for_function(f"getComputedStyle(document.querySelector('h1')).color === 'rgb({number}, 0, 0)'")
     tab.wait_for_function("document.querySelectorAll('link').length === 1")
     assert tab.evaluate("window.marker") == "still here"
@@ -88,6 +89,50 @@ def test_an_error_and_its_mending(dev: Developing, tabs: list[Any]) -> None:
     dev.write("index.lua", script("mended"))
     for tab in tabs:
         expect(tab, "mended")
+
+
+LONG = """
+local function handle_the_order_of_a_customer_who_is_new_here(order)
+    local word = ("verylongword"):rep(60)
+    error(word .. " " .. "/a/path/that/goes/on/" .. ("and/on/"):rep(40) .. "x.lua")
+end
+function main(env, con)
+    con:puts(("<b>"):rep(100))
+    handle_the_order_of_a_customer_who_is_new_here({ con:gets() })
+end
+"""
+
+
+@pytest.mark.parametrize("width", [320, 1280])
+def test_pages_fit_the_screen(browser: Any, dev: Developing, width: int) -> None:
+    """Whatever is on a page of the developer mode, nobody scrolls it sideways, on a phone neither."""
+    dev.write("long.lua", LONG)
+    dev.write("gone.lua", "function main(env, con) require('a.module.' .. ('of_long_name'):rep(20)) end")
+    dev.write("down.lua", "local function down() down() end function main() down() end")
+    dev.write("syntax.lua", "local " + "x" * 500 + " = = 1")
+    dev.write(f"folder/{'long_name_' * 20}.lua", "")
+    tab = browser.new_page(viewport={"width": width, "height": 700})
+    tab.set_default_timeout(MILLISECONDS)
+    for path in ("/long.lua", "/gone.lua", "/down.lua", "/syntax.lua", "/none/" + "x" * 300, "/folder/"):
+        tab.goto(dev.url(f"{path}?q={'w' * 1000}"))
+        tab.evaluate("document.querySelectorAll('details').forEach((one) => { one.open = true })")
+        assert tab.evaluate("document.documentElement.scrollWidth") <= width, path
+    tab.close()
+
+
+def test_a_posted_form_that_fails(browser: Any, dev: Developing) -> None:
+    """Its page shows the fields, and where a long word is."""
+    form = '<form method="post" action="/long.lua"><input name="name" value="Ada"><button>Send</button></form>'
+    dev.write("index.lua", f"function main(env, con) con:puts([[{form}]]) end")
+    dev.write("long.lua", LONG)
+    tab = browser.new_page()
+    tab.set_default_timeout(MILLISECONDS)
+    tab.goto(dev.url())
+    tab.click("button")
+    tab.wait_for_selector(".source .here")
+    assert "verylongword" in tab.inner_text("h1")
+    assert tab.inner_text("tr:has(td:text-is('name'))").split() == ["name", "Ada"]
+    tab.close()
 
 
 def test_a_server_that_was_away(dev: Developing, tabs: list[Any]) -> None:

@@ -8,7 +8,11 @@ from greenfcgi.turns import Turns
 
 
 class Alone(Turns):
-    """Nobody else has a turn."""
+    """Nobody else has a turn, and each turn is a whole one."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.is_taken = True
 
     def give_way(self) -> None:
         pass

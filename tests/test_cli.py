@@ -18,6 +18,8 @@ from greenfcgi.version import NAME
 
 from .running import PATIENCE, Server, until
 
+pytestmark = pytest.mark.pythons
+
 PROJECT = Path(__file__).parent.parent
 MODULE = [sys.executable, "-m", "greenfcgi"]
 #: Says what it got.
@@ -86,6 +88,56 @@ def test_a_configuration_is_checked(folder: Path) -> None:
     """`--check-config` says that it is fine, and starts nothing."""
     assert run(folder, "--check-config") == Result(0, "config.toml: fine\n", "")
     assert not (folder / "s.sock").exists()
+
+
+CHECKED = """
+bind = ["unix:no/such/s.sock", "unix:config.toml"]
+errorlog = "no/such/e.log"
+accesslog = "lua_scripts"
+access_log_format = "%(x)s"
+pidfile = "no/such/pid"
+[scripts]
+startup = "bad.lua"
+"""
+
+
+def test_a_check_lists_all_mistakes(folder: Path) -> None:
+    """One line each: what is wrong in the file, and what a start would stumble over; exit status 2."""
+    (folder / "bad.lua").write_text("#!/usr/bin/lua\nx = = 1")
+    (folder / "config.toml").write_text(f"workers = 0\n{CHECKED}")
+    result = run(folder, "--check-config")
+    assert (result.status, result.out) == (2, "")
+    lines = [line.partition("greenfcgi: config.toml: ")[2] for line in result.err.splitlines()]
+    missing = f'but there is no folder "{folder}/no/such"; expected one that exists'
+    assert lines[0].startswith("workers: found 0")
+    assert lines[1].startswith("access_log_format: found the unknown %(x)s")
+    assert lines[2] == f'errorlog: found "{folder}/no/such/e.log", {missing}'
+    assert lines[3].startswith(f'accesslog: found "{folder}/lua_scripts", where something else is')
+    assert lines[4] == f'pidfile: found "{folder}/no/such/pid", {missing}'
+    assert lines[5] == f'bind: found "{folder}/no/such/s.sock", {missing}'
+    other = "where something else is; expected the path of a unix socket"
+    assert lines[6] == f'bind: found "{folder}/config.toml", {other}'
+    assert lines[7].startswith("[scripts] startup: ")
+    assert lines[7].endswith("bad.lua:2: unexpected symbol near '='")
+    assert len(lines) == 8
+    assert not (folder / "s.sock").exists()
+
+
+def test_a_check_imports_lua(folder: Path) -> None:
+    """A Lua that lupa does not have is found, with those that it has; so is one that cannot be imported."""
+    lupa = folder / "lupa"
+    lupa.mkdir()
+    (lupa / "__init__.py").touch()
+    (lupa / "lua53.py").write_text("raise ImportError('no symbol')")
+    (folder / "config.toml").write_text('[lua]\nversion = "lua54"\n')
+    command = [sys.executable, "-c", f"import sys; sys.path[:0] = [{str(folder)!r}, {str(PROJECT)!r}]; "
+               "from greenfcgi.cli import main; sys.exit(main())"]  # fmt: skip
+    line = refusal(run(folder, "--check-config", command=command))
+    assert "lua.version: found 'lua54', which the installed lupa does not have; expected one of those" in line
+    assert line.endswith("that it has: lua53\n")
+    (folder / "config.toml").write_text("")
+    line = refusal(run(folder, "--check-config", command=command))
+    assert line.endswith("lua.version: found 'lua53', which cannot be imported: no symbol\n")
 
 
 def test_the_printed_configuration_is_the_one_in_effect(folder: Path) -> None:
@@ -219,10 +271,15 @@ def test_the_command_and_the_module_are_the_same(folder: Path, arguments: list[s
 # --try
 
 
+def status_line(result: Result) -> str:
+    """The last line of the header block."""
+    return result.out.partition("\r\n\r\n")[0].rpartition("\r\n")[2]
+
+
 def test_a_script_is_tried(folder: Path) -> None:
     """`--try` prints the whole response, header block and body, and nothing else."""
     result = run(folder, "--try", "/echo.lua?name=x&y=%20#part")
-    head = "Status: 200 OK\r\nContent-Type: text/plain\r\n\r\n"
+    head = "Content-Type: text/plain\r\nStatus: 200 OK\r\n\r\n"
     assert result == Result(0, head + "GET /echo.lua  name=x&y=%20", "")
 
 
@@ -248,7 +305,7 @@ def test_the_path_is_split_as_a_web_server_does(folder: Path, url: str, answer: 
 def test_a_script_that_is_not_there_is_tried(folder: Path) -> None:
     """The response is a 404, the reason is on stderr, and the exit status is 1."""
     result = run(folder, "--try", "/none.lua")
-    assert (result.status, result.out.partition("\r\n")[0]) == (1, "Status: 404 Not Found")
+    assert (result.status, status_line(result)) == (1, "Status: 404 Not Found")
     assert "GET /none.lua: SCRIPT_FILENAME" in result.err
     assert result.err.endswith("/none.lua': No such file or directory\n")
 
@@ -265,7 +322,7 @@ def test_a_script_that_fails_is_tried(folder: Path, when: str) -> None:
     statements, status = FAILING[when]
     (folder / "lua_scripts" / "bad.lua").write_text(f"function main(env, con)\n{statements}\nend")
     result = run(folder, "--try", "/bad.lua")
-    assert (result.status, result.out.partition("\r\n")[0]) == (1, status)
+    assert (result.status, status_line(result)) == (1, status)
     assert "bad.lua:2: oh dear\n" in result.err
     assert "stack traceback:" in result.err
     assert "File " not in result.err, "a traceback of Python"
@@ -292,7 +349,7 @@ def test_strange_paths_are_answered_too(folder: Path, url: str | bytes) -> None:
     """A path that leads nowhere is a request like any other: a response, a line, no traceback."""
     result = run(folder, "--try", url)
     assert result.status == 1
-    assert result.out.startswith("Status: 40")
+    assert status_line(result).startswith("Status: 40")
     assert result.err.count("\n") == 1
 
 

@@ -206,8 +206,8 @@ class TestCaps:
         """At the cap, further connections wait until one is closed, and the log says so once."""
         server = Server(tmp_path, {"hello.lua": HELLO}, "workers = 8\n", before=("prlimit", "--nofile=256:256"))
         with server, ExitStack() as stack:
-            idle = [stack.enter_context(server.connect()) for _ in range(184)]
-            server.logged("184 connections are open: others wait until one is closed")
+            idle = [stack.enter_context(server.connect()) for _ in range(144)]
+            server.logged("144 connections are open: others wait until one is closed")
             with server.connect() as waiting:
                 waiting.send(server.request("hello.lua"))
                 idle[0].socket.close()

@@ -49,6 +49,7 @@ def files(built: Built, modules: Sequence[str]) -> list[Path]:
     return [Path(line) for line in run(built, "-c", program, *(f"greenfcgi.{name}" for name in modules)).splitlines()]
 
 
+@pytest.mark.pythons
 def test_the_core_is_compiled_and_nothing_else(built: Built) -> None:
     """Each module that pyproject.toml names is imported from an extension module, and its source lies beside it."""
     found = files(built, compiled.modules())
@@ -60,6 +61,7 @@ def test_the_core_is_compiled_and_nothing_else(built: Built) -> None:
     assert [path.suffix for path in files(built, ["state", "body", "supervisor"])] == [".py"] * 3
 
 
+@pytest.mark.pythons
 def test_it_says_that_it_is_compiled(built: Built) -> None:
     """`--version` tells; the server's log begins with the same name."""
     assert run(built, "-m", "greenfcgi", "--version").endswith(" compiled\n")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import http
+import random
 import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -405,11 +407,16 @@ class TestContentLength:
         assert "Content-Length says 5, but the script wrote 3 bytes: header dropped" in warnings(lua)[0]
 
     def test_too_large_for_a_stream(self, lua: Inside) -> None:
-        """When the header has gone already, there is the warning alone."""
+        """When the header has gone already, the reply fails behind what has been written: it must not look whole."""
         answer = lua.main("con:header('Content-Length', 5) con:puts('ab') con:flush() con:puts('c')")
-        assert (answer.text, answer.lines[-1]) == ("abc", "Content-Length: 5")
-        assert len(warnings(lua)) == 1
-        assert warnings(lua)[0].endswith("Content-Length says 5, but the script wrote 3 bytes")
+        assert (answer.body, answer.lines[-1]) == (b"abc", "Content-Length: 5")
+        assert answer.error == "Content-Length says 5, but the script wrote 3 bytes"
+
+    def test_too_large_for_a_stream_of_head(self, lua: Inside) -> None:
+        """The reply to HEAD has no body, whatever its header says."""
+        request = Request({"REQUEST_METHOD": "HEAD"})
+        answer = lua.main("con:header('Content-Length', 5) con:puts('ab') con:flush()", request)
+        assert (answer.text, answer.lines[-1]) == ("", "Content-Length: 5")
 
 
 class TestBody:
@@ -579,15 +586,18 @@ class TestFlush:
             assert connection.client.replies[1].ended is None
 
     def test_error_after_it(self, serve: Callable[..., Server]) -> None:
-        """An error after a part has been sent ends the request as failed; before that, the reply is a whole 500."""
+        """An error after a part has been sent ends the connection; before that, the reply is a whole 500.
+
+        What ends with END_REQUEST looks complete to every web server.
+        """
         server = serve(
             {
                 "late.lua": "function main(env, con) con:puts('a') con:flush() con:puts('b') error('late') end",
                 "early.lua": "function main(env, con) con:status(201) con:puts('a') error('early') end",
             }
         )
-        late, early = server.get("late.lua"), server.get("early.lua")
-        assert (late.status, late.body, late.ended) == (200, b"a", (1, records.REQUEST_COMPLETE))
+        late, early = server.get_truncated("late.lua"), server.get("early.lua")
+        assert (late.status, late.body) == (200, b"a")
         assert (early.status, early.ended) == (500, (0, records.REQUEST_COMPLETE))
         assert b"Internal Server Error" in early.body
         assert "late.lua:1: late" in server.log()
@@ -615,6 +625,12 @@ class TestEnvironment:
             ([("HTTP_COOKIE", "a=1"), ("X", "y"), ("HTTP_COOKIE", "b=2")], "HTTP_COOKIE", "a=1; b=2"),
             ([("HTTP_COOKIE", "a=1")] * 3, "HTTP_COOKIE", "a=1; a=1; a=1"),
             ([("A", "b"), ("A", "c")], "A", "c"),
+            ([("HTTP_X", "b"), ("HTTP_X", "c"), ("HTTP_X", "d")], "HTTP_X", "b, c, d"),
+            ([("HTTP_X", "b" * 200), ("HTTP_X", "c" * 200)], "HTTP_X", "b" * 200 + ", " + "c" * 200),
+            ([("HTTP_HOST", "b"), ("HTTP_HOST", "c")], "HTTP_HOST", "b"),
+            ([("HTTP_X", ""), ("HTTP_X", "c")], "HTTP_X", ", c"),
+            ([], "QUERY_STRING", ""),
+            ([], "SERVER_SOFTWARE", ""),
             ([("QUERY_STRING", "\x0f\x01SCRIPT_FILENAMEx")], "SCRIPT_FILENAME", "nil"),
         ],
     )
@@ -624,6 +640,34 @@ class TestEnvironment:
         answer = lua.main("con:puts(tostring(env[env.NAME]))", request)
         assert answer.body.decode("utf-8", "surrogateescape") == expected
 
+    def test_all_readers_of_parameters_agree(self, lua: Inside) -> None:
+        """What a script gets is what Python reads, where names come again and lengths have four bytes."""
+        chosen = random.Random(5)
+        names = ["HTTP_COOKIE", "HTTP_X", "HTTP_HOST", "HTTP_" + "Y" * 130, "HTTP", "H", "QUERY_STRING", "A" * 128]
+        state = lua.load(
+            """
+            function main(env, con)
+                for name, value in pairs(env) do
+                    if value ~= "" and value ~= 1 then con:puts(name .. "=" .. value .. "\\n") end
+                end
+            end
+            """
+        )
+        for _ in range(200):
+            pairs = [(chosen.choice(names), chosen.choice("abc") * chosen.choice([1, 127, 128])) for _ in range(6)]
+            params = encoded(*pairs)
+            found = dict(line.split("=") for line in lua.run(state, Request(params)).text.splitlines())
+            assert found == {name.decode(): value.decode() for name, value in records.params(params).items()}
+
+    def test_what_is_always_there(self, lua: Inside) -> None:
+        """The variables that RFC 3875 demands are there, though the web server has sent none."""
+        names = (
+            "GATEWAY_INTERFACE QUERY_STRING REMOTE_ADDR REQUEST_METHOD SCRIPT_NAME SERVER_NAME SERVER_PORT "
+            "SERVER_PROTOCOL SERVER_SOFTWARE"
+        )
+        statements = f"for name in ('{names}'):gmatch('%S+') do con:puts(name .. '=' .. env[name] .. ' ') end"
+        assert lua.main(statements).text.split() == [f"{name}=" for name in names.split()]
+
     def test_needlessly_long_lengths(self, lua: Inside) -> None:
         """A length below 128 may be written with four bytes."""
         params = b"\x80\x00\x00\x01\x80\x00\x00\x02Abc" + b"\x01\x80\x00\x00\x01Cd" + b"\x80\x00\x00\x01\x01Ef"
@@ -632,10 +676,41 @@ class TestEnvironment:
     def test_pairs(self, lua: Inside) -> None:
         """It is an ordinary table: scripts walk through it, and change it."""
         statements = "local n = 0 env.B = 'c' for k, v in pairs(env) do n = n + 1 end con:puts(n .. env.B)"
-        assert lua.main(statements, Request({"A": "b"})).text == "3c"
+        assert lua.main(statements, Request({"A": "b"})).text == "12c"
 
     def test_every_request_has_its_own(self, lua: Inside) -> None:
         """What a script puts there is gone in the next request; its globals are not."""
         statements = "con:puts(tostring(env.X) .. (g or 0)) env.X = 1 g = (g or 0) + 1"
         state = lua.load(f"function main(env, con) {statements} end")
         assert [lua.run(state).text for _ in range(3)] == ["nil0", "nil1", "nil2"]
+
+
+def test_several_values(lua: Inside) -> None:
+    """con:puts writes all that it is given; what is no text is an error of the script's line."""
+    assert lua.main("con:puts('a', 'b', 3) con:puts('c') con:puts(1, 2, 3, 4, 5, 6, 7, 8)").text == "ab3c12345678"
+    for call, problem in (
+        ("con:puts('a', {})", "bad argument #2 to 'puts' (string expected, got table)"),
+        ("con:puts('a', nil, 'b')", "bad argument #2 to 'puts' (string expected, got nil)"),
+        ("con:puts(1, 2, 3, 4, 5, 6, 7, 8, 9)", "con:puts: more than 8 values: call it again for the others"),
+    ):
+        error = lua.main(f"local a\n{call}\nlocal b").error
+        assert "page.lua:3: " + problem in error
+
+
+def test_reasons_are_those_of_the_registry(lua: Inside) -> None:
+    """Each code that HTTP knows has its name, as RFC 9110 spells it."""
+    expected = {code.value: code.phrase for code in http.HTTPStatus if code >= 200}
+    # Before Python 3.13, these have the names of RFC 2616.
+    expected |= {
+        413: "Content Too Large", 414: "URI Too Long", 416: "Range Not Satisfiable", 422: "Unprocessable Content",
+    }  # fmt: skip
+    state = lua.load("function main(env, con) con:status(tonumber(env.CODE)) end")
+    for code in range(200, 600):
+        status = f"Status: {code} {expected.get(code, 'Status')}"
+        assert lua.run(state, Request({"CODE": str(code)})).lines[0] == status
+
+
+def test_a_reset_has_no_body(lua: Inside) -> None:
+    """205, as 204 and 304."""
+    for code in (204, 205, 304):
+        assert lua.main(f"con:status({code}) con:puts('text')").body == b""

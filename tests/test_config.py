@@ -17,8 +17,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from greenfcgi.config import Address, Config, defaults, describe, dump, load
+from greenfcgi.config import Address, Config, defaults, describe, dump, examine, load
 from greenfcgi.errors import ConfigError
+
+pytestmark = pytest.mark.pythons
 
 STATES = "max, clones, max_requests, idle, per_request"
 SHIPPED = Path(__file__).parent.parent / "config.toml"
@@ -84,6 +86,72 @@ def test_an_address_is_read_and_written(folder: Path, text: str, address: Addres
 def test_the_same_address_twice(folder: Path) -> None:
     """It could not be listened on."""
     assert 'bind: found "127.0.0.1:9000" (text) twice' in refused(folder, 'bind = ["127.0.0.1:9000", "127.0.0.1:9000"]')
+
+
+@pytest.mark.parametrize(
+    ("there", "best"),
+    [
+        (("luajit21", "lua51", "lua55"), "luajit21"),
+        (("lua55", "lua54", "lua51", "luajit20"), "lua51"),
+        (("lua55", "lua54", "luajit20"), "luajit20"),
+        (("lua55", "lua54"), "lua54"),
+    ],
+)
+def test_the_best_lua_that_is_installed(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, there: tuple[str, ...], best: str
+) -> None:
+    """Without lua.version it is LuaJIT, or what is nearest to it; what is named stays as it is."""
+    lupa = folder / "lupa"
+    lupa.mkdir()
+    for name in ("__init__", *there):
+        (lupa / f"{name}.py").touch()
+    monkeypatch.setattr(sys, "path", [str(folder), *sys.path])
+    assert loaded(folder, "").lua.version == best
+    assert loaded(folder, '[lua]\nversion = "auto"').lua.version == best
+    assert f'version = "{best}"' in dump(loaded(folder, ""))
+    assert loaded(folder, '[lua]\nversion = "lua53"').lua.version == "lua53"
+
+
+def test_no_lua_at_all(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is said what is missing."""
+    monkeypatch.setattr(sys, "path", [str(folder)])
+    assert "an installed lupa, with any Lua in it" in refused(folder, "")
+
+
+@pytest.mark.parametrize("name", ["x", "greenfcgi/app", "x" * 107])
+def test_an_abstract_socket(folder: Path, name: str) -> None:
+    """A name without a file is not a path relative to the configuration."""
+    assert loaded(folder, f'bind = "unix:@{name}"').bind == (Address("unix", path=f"@{name}"),)
+    assert dump(loaded(folder, f'bind = "unix:@{name}"')).startswith(f'bind = "unix:@{name}"')
+
+
+@pytest.mark.parametrize("name", ["", "x" * 108])
+def test_a_name_that_no_abstract_socket_can_have(folder: Path, name: str) -> None:
+    """None at all, and one that the kernel has no room for."""
+    assert "expected a name of 1 to 107 bytes behind the @" in refused(folder, f'bind = "unix:@{name}"')
+
+
+def test_abstract_sockets_are_of_linux(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Elsewhere they are refused; a file can still have such a name."""
+    monkeypatch.setattr(sys, "platform", "freebsd14")
+    assert "sockets without one, unix:@name, are Linux's" in refused(folder, 'bind = "unix:@x"')
+    assert loaded(folder, 'bind = "unix:./@x"').bind == (Address("unix", path=f"{folder}/@x"),)
+
+
+def test_all_mistakes(folder: Path) -> None:
+    """`examine` lists each of them, with the file; `load` raises the first. What is right is kept."""
+    (folder / "config.toml").write_text(
+        'workers = 0\nbnd = "x"\nerrorlog = "e.log"\n[lua]\njit = 1\n[scripts]\nroot = "lua_scripts"\nroof = 2\n'
+    )
+    config, problems = examine(str(folder / "config.toml"))
+    assert [problem.partition("config.toml: ")[2].partition(":")[0] for problem in problems] == [
+        "bnd", "workers", "[scripts] roof", "[lua] jit",
+    ]  # fmt: skip
+    assert config is not None
+    assert (config.workers, config.errorlog) == (128, f"{folder}/e.log")
+    with pytest.raises(ConfigError) as caught:
+        load(str(folder / "config.toml"))
+    assert str(caught.value) == problems[0]
 
 
 @pytest.mark.parametrize("text", [":9000", "*:9000"])
@@ -363,6 +431,21 @@ def test_root_must_be_a_directory(folder: Path) -> None:
     )
     with pytest.raises(ConfigError, match="root: the default is"):
         defaults(str(folder))
+
+
+@pytest.mark.parametrize("name", ["/abs", "..", ".", "a/..", "../a", "a/../b", "./a", "a//b", "a/", "/", "a\\u0000b"])
+def test_public_is_a_folder_below_the_root(folder: Path, name: str) -> None:
+    """Neither the root itself nor one outside it: then all that is in it would be sent."""
+    line = refused(folder, f'[scripts]\npublic = "{name}"')
+    assert line.startswith("[scripts] public: found ")
+    assert line.endswith('(text), expected a folder below scripts.root such as "public", or "" for none')
+
+
+@pytest.mark.parametrize("name", ["", "public", "a/b", "..a", ".htdocs", "with space"])
+def test_public_need_not_be_there(folder: Path, name: str) -> None:
+    """It stays as it is written, since it is part of a path below the root."""
+    (folder / "config.toml").write_text(f'[scripts]\npublic = "{name}"')
+    assert load(str(folder / "config.toml")).scripts.public == name
 
 
 def test_startup_must_be_a_readable_file(folder: Path) -> None:

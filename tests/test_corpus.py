@@ -32,7 +32,7 @@ CORPUS = Path(__file__).parent / "corpus"
 FILES = sorted(CORPUS.glob("**/*.hex"))
 NAMES = [f"{path.parent.name}/{path.stem}" for path in FILES]
 
-EVENTS = {getattr(protocol, name): name for name in ("BEGUN", "STDIN", "READY", "ABORTED", "TOO_LARGE")}
+EVENTS = {getattr(protocol, name): name for name in ("BEGUN", "STDIN", "READY", "ABORTED", "TOO_LARGE", "NO_ROOM")}
 STATUSES = ("REQUEST_COMPLETE", "CANT_MPX_CONN", "OVERLOADED", "UNKNOWN_ROLE")
 
 _HEADING = re.compile(r"# (expect|output|error|variable): (.+)")
@@ -107,6 +107,8 @@ def shown(kind: int, request_id: int, content: bytes) -> str:
     """A record that the protocol owes, in words."""
     if kind == records.END_REQUEST:
         return f"END_REQUEST {request_id} {STATUSES[content[4]]}"
+    if kind == records.STDOUT and b"Status: " in content:
+        return f"STDOUT {request_id} {content.partition(b'Status: ')[2][:3].decode()}"
     if kind == records.STDOUT:
         return f"STDOUT {request_id} {len(content)}"
     if (kind, request_id) == (records.UNKNOWN_TYPE, 0):

@@ -42,8 +42,8 @@ end
 def develop(tmp_path: Path) -> Iterator[Develop]:
     """Start the developer mode with `develop({"name.lua": "source"}, "settings")`; it is ended after the test."""
     with ExitStack() as stack:
-        yield lambda files=None, settings=None, port=0: stack.enter_context(
-            Developing(tmp_path, files, settings, port)
+        yield lambda files=None, settings=None, port=0, scripts="": stack.enter_context(
+            Developing(tmp_path, files, settings, port, scripts)
         )
 
 
@@ -99,19 +99,23 @@ class TestDoor:
     def test_index(self, develop: Develop) -> None:
         """A folder is its index.lua, else its index.html, else a list; without its slash, a way to it."""
         dev = develop({
-            "index.lua": HELLO, "a/index.html": "<p>page</p>", "b/x.lua": HELLO, "b/y z.html": "", "b/c/d.lua": HELLO,
-            "b/.hidden.lua": HELLO,
+            "index.lua": HELLO, "public/a/index.html": "<p>page</p>", "b/x.lua": HELLO, "public/b/y z.html": "",
+            "b/c/d.lua": HELLO, "b/.hidden.lua": HELLO, "b/_private/d.lua": HELLO, "b/_private.lua": HELLO,
+            "public/b/e/f.css": "", "b/view.html": "",
         })  # fmt: skip
         assert dev.ask("/").text == "hello"
         assert dev.ask("/a/").text == "<p>page</p>"
         reply = dev.ask("/a?x=1")
         assert (reply.status, reply.headers["location"]) == (302, "/a/?x=1")
         listing = dev.ask("/b/").text
-        assert re.findall(r'href="([^"]+)"', listing) == ["../", "c/", "x.lua", "y%20z.html"]
+        assert re.findall(r'href="([^"]+)"', listing) == ["../", "c/", "e/", "x.lua", "y%20z.html"]
 
     def test_files(self, develop: Develop) -> None:
         """Files have their types and ranges, and browsers keep none of them."""
-        dev = develop({"s.css": "b { color: red }", "i.svg": "<svg/>", "j.js": "1", "d.bin": "0123456789"})
+        dev = develop({
+            "public/s.css": "b { color: red }", "public/i.svg": "<svg/>", "public/j.js": "1",
+            "public/d.bin": "0123456789",
+        })
         for name, kind in (("s.css", "text/css"), ("i.svg", "image/svg+xml"), ("j.js", "text/javascript")):
             reply = dev.ask(f"/{name}")
             assert reply.status == 200
@@ -121,16 +125,43 @@ class TestDoor:
         assert (part.status, part.body, part.headers["content-range"]) == (206, b"234", "bytes 2-4/10")
 
     @pytest.mark.parametrize(
-        "path", ["/.env", "/../secret", "/%2e%2e/secret", "/a/../../secret", "/link.txt", "/x.lua%00", "/.git/config"]
-    )
+        "path",
+        [
+            "/.env", "/../secret", "/%2e%2e/secret", "/a/../../secret", "/link.txt", "/x.lua%00", "/.git/config",
+            "/data.db", "/views/page.html", "/x.lua~", "/x.lua.bak", "/public/style.css", "/public/x.lua",
+            "/_lib/secret.lua", "/_secret.lua", "/style.css/x.lua", "/style.css/", "/y.lua", "/public/", "/_lib/",
+            "/.lib/secret.lua",
+        ],
+    )  # fmt: skip
     def test_what_is_not_shown(self, develop: Develop, path: str) -> None:
-        """Hidden files, and what is outside the folder."""
-        dev = develop({"x.lua": HELLO, ".env": "secret", ".git/config": "secret"})
-        (dev.root.parent / "secret").write_text("secret")
-        (dev.root / "link.txt").symlink_to(dev.root.parent / "secret")
+        """Hidden files, what is outside the folder, and all in it that is neither a script nor in the public folder."""
+        secret = "function main(env, con) con:puts('secret\\n') end"
+        dev = develop({
+            "x.lua": HELLO, "public/.env": "secret\n", "public/.git/config": "secret\n", "data.db": "secret\n",
+            "views/page.html": "secret\n", "x.lua~": "secret\n", "x.lua.bak": "secret\n", "public/style.css": "b {}",
+            "public/x.lua": secret, "_lib/secret.lua": secret, "_secret.lua": secret, ".lib/secret.lua": secret,
+            "public/y.lua": secret,
+        })  # fmt: skip
+        (dev.root.parent / "secret").write_text("secret\n")
+        (dev.root / "public" / "link.txt").symlink_to(dev.root.parent / "secret")
         reply = dev.ask(path)
         assert reply.status == 404
         assert b"secret\n" not in reply.body
+
+    def test_certificates(self, develop: Develop) -> None:
+        """Who issues them asks below a name that begins with a dot (RFC 8615)."""
+        dev = develop({"public/.well-known/acme-challenge/x": "token"})
+        assert dev.ask("/.well-known/acme-challenge/x").text == "token"
+
+    def test_another_public_folder(self, develop: Develop) -> None:
+        """Its name is a setting, and there need be none."""
+        files = {"htdocs/a.css": "b {}", "public/a.css": "i {}", "public/x.lua": HELLO}
+        dev = develop(files, scripts='public = "htdocs"')
+        assert dev.ask("/a.css").text == "b {}"
+        assert dev.ask("/public/x.lua").text == "hello"
+        dev = develop(files, scripts='public = ""')
+        assert dev.ask("/a.css").status == 404
+        assert dev.ask("/htdocs/a.css").status == 404
 
     def test_sources_are_not_sent(self, develop: Develop) -> None:
         """A script is run, whatever is asked of it as a file."""
@@ -187,7 +218,10 @@ class TestDoor:
 
     def test_compressed_beside(self, develop: Develop) -> None:
         """What is compressed beside a file may be old, and is not sent for it."""
-        dev = develop({"s.css": "b {}" * 50, "s.css.gz": "old", "p.html": "<p>new</p>" * 50, "p.html.gz": "old"})
+        dev = develop({
+            "public/s.css": "b {}" * 50, "public/s.css.gz": "old", "public/p.html": "<p>new</p>" * 50,
+            "public/p.html.gz": "old",
+        })
         assert dev.ask("/s.css", Accept_Encoding="gzip").text == "b {}" * 50
         assert dev.ask("/p.html", Accept_Encoding="gzip").text == "<p>new</p>" * 50
         assert dev.ask("/s.css.gz").text == "old"
@@ -203,15 +237,15 @@ class TestDoor:
 
     def test_head_of_a_page(self, develop: Develop) -> None:
         """As long as the page that GET gets."""
-        dev = develop({"p.html": "<p>page</p>"})
+        dev = develop({"public/p.html": "<p>page</p>"})
         length = len(dev.ask("/p.html", Sec_Fetch_Dest="empty").body)
         assert dev.ask("/p.html", "HEAD").headers["content-length"] == str(length)
         assert dev.ask("/-greenfcgi/events", "HEAD").status == 405
 
     def test_large_files(self, develop: Develop) -> None:
         """A file of many megabytes leaves as it is read."""
-        dev = develop()
-        (dev.root / "large.bin").write_bytes(b"x" * 30_000_000)
+        dev = develop({"public/x": ""})
+        (dev.root / "public" / "large.bin").write_bytes(b"x" * 30_000_000)
         assert len(dev.ask("/large.bin").body) == 30_000_000
         assert dev.ask("//sub").status == 404
 
@@ -263,6 +297,9 @@ class TestStart:
         if unprivileged == "0":
             pytest.skip("anybody may listen on any port here")
         before = ("setpriv", "--reuid=65534", "--clear-groups", "--bounding-set=-all", "--inh-caps=-all")
+        tried = subprocess.run([*before, sys.executable, "-c", "import greenfcgi"], capture_output=True, check=False)
+        if tried.returncode != 0:
+            pytest.skip("another user cannot load this Python, or what it imports")
         done = run("--dev", "/tmp", "--http", "127.0.0.1:80", before=before)
         assert done.stderr == (
             "greenfcgi: --http: cannot listen on 127.0.0.1:80: Permission denied; ports below 1024 are root's\n"
@@ -279,6 +316,50 @@ class TestStart:
         assert "Traceback" not in dev.log()
 
 
+    @pytest.mark.parametrize("is_busy", [False, True])
+    def test_a_closed_terminal(self, develop: Develop, is_busy: bool) -> None:
+        """It ends with its terminal, and its port is free at once, also while a request is under way."""
+        dev = develop({"index.lua": HELLO, "wait.lua": "function main(env, con) con:log('begun') con:sleep(3600) end"})
+        assert dev.ask("/").text == "hello"
+        with socket.create_connection(("127.0.0.1", dev.port), timeout=PATIENCE) as connection:
+            if is_busy:
+                connection.sendall(b"GET /wait.lua HTTP/1.1\r\nHost: localhost\r\n\r\n")
+                dev.logged("begun")
+            dev.send_signal(signal.SIGHUP)
+            until(lambda: port_is_free(dev.port), "the port to be free")
+        assert dev.process is not None
+        assert dev.process.wait(PATIENCE) == exits.OK
+
+    def test_nohup(self, tmp_path: Path) -> None:
+        """Whoever wants it to stay says so, and it stays."""
+        (tmp_path / "index.lua").write_text(HELLO)
+        with open(tmp_path / "log", "wb") as log:
+            process = subprocess.Popen(
+                ["nohup", sys.executable, "-m", "greenfcgi", "--dev", str(tmp_path), "--http", "127.0.0.1:0"],
+                stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+            )  # fmt: skip
+        try:
+            until(lambda: "Ctrl-C ends it" in (tmp_path / "log").read_text())
+            found = re.search(r"http://127\.0\.0\.1:(\d+)/", (tmp_path / "log").read_text())
+            assert found
+            with socket.create_connection(("127.0.0.1", int(found[1])), timeout=PATIENCE) as connection:
+                connection.sendall(b"GET / HTTP/1.0\r\n\r\n")
+                assert connection.recv(4096)
+            process.send_signal(signal.SIGHUP)
+            process.send_signal(signal.SIGUSR2)
+            until(lambda: "SIGUSR2 does nothing" in (tmp_path / "log").read_text())
+            assert process.poll() is None
+        finally:
+            process.kill()
+            process.wait()
+
+
+def port_is_free(port: int) -> bool:
+    """Nobody listens on it."""
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) != 0
+
+
 class TestSaves:
     @pytest.mark.parametrize("way", WAYS)
     @pytest.mark.parametrize("kind", ["script", "module", "template", "static"])
@@ -290,14 +371,14 @@ class TestSaves:
             "module.lua": "local text = require 'lib' function main(env, con) con:puts(text) end",
             "view.html": "version 0",
             "template.lua": "function main(env, con) con:puts((io.open('view.html'):read('*a'))) end",
-            "static.txt": "version 0",
+            "public/static.txt": "version 0",
         }
         dev = develop(files)
         name, path, form = {
             "script": ("script.lua", "/script.lua", files["script.lua"]),
             "module": ("lib.lua", "/module.lua", files["lib.lua"]),
             "template": ("view.html", "/template.lua", files["view.html"]),
-            "static": ("static.txt", "/static.txt", files["static.txt"]),
+            "static": ("public/static.txt", "/static.txt", files["public/static.txt"]),
         }[kind]
         assert dev.ask(path).text == "version 0"
         for number in range(1, 6):
@@ -457,7 +538,7 @@ class TestTerminal:
     def test_requests_and_logs(self, develop: Develop) -> None:
         """A line for each request, and what its script logs before it; no colours in a file."""
         script = "function main(env, con) con:log('one') print('two') con:status(404) end"
-        dev = develop({"a.lua": script, "s.css": "b {}"})
+        dev = develop({"a.lua": script, "public/s.css": "b {}"})
         dev.ask("/a.lua?x=1")
         dev.ask("/s.css")
         lines = dev.logged("/s.css").splitlines()

@@ -38,7 +38,7 @@ HARM = {
     "gsub": ("local function f() return (('x'):gsub('.', f)) end f()", {500}),
     "exit": ("os.exit()", {500}),
     "coroutines": ("local function f() return coroutine.wrap(f)() end f()", {500}),
-    "output": ("while true do con:puts(('x'):rep(100000)) end", {200, 504}),
+    "output": ("while true do con:puts(('x'):rep(100000)) end", {200}),
     "garbage": ("while true do collectgarbage() end", {504}),
     "strings": ("while true do local s = ('x'):rep(1e6) end", {504}),
 }  # fmt: skip
@@ -55,8 +55,9 @@ def test_harmful_scripts_under_load(serve: Serve) -> None:
                 connection.send(server.request(f"{name}.lua"))
             for name, connection in connections.items():
                 with connection:
+                    replied = connection.truncated if name == "output" else connection.reply
                     # On a busy machine, the others may have taken all of a script's time.
-                    assert connection.reply().status in HARM[name][1] | {504}, name
+                    assert replied().status in HARM[name][1] | {504}, name
         load.until(100)
     assert load.failures == []
     assert "the server failed" not in server.log()

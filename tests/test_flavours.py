@@ -280,7 +280,16 @@ class TestFiles:
         assert f"{lua.root}/no/such.lua: No such file or directory" in lines
         assert f"{lua.root}/no/such/init.lua: No such file or directory" in lines
         assert f"{lua.root.parent}/other/no/such.module: No such file or directory" in lines
+        assert lines[-1] == "lua.cpath, for modules written in C: no folder"
         assert all(lines)
+
+    def test_what_lua_allow_opens_is_named(self, lua: Inside) -> None:
+        """Whoever meets a closed door reads which setting opens it."""
+        for name in ("os.execute", "io.popen"):
+            expected = f'{name} is not available to scripts: unless lua.allow has "{name}"'
+            assert lua.main(f"{name}('true')").error.endswith(expected)
+        if lua.flavour.name.startswith("LuaJIT"):
+            assert lua.main("require 'ffi'").error.endswith('\n\tlua.allow does not have "ffi"')
 
     def test_module_that_is_broken(self, lua: Inside) -> None:
         """A module's own error is told, with its file."""

@@ -12,30 +12,36 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.pythons
+
 PROJECT = Path(__file__).parent.parent
 PACKAGE = PROJECT / "greenfcgi"
 
 #: From the bottom up. A module imports from lower layers, and in its own layer from those that stand before it.
 LAYERS: tuple[tuple[str, ...], ...] = (
-    ("errors", "exits", "version", "standins", "trim", "quota", "file_rules", "native_modules"),
+    ("errors", "exits", "version", "standins", "trim", "quota", "shares", "file_rules", "native_modules"),
     (
-        "records", "messages", "body", "replies", "patience", "kinds", "settings", "config", "lines", "sink", "log",
-        "accessline", "accesslog", "logs", "metrics", "signature", "scripts",
+        "records", "messages", "spool", "body", "replies", "patience", "flavours", "kinds", "settings", "config",
+        "lines", "sink", "log", "accessline", "accesslog", "logs", "metrics", "signature", "texts", "proxied",
+        "scripts",
     ),
     (
-        "protocol", "client", "outbox", "exchange", "flush_queue", "polling", "filesystems", "folders", "inotify",
-        "watcher", "turns", "budget", "api", "programs", "board", "snapshot", "history",
+        "protocol", "client", "outbox", "exchange", "flush_queue", "polling", "filesystems", "folders", "ways",
+        "inotify", "watcher", "turns", "budget", "api", "programs", "board", "snapshot", "history", "versionstore",
     ),
     ("state", "pool", "workers"),
-    ("responder", "flush", "heartbeat"),
-    ("session", "server", "privileges", "listening", "census", "statuspage", "status"),
-    ("systemd", "signals", "pidfile", "lean", "handover", "stall", "children", "link", "process", "standalone",
-     "successor", "sockets", "supervisor"),
-    ("trial", "cli", "__main__"),
+    ("startup", "responder", "flush", "lastgood", "heartbeat"),
+    ("session", "server", "privileges", "socketlock", "listening", "census", "statuspage", "status"),
+    (
+        "systemd", "signals", "restarts", "pidfile", "lean", "handover", "stall", "children", "link", "process",
+        "standalone", "successor", "sockets", "supervisor",
+    ),
+    ("preflight", "trial", "cli", "__main__"),
 )  # fmt: skip
 #: The same of the developer mode, which stands above all but the command. Nothing else imports any of it.
 DEVELOPER = (
-    "pages", "errorpage", "terminal", "paths", "live", "saves", "gateway", "inspector", "files", "door", "mode",
+    "pages", "terminal", "paths", "sources", "errorpage", "live", "saves", "gateway", "inspector", "files", "door",
+    "http_head", "http_handler", "mode",
 )  # fmt: skip
 ORDER = [module for layer in LAYERS for module in layer]
 
@@ -118,8 +124,8 @@ def test_the_package_is_imported_by_relative_names() -> None:
 
 
 def test_lupa_is_imported_in_one_module() -> None:
-    """By a name that a setting chooses, so no other module imports by name; `version` looks where one would be from."""
-    assert users("lupa", "importlib") == {"state", "version"}
+    """By a name that a setting chooses, so no other module imports by name; two look where one would be from."""
+    assert users("lupa", "importlib") == {"state", "version", "flavours"}
 
 
 def test_gevent_is_imported_where_something_waits() -> None:
@@ -138,6 +144,22 @@ def test_processes_are_started_in_few_places() -> None:
         for name in names & {*starting, "forkpty", "posix_spawnp", "system", "popen", "execv", "execvp", "execvpe"}:
             found.setdefault(name, set()).add(module)
     assert found == starting
+
+
+def test_every_border_keeps_the_traceback() -> None:
+    """Whoever catches any exception, and writes to a log what has failed, writes down where, too."""
+    borders, without = 0, []
+    for path in PACKAGE.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if not (isinstance(node, ast.ExceptHandler) and getattr(node.type, "id", "") == "Exception"):
+                continue
+            calls = [call for call in ast.walk(node) if isinstance(call, ast.Call)]
+            if any(getattr(call.func, "attr", "") in ("critical", "error", "warning") for call in calls):
+                borders += 1
+                if not any(getattr(call.func, "id", "") == "traceback_of" for call in calls):
+                    without.append(f"{path.name}:{node.lineno}")
+    assert borders >= 10
+    assert without == []
 
 
 def test_what_is_heavy_is_not_imported() -> None:

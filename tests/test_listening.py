@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import os
 import signal
 import socket
@@ -14,9 +16,13 @@ from pathlib import Path
 
 import pytest
 
+from greenfcgi import listening
 from greenfcgi.client import Client
-from greenfcgi.config import load
+from greenfcgi.config import Address, load
+from greenfcgi.errors import BindError
+from greenfcgi.listening import Bound
 from greenfcgi.log import ErrorLog
+from greenfcgi.privileges import Identity
 from greenfcgi.server import Server as Inside
 
 from .running import PATIENCE, Connection, Server, until
@@ -134,6 +140,122 @@ def test_a_socket_whose_server_is_busy_is_not_taken(tmp_path: Path) -> None:
         client.close()
 
 
+def listen(path: str) -> Bound:
+    """What a server does for a unix socket."""
+    return listening.listen(Address("unix", path=path), 16, 0o600, Identity("", -1, -1))
+
+
+def refusing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have each attempt to connect be refused, as BSD does when a backlog is full."""
+
+    def refuse(*_: object) -> None:
+        raise ConnectionRefusedError(errno.ECONNREFUSED, "Connection refused")
+
+    monkeypatch.setattr(socket.socket, "connect", refuse)
+
+
+def test_a_server_that_seems_to_be_gone_is_not_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its lock tells that it lives, whatever a connection says; when it is killed, the kernel gives the lock back."""
+    path = str(tmp_path / "s.sock")
+    bound = listen(path)
+    refusing(monkeypatch)
+    with pytest.raises(BindError, match="another server listens there"):
+        listen(path)
+    assert os.stat(path).st_ino == bound.inode
+    bound.close()
+    second = listen(path)
+    assert second.inode
+    second.remove()
+    second.close()
+    assert os.listdir(tmp_path) == []
+
+
+def test_of_two_servers_that_start_at_once_one_listens(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever has the lock removes what is stale: nobody removes what the other has just made."""
+    path = str(tmp_path / "s.sock")
+    with socket.socket(socket.AF_UNIX) as left:
+        left.bind(path)
+    first: list[Bound] = []
+
+    def meanwhile(removed: str) -> None:
+        monkeypatch.undo()
+        with pytest.raises(BindError, match="another server listens there"):
+            first.append(listen(path))
+        os.unlink(removed)
+
+    monkeypatch.setattr(os, "unlink", meanwhile)
+    bound = listen(path)
+    assert first == []
+    assert os.stat(path).st_ino == bound.inode
+    bound.remove()
+    bound.close()
+
+
+def test_a_lock_that_cannot_be_had_stops_nobody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file system without locks, a lock file of another user: then a connection decides, as before."""
+
+    def refuse(*_: object) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    path = str(tmp_path / "s.sock")
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    bound = listen(path)
+    assert bound.lock == -1
+    with pytest.raises(BindError, match="another server listens there"):
+        listen(path)
+    bound.remove()
+    bound.close()
+    (tmp_path / "s.sock.lock").unlink()
+    (tmp_path / "s.sock.lock").symlink_to(tmp_path / "elsewhere")
+    listen(path).close()
+    assert not (tmp_path / "elsewhere").exists()
+
+
+@pytest.mark.parametrize("processes", [0, 2])
+def test_a_killed_server_leaves_no_lock(serve: Serve, processes: int) -> None:
+    """Nor do the processes that it had, while they finish what is under way."""
+    script = "function main(env, con) con:log('begun') con:sleep(1) con:puts('slept') end"
+    server = serve({**HELLO, "sleep.lua": script}, f"processes = {processes}\n")
+    assert sorted(path.name for path in server.folder.glob("s.sock*")) == ["s.sock", "s.sock.lock"]
+    with server.connect() as connection:
+        connection.send(server.request("sleep.lua"))
+        server.logged("begun")
+        server.stop(signal.SIGKILL)
+        if processes:
+            server.logged("stopping")
+        until(lambda: is_refused(server.socket_path))
+        server.log_path.unlink()
+        server.start()
+        assert server.get("hello.lua").body == b"hello"
+        assert not processes or connection.reply().body == b"slept"
+    assert server.stop() == 0
+    assert list(server.folder.glob("s.sock*")) == []
+
+
+def is_refused(path: str) -> bool:
+    """Nobody listens there."""
+    try:
+        Connection(path).socket.close()
+    except ConnectionRefusedError:
+        return True
+    return False
+
+
+@pytest.mark.parametrize("processes", [0, 2])
+def test_an_abstract_socket(tmp_path: Path, serve: Serve, processes: int) -> None:
+    """A name that is no file; it is taken once, and the log says that it has no mode."""
+    name = f"greenfcgi-{os.getpid()}-{processes}"
+    server = serve(HELLO, f'bind = "unix:@{name}"\nprocesses = {processes}\n')
+    assert f" on unix:@{name}\n" in server.log()
+    assert f"[WARNING] bind: unix:@{name} has no file, and so no socket_mode: every user" in server.log()
+    assert body(server, f"\0{name}") == b"hello"
+    assert not list(server.folder.glob("*greenfcgi-*"))
+    line = failed_start(folder(tmp_path, "second", f'"unix:@{name}"'))
+    assert line == f"greenfcgi: bind: cannot listen on unix:@{name}: Address already in use"
+    assert body(server, f"\0{name}") == b"hello"
+    assert server.stop() == 0
+
+
 @pytest.mark.parametrize("kind", ["file", "folder", "symlink"])
 def test_what_is_not_a_socket_is_left_alone(tmp_path: Path, kind: str) -> None:
     """Another file in the place of the socket stops the start, and stays as it was."""
@@ -156,12 +278,17 @@ def test_what_is_not_a_socket_is_left_alone(tmp_path: Path, kind: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "reason"), [("missing/s.sock", "No such file or directory"), ("x" * 200, "AF_UNIX path too long")]
+    ("name", "reason"),
+    [
+        ("missing/s.sock", "No such file or directory"),
+        ("x" * 200, "a path of {} bytes is too long for a socket"),
+    ],
 )
 def test_a_path_that_cannot_be_bound_is_told(tmp_path: Path, name: str, reason: str) -> None:
     """A folder that is not there, or a path longer than the system takes: one line, exit status 1."""
     line = failed_start(folder(tmp_path, "second", f'"unix:{tmp_path}/{name}"'))
-    assert line == f"greenfcgi: bind: cannot listen on unix:{tmp_path}/{name}: {reason}"
+    told = reason.format(len(f"{tmp_path}/{name}"))
+    assert line == f"greenfcgi: bind: cannot listen on unix:{tmp_path}/{name}: {told}"
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
@@ -281,6 +408,50 @@ def test_an_inherited_socket_is_served(tmp_path: Path, family: socket.AddressFam
                 params = {"SCRIPT_FILENAME": f"{config.parent}/lua_scripts/hello.lua", "REQUEST_METHOD": "GET"}
                 connection.send(Client.request(params))
                 assert connection.reply().body == b"hello"
+
+
+@pytest.mark.parametrize("processes", [0, 2])
+@pytest.mark.parametrize("family", [socket.AF_UNIX, socket.AF_INET])
+def test_stdin_that_listens(tmp_path: Path, family: socket.AddressFamily, processes: int) -> None:
+    """spawn-fcgi and others hand the listener over as descriptor 0: without bind it is served, and the log says so.
+
+    It lasts over a SIGHUP, and is closed with a stop.
+    """
+    with socket.socket(family) as made:
+        made.bind(str(tmp_path / "made.sock") if family == socket.AF_UNIX else ("127.0.0.1", 0))
+        made.listen()
+        at = made.getsockname()
+        server = Server(tmp_path, HELLO, f"processes = {processes}\nbind =")
+        server.config.write_text(f"processes = {processes}\n")
+        with open(server.log_path, "ab") as log:
+            server.process = subprocess.Popen(
+                [sys.executable, "-m", "greenfcgi", str(server.config)], stdin=made.fileno(), stdout=log, stderr=log
+            )
+    with server:
+        name = f"unix:{at}" if family == socket.AF_UNIX else f"127.0.0.1:{at[1]}"
+        server.logged(f" on {name}\n")
+        server.logged(f"bind: descriptor 0 is a listening socket, {name}, which is served\n")
+        assert body(server, at) == b"hello"
+        if processes:
+            server.send_signal(signal.SIGHUP)
+            server.logged("all 2 processes are new")
+            assert body(server, at) == b"hello"
+        assert server.stop() == 0
+
+
+def test_stdin_that_listens_and_a_bind(tmp_path: Path) -> None:
+    """What the configuration says comes first."""
+    with socket.socket() as made:
+        made.bind(("127.0.0.1", 0))
+        made.listen()
+        server = Server(tmp_path, HELLO)
+        with open(server.log_path, "ab") as log:
+            server.process = subprocess.Popen(
+                [sys.executable, "-m", "greenfcgi", str(server.config)], stdin=made.fileno(), stdout=log, stderr=log
+            )
+    with server:
+        server.logged(f" on unix:{server.socket_path}\n")
+        assert server.get("hello.lua").body == b"hello"
 
 
 @pytest.mark.parametrize("number", [0, 1000])

@@ -19,11 +19,13 @@ from hypothesis import strategies as st
 from greenfcgi import accesslog, records
 from greenfcgi.accesslog import BUFFER_SIZE, AccessLog
 from greenfcgi.errors import ConfigError
-from greenfcgi.lines import escape
+from greenfcgi.lines import MAX_LINE, MAX_TEXT, MAX_TITLE, escape, shorten
 from greenfcgi.log import LEVELS, ErrorLog
 from greenfcgi.messages import Request
 
 from .running import Server
+
+pytestmark = pytest.mark.pythons
 
 DEFAULT_FORMAT = '%(h)s %(l)s %(u)s %(t)s "%(r)s" %(s)s %(b)s "%(f)s" "%(a)s" %(D)s'
 PARAMS = {
@@ -158,6 +160,85 @@ class TestEscape:
         assert escape(text).encode().decode() == escape(text)
 
 
+class TestLength:
+    """What one line costs has a limit, whoever chose what is in it."""
+
+    @pytest.mark.parametrize(
+        ("text", "expected"),
+        [
+            ("abcd", "abcd"),
+            (b"abcdefgh", b"abcdefgh"),
+            ("abcdefghi", "abcdefgh... (9 bytes)"),
+            (b"abcdefghi", b"abcdefgh... (9 bytes)"),
+            ("\u00e9" * 4, "\u00e9" * 4),
+            ("a" + "\u00e9" * 4, "a\u00e9\u00e9\u00e9... (9 bytes)"),
+            (b"a" + b"\xc3\xa9" * 4, b"a" + b"\xc3\xa9" * 3 + b"... (9 bytes)"),
+            ("\U0001f600" * 3, "\U0001f600" * 2 + "... (12 bytes)"),
+            ("abcdef\U0001f600", "abcdef... (10 bytes)"),
+            (b"\x80" * 9, b"\x80" * 8 + b"... (9 bytes)"),
+            ("\udc80" * 8, "\udc80" * 8),
+            ("\udc80" * 9, "\udc80" * 8 + "... (9 bytes)"),
+        ],
+    )
+    def test_cut(self, text: str | bytes, expected: str | bytes) -> None:
+        """What is longer than eight bytes ends with a whole character, and says how long it was."""
+        assert shorten(text, 8) == expected
+
+    @given(st.text(st.characters()) | st.binary(), st.integers(4, 40))
+    def test_any_text(self, text: str | bytes, limit: int) -> None:
+        """Whatever comes in is not cut without need, and what is left is its beginning."""
+        found = shorten(text, limit)
+        data, left = (one if isinstance(one, bytes) else one.encode("utf-8", "surrogatepass") for one in (text, found))
+        end = left.rfind(b"... (") if left != data else len(data)
+        assert data.startswith(left[:end])
+        assert left == data or len(data) > limit >= end > limit - 4 or re.search("[\ud800-\udfff]", str(text))
+
+    @pytest.mark.parametrize("as_json", [False, True])
+    @pytest.mark.parametrize("text", [b"\1" * 12_000_000, b"\xff" * 12_000_000, "\x9b\u65e5" * 4_000_000])
+    def test_long_lines(self, file: Path, text: str | bytes, as_json: bool) -> None:
+        """Twelve million characters are a short line in no time, with their number of bytes; so is the detail."""
+        log = ErrorLog(str(file), "info", as_json=as_json)
+        started = time.monotonic()
+        log.error(text, text)
+        assert time.monotonic() - started < 1
+        log.close()
+        size = len(text) if isinstance(text, bytes) else len(text.encode())
+        assert file.stat().st_size < 2 * 6 * MAX_LINE + 1000
+        assert file.read_text().count(f"... ({size} bytes)") == 2
+
+    @pytest.mark.parametrize("as_json", [False, True])
+    @pytest.mark.parametrize("byte", [b"x", b"\1", b"\xff", b'"'])
+    def test_access_log(self, file: Path, byte: bytes, as_json: bool) -> None:
+        """A value that a client has chosen is cut, and leaves the others alone."""
+        log = AccessLog(str(file), "%(r)s %(a)s %(h)s", as_json=as_json)
+        write(log, ENTRY._replace(params=PARAMS | {b"HTTP_USER_AGENT": byte * 60_000}))
+        log.close()
+        line = file.read_text()
+        assert len(line) < 6 * MAX_TEXT + 1000
+        assert "... (60000 bytes)" in line
+        assert "GET /shop/item.lua?id=7 HTTP/1.1" in line
+        assert "192.0.2.7" in line
+
+    def test_of_a_server(self, serve: Callable[..., Server]) -> None:
+        """What a script logs, and writes to stderr, is cut behind the title; so is a long title."""
+        server = serve({
+            "log.lua": "function main(env, con) con:log(('\\1'):rep(10e6)) end",
+            "title.lua": "function main(env, con) con:log('short') end",
+        }, 'accesslog = "access.log"\n')  # fmt: skip
+        assert server.get("log.lua").status == 200
+        for name, status in (("title.lua", 200), ("none.lua", 404)):
+            assert server.get(name, REQUEST_URI="/" + "\1" * 60_000).status == status
+        assert server.stop() == 0
+        log = server.log()
+        found = [
+            "log.lua: GET /log.lua: " + r"\x01" * MAX_TEXT + "... (10000000 bytes)\n" in log,
+            "GET /" + r"\x01" * (MAX_TITLE - 5) + "... (60005 bytes): short\n" in log,
+            "... (60005 bytes): SCRIPT_FILENAME" in log,
+            (server.folder / "access.log").read_text().count(r"\x01... (60001 bytes) HTTP/1.1") == 2,
+        ]
+        assert found == [True] * 4
+
+
 class TestErrorLog:
     def test_line(self, file: Path, clock: Callable[[float], None]) -> None:
         """A line has local time with its zone, process, level and text, and the time goes on."""
@@ -224,7 +305,7 @@ class TestErrorLog:
         [
             ("/nonexistent/x.log", "No such file or directory"),
             ("/", "Is a directory"),
-            ("a\nb\0", "embedded null byte"),
+            ("a\nb\0", "a zero byte in the path"),
         ],
     )
     def test_cannot_open(self, path: str, reason: str) -> None:
@@ -684,9 +765,10 @@ class TestAccessFile:
         log = AccessLog(str(path), "%(a)s")
         with open(reader, "rb") as stream, ThreadPoolExecutor(1) as executor:
             received = executor.submit(stream.read)
-            write(log, ENTRY._replace(params={b"HTTP_USER_AGENT": b"x" * 300_000}))
+            for _ in range(300):
+                write(log, ENTRY._replace(params={b"HTTP_USER_AGENT": b"x" * 1000}))
             log.close()
-            assert len(received.result(timeout=10)) == 300_001
+            assert len(received.result(timeout=10)) == 300 * 1001
 
     def test_full_buffer(self, file: Path) -> None:
         """A full buffer is written without a flush, in whole lines."""

@@ -499,14 +499,26 @@ def test_nothing_is_sent_with_id_0_unasked() -> None:
 # Roles and ids
 
 
+def refused(output: bytes, request_id: int) -> tuple[int, tuple[int, int] | None]:
+    """The status of the reply to a request, and what END_REQUEST says."""
+    client = Client()
+    client.receive(output)
+    reply = client.replies[request_id]
+    assert reply.stdout_ended
+    return reply.status, reply.ended
+
+
 @pytest.mark.parametrize("role", [records.AUTHORIZER, records.FILTER, 0, 4, 257, 65_535])
 def test_another_role_is_refused_and_its_records_swallowed(role: int) -> None:
-    """END_REQUEST says UNKNOWN_ROLE at once; streams of that id mean nothing until it begins anew."""
+    """A 403 and END_REQUEST with UNKNOWN_ROLE come at once; streams of that id mean nothing until it begins anew.
+
+    lighttpd takes an authorizer that answers with a bare END_REQUEST to have let the request through.
+    """
     data = begin(3, role) + params(SCRIPT, request_id=3) + stdin(b"body", 3) + stdin(b"", 3)
     data += records.record(records.DATA, 3, b"file") + abort(3)
     heard = feed([data])
     assert (heard.events, heard.error, heard.active) == ([], "", [])
-    assert heard.output == records.end_request(3, 0, records.UNKNOWN_ROLE)
+    assert refused(heard.output, 3) == (403, (0, records.UNKNOWN_ROLE))
     assert kinds(feed([data + begin(3) + params(SCRIPT, request_id=3)])) == [(BEGUN, 3)]
 
 
@@ -552,14 +564,14 @@ def test_ids_may_be_any_and_a_slow_one_holds_up_no_other() -> None:
 
 
 def test_requests_over_the_cap_are_told_overloaded() -> None:
-    """As many requests as the cap are taken; one more ends at once, and its records are swallowed."""
+    """As many requests as the cap are taken; one more is answered at once with 503, and its records are swallowed."""
     connection = Connection()
     first, last = 1, protocol.MAX_REQUESTS
     feed([begin(request_id) for request_id in range(first, last + 1)], connection)
     over = last + 1
     heard = feed([begin(over) + params(SCRIPT, request_id=over) + stdin(b"", over)], connection)
     assert (heard.events, heard.error, len(heard.active)) == ([], "", protocol.MAX_REQUESTS)
-    assert heard.output == records.end_request(over, 0, records.OVERLOADED)
+    assert refused(heard.output, over) == (503, (0, records.OVERLOADED))
     connection.finish(connection.requests[first])
     assert kinds(feed([begin(over) + params(SCRIPT, request_id=over)], connection)) == [(BEGUN, over)]
 
@@ -623,13 +635,15 @@ def test_a_part_without_bytes_gives_no_record() -> None:
     assert connection.stderr(request, b"") == []
 
 
-def test_a_line_for_stderr_is_one_record() -> None:
-    """A line goes out with the type of STDERR, and one that is too long for a record is cut."""
+def test_text_for_stderr_is_one_record_and_the_end_of_the_stream() -> None:
+    """Text goes out with the type of STDERR; what is too long for a record is cut, and no text is nothing."""
     connection = Connection()
     request = begun(connection, SCRIPT)
-    assert list(records.split(b"".join(connection.stderr(request, b"line")))) == [(records.STDERR, 1, b"line")]
-    [(_, _, content)] = records.split(b"".join(connection.stderr(request, b"x" * 70_000)))
+    sent = list(records.split(b"".join(connection.stderr(request, b"line"))))
+    assert sent == [(records.STDERR, 1, b"line"), (records.STDERR, 1, b"")]
+    (_, _, content), _ = records.split(b"".join(connection.stderr(request, b"x" * 70_000)))
     assert content == b"x" * records.MAX_CONTENT
+    assert connection.stderr(request, b"") == []
 
 
 def test_the_end_carries_the_status_of_the_application() -> None:

@@ -25,7 +25,7 @@ quick = settings(max_examples=150, deadline=None, database=None)
 #: What routes a request, names as long as those, what is joined, and anything else.
 names = st.sampled_from(
     [
-        b"SCRIPT_FILENAME", b"SCRIPT_FILENAME", b"CONTENT_LENGTH", b"HTTP_COOKIE",
+        b"SCRIPT_FILENAME", b"SCRIPT_FILENAME", b"CONTENT_LENGTH", b"HTTP_COOKIE", b"HTTP_X", b"HTTP_REFERER",
         b"SCRIPT_FILENAMF", b"SCRIPT_FILENAME_", b"SERVER_SOFTWAR", b"script_filename", b"",
     ]
 ) | st.binary(max_size=20)  # fmt: skip
@@ -189,23 +189,27 @@ def test_a_pair_that_is_cut_off_is_refused(decoder: Callable[[bytes], object], d
 # CGI variables
 
 
-def test_cookies_are_joined_and_of_any_other_name_the_last_counts() -> None:
-    """Several HTTP_COOKIE pairs become one, in their order; an earlier pair of another name is overridden."""
+def test_headers_are_joined_and_of_any_other_name_the_last_counts() -> None:
+    """Several pairs of one header become a list, cookies one of their own kind; what is no list has its first value."""
     data = records.encode_pairs(
         [
             (b"HTTP_COOKIE", b"a=1"),
             (b"SCRIPT_FILENAME", b"/first.lua"),
-            (b"HTTP_ACCEPT", b"x"),
+            (b"HTTP_X_FORWARDED_FOR", b"x"),
+            (b"HTTP_HOST", b"first"),
             (b"HTTP_COOKIE", b"b=2"),
             (b"SCRIPT_FILENAME", b"/last.lua"),
-            (b"HTTP_ACCEPT", b"y"),
+            (b"HTTP_X_FORWARDED_FOR", b""),
+            (b"HTTP_X_FORWARDED_FOR", b"y"),
+            (b"HTTP_HOST", b"second"),
             (b"HTTP_COOKIE", b"c=3"),
         ]
     )
     assert records.params(data) == {
         b"HTTP_COOKIE": b"a=1; b=2; c=3",
         b"SCRIPT_FILENAME": b"/last.lua",
-        b"HTTP_ACCEPT": b"y",
+        b"HTTP_X_FORWARDED_FOR": b"x, , y",
+        b"HTTP_HOST": b"first",
     }
     assert records.routing(data) == (b"/last.lua", None)
 
@@ -243,7 +247,8 @@ def test_routing_says_what_params_says(drawn: tuple[list[Pair], bytes]) -> None:
 
 #: What an access log may want, with more names than Lua allows local variables.
 _WANTED = (
-    b"HTTP_COOKIE", b"SCRIPT_FILENAMF", b"SCRIPT_FILENAME_", b"script_filename", b"", b"n" * 200, b'\0\r\n"\\\xff',
+    b"HTTP_COOKIE", b"HTTP_X", b"HTTP_REFERER", b"SCRIPT_FILENAMF", b"SCRIPT_FILENAME_", b"script_filename", b"",
+    b"n" * 200, b'\0\r\n"\\\xff',
     *(b"HTTP_%d" % number for number in range(300)),
 )  # fmt: skip
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import threading
 from collections.abc import Callable, Iterator
 from itertools import count
@@ -91,6 +92,12 @@ def server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
 def site(server: Server) -> Site:
     """A folder below the root of the server."""
     return Site(server, f"site{next(_names)}")
+
+
+@pytest.fixture(params=ENGINES)
+def engine(request: pytest.FixtureRequest) -> str:
+    """The settings that choose an engine."""
+    return ENGINES[request.param]
 
 
 # Ways of saving
@@ -242,6 +249,192 @@ def test_a_changed_startup_script_flushes_all(site: Site) -> None:
     site.serves("new 1")
 
 
+# Links, and what is not a plain file in a folder
+
+
+def put_link(path: Path, target: str | Path) -> None:
+    """Make a link, or make it lead elsewhere, in one step."""
+    fresh = path.with_name(f"{path.name}.fresh")
+    fresh.symlink_to(target)
+    fresh.replace(path)
+
+
+USES_PART = WHEN["loading"].format(LOADS["require"], COUNT)
+
+
+def test_a_linked_module_outside_the_root(site: Site) -> None:
+    """It is edited where it lies, in place and by rename, and then the link is made to lead to another one."""
+    outside = site.server.folder / f"outside_{site.folder.name}"
+    outside.mkdir()
+    (outside / "part.lua").write_text('return "one "')
+    (site.folder / "part.lua").symlink_to(outside / "part.lua")
+    site.write("page.lua", USES_PART)
+    assert site.get() == "one 1"
+    site.catch_up()
+    in_place(outside / "part.lua", 'return "two "')
+    site.serves("two 1")
+    site.catch_up()
+    replaced(outside / "part.lua", 'return "three "')
+    site.serves("three 1")
+    (outside / "other.lua").write_text('return "four "')
+    put_link(site.folder / "part.lua", outside / "other.lua")
+    site.serves("four 1")
+    in_place(outside / "other.lua", 'return "five "')
+    site.serves("five 1")
+
+
+@pytest.mark.parametrize("where", ["root", "modules"])
+def test_a_folder_that_kubernetes_mounts(site: Site, where: str) -> None:
+    """A link to a link into a folder, flipped when the configuration changes: below the root, and of lua.path."""
+    name = f"settings_{site.folder.name}"
+    folder = site.folder if where == "root" else site.server.folder / "modules"
+    for number in range(1, 5):
+        (folder / f"..{name}_{number}").mkdir()
+        (folder / f"..{name}_{number}" / f"{name}.lua").write_text(f"return '{number} '")
+    (folder / f"{name}.lua").symlink_to(f"..data_{name}/{name}.lua")
+    site.write("page.lua", USES_PART.replace("part\"", f"{name}\""))
+    for number in range(1, 5):
+        put_link(folder / f"..data_{name}", f"..{name}_{number}")
+        site.serves(f"{number} 1")
+        if number > 1:
+            shutil.rmtree(folder / f"..{name}_{number - 1}")
+        site.catch_up()
+
+
+def test_a_script_that_kubernetes_mounts(site: Site) -> None:
+    """The script itself is such a link."""
+    for number in "123":
+        site.write(f"..{number}/page.lua", SCRIPT.format(number))
+    (site.folder / "page.lua").symlink_to("..data/page.lua")
+    for number in "1231":
+        put_link(site.folder / "..data", f"..{number}")
+        until(lambda number=number: site.status() == 200 and site.get().startswith(number))  # type: ignore[misc]
+        site.catch_up()
+
+
+@pytest.mark.parametrize("where", ["root", "outside"])
+def test_a_folder_of_modules_that_is_flipped(site: Site, where: str) -> None:
+    """`lib` leads by way of `current` to a release, in the root or outside: flipped, edited, flipped back."""
+    releases = site.folder if where == "root" else site.server.folder / f"releases_{site.folder.name}"
+    for release in ("one", "two"):
+        (releases / release / "lib").mkdir(parents=True)
+        (releases / release / "lib" / "part.lua").write_text(f'return "{release} "')
+    put_link(site.folder / "current", releases / "one")
+    (site.folder / "lib").symlink_to("current/lib")
+    site.write("page.lua", USES_PART.replace('"part"', '"lib.part"'))
+    assert site.get() == "one 1"
+    site.catch_up()
+    put_link(site.folder / "current", releases / "two")
+    site.serves("two 1")
+    site.catch_up()
+    replaced(releases / "two" / "lib" / "part.lua", 'return "mended "')
+    site.serves("mended 1")
+    site.catch_up()
+    put_link(site.folder / "current", releases / "one")
+    site.serves("one 1")
+
+
+def test_a_module_that_is_written_by_a_hard_link(site: Site) -> None:
+    """It has another name in a folder that nobody watches."""
+    outside = site.server.folder / f"linked_{site.folder.name}.lua"
+    outside.write_text('return "one "')
+    os.link(outside, site.folder / "part.lua")
+    site.write("page.lua", USES_PART)
+    assert site.get() == "one 1"
+    site.catch_up()
+    in_place(outside, 'return "two "')
+    site.serves("two 1")
+
+
+def test_a_text_that_takes_the_time_of_the_one_before(site: Site) -> None:
+    """As rsync and deployments do that give every file the same time: of the same length, and written in place."""
+    path = site.write("page.lua", SCRIPT.format("1"))
+    for version in "123":
+        in_place(path, SCRIPT.format(version))
+        os.utime(path, (1, 1))
+        site.serves(f"{version} 1")
+
+
+def test_other_rights_are_no_change(site: Site) -> None:
+    """Nor is a hard link: the state stays."""
+    path = site.write("page.lua", SCRIPT.format("same"))
+    assert site.get() == "same 1"
+    path.chmod(0o600)
+    os.link(path, site.server.folder / f"copy_{site.folder.name}")
+    site.catch_up()
+    assert site.get() == "same 2"
+
+
+def test_a_module_in_a_folder_that_comes_later(serve: Serve, tmp_path: Path, engine: str) -> None:
+    """A folder of lua.path, or one that a template there names, made after the start; deleted, and made anew."""
+    server = serve(
+        {"page.lua": 'function main(env, con) local found, part = pcall(require, "part") con:puts(found and part) end',
+         "last/part.lua": 'return "last"'},
+        engine + '[lua]\npath = ["late", "templates/?/init.lua", "lua_scripts/last"]\n',
+    )  # fmt: skip
+
+    def serves(text: str) -> None:
+        until(lambda: server.get("page.lua").body == text.encode(), f"{text!r}")
+
+    serves("last")
+    for _ in range(2):
+        for path in ("templates/part/init.lua", "late/part.lua"):
+            (tmp_path / path).parent.mkdir(parents=True)
+            (tmp_path / path).write_text(f'return "{path}"')
+            serves(path)
+        shutil.rmtree(tmp_path / "late")
+        serves("templates/part/init.lua")
+        shutil.rmtree(tmp_path / "templates")
+        serves("last")
+
+
+def test_a_startup_script_behind_a_link(serve: Serve, tmp_path: Path, engine: str) -> None:
+    """It is part of every script: flipped and edited where it lies, all states are made anew."""
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "start.lua").write_text(f"started = '{name}'")
+    (tmp_path / "current").symlink_to("one")
+    server = serve(
+        {f"{name}.lua": "function main(env, con) con:puts(started) end" for name in "ab"},
+        engine + '[scripts]\nstartup = "current/start.lua"\n',
+    )
+
+    def serves(text: str) -> None:
+        for name in ("a.lua", "b.lua"):
+            until(lambda name=name: server.get(name).body == text.encode(), f"{text!r} from {name}")  # type: ignore[misc]
+
+    serves("one")
+    put_link(tmp_path / "current", "two")
+    serves("two")
+    replaced(tmp_path / "two" / "start.lua", "started = 'mended'")
+    serves("mended")
+
+
+# What is too large to be kept
+
+LARGE = 'return "{}" --' + "x" * 3_000_000
+
+
+@pytest.mark.parametrize("when", WHEN)
+@pytest.mark.parametrize("load", LOADS)
+def test_large_parts_take_no_memory_and_count_all_the_same(site: Site, load: str, when: str) -> None:
+    """Texts that no version keeps: a change in the last one is noticed, also one that leaves its length."""
+    for number in range(12):
+        site.write(f"part{number}.lua", LARGE.format("old "))
+    statements = "nil " + " ".join(f"part = {LOADS[load].replace('part', f'part{number}')}" for number in range(12))
+    before = resident(site.server)
+    site.write("page.lua", WHEN[when].format(statements, COUNT))
+    assert site.get() == "old 1"
+    assert resident(site.server) - before < 25_000_000
+    in_place(site.folder / "part11.lua", LARGE.format("new "))
+    site.serves("new 1")
+
+
+def resident(server: Server) -> int:
+    """Bytes of memory that a server takes."""
+    return int(Path(f"/proc/{server.pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
 # Versions that do not load
 
 BROKEN = {
@@ -295,6 +488,23 @@ def test_a_broken_version_does_not_reach_a_clone(site: Site, broken: str) -> Non
         with held_request(site) as clone:
             (site.folder / "go").touch()
             assert clone.reply().body == connection.reply().body == b"good end"
+
+
+def test_a_module_that_shadows_another_does_not_reach_a_clone(serve: Serve, tmp_path: Path) -> None:
+    """A file that was missing when the version was loaded is none of it in a clone, before anybody has noticed it."""
+    page = """
+    require "part"
+    function main(env, con)
+        con:puts("good") con:flush()
+        if env.QUERY_STRING == "hold" then con:sleep(1000) end
+    end
+    """
+    (tmp_path / "modules").mkdir()
+    (tmp_path / "modules" / "part.lua").touch()
+    server = serve({"site/page.lua": page}, 'heartbeat = 3600\n[lua]\npath = ["modules"]\n')
+    with held_request(Site(server, "site"), "page.lua?hold"):
+        server.write("site/part.lua", BROKEN["syntax error"])
+        assert server.get("site/page.lua").body == b"good"
 
 
 def test_a_broken_module_never_replaces_a_good_one(site: Site) -> None:
@@ -599,12 +809,6 @@ def test_a_hundred_scripts_change_while_requests_go_on(site: Site) -> None:
         visitor.leaving = True
         visitor.join()
     assert [visitor.complaints for visitor in visitors] == [[], []]
-
-
-@pytest.fixture(params=ENGINES)
-def engine(request: pytest.FixtureRequest) -> str:
-    """The settings that choose an engine."""
-    return ENGINES[request.param]
 
 
 class Releases:

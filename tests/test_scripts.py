@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import os
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from greenfcgi.client import Client
 from greenfcgi.errors import ScriptForbidden, ScriptMissing
 from greenfcgi.scripts import Catalogue
+
+from .running import Server
 
 
 @pytest.fixture
@@ -60,10 +65,78 @@ def test_no_script_filename_says_what_to_configure(root: Path, filename: bytes |
         Catalogue(str(root), [".lua"]).find(filename)
 
 
-@pytest.mark.parametrize("prefix", ["proxy:fcgi://127.0.0.1:9000", "proxy:unix:/run/g.sock|fcgi://localhost"])
-def test_apache_prefixes_are_taken_off(root: Path, prefix: str) -> None:
-    """Apache's mod_proxy_fcgi sends the address of the backend before the path."""
-    assert Catalogue(str(root), [".lua"]).find(f"{prefix}{root}/a.lua".encode()).path == str(root / "a.lua")
+PREFIXES = [
+    "proxy:fcgi://127.0.0.1:9000", "proxy:fcgi://[::1]:9000", "proxy:fcgi://localhost", "proxy:balancer://name",
+    "proxy:unix:/run/g.sock|fcgi://localhost",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("prefix", PREFIXES)
+@pytest.mark.parametrize(
+    ("sent", "name", "info"),
+    [
+        ("a.lua", "a.lua", ""),
+        ("a.lua/", "a.lua", "/"),
+        ("a.lua/x/y", "a.lua", "/x/y"),
+        ("a.lua/x%20y%2Fz", "a.lua", "/x y/z"),
+        ("a.lua/x.lua/y.lua", "a.lua", "/x.lua/y.lua"),
+        ("a.lua?q=1", "a.lua", ""),
+        ("a.lua/x?q=/b.lua", "a.lua", "/x"),
+        ("sub/b.lua/x", "sub/b.lua", "/x"),
+        ("folder.lua/c.lua/x", "folder.lua/c.lua", "/x"),
+        ("with%20space.lua", "with space.lua", ""),
+        ("with space.lua", "with space.lua", ""),
+        ("with%20space.lua/a%3Fb", "with space.lua", "/a?b"),
+        ("p%25.lua", "p%.lua", ""),
+        ("p%.lua", "p%.lua", ""),
+        ("100%25.lua", "100%25.lua", ""),
+        ("why?.lua", "why?.lua", ""),
+        ("a+b.lua", "a+b.lua", ""),
+        ("%C3%A4.lua", "\u00e4.lua", ""),
+        ("stays.lua/x", "stays.lua", "/x"),
+        ("leaves.lua/x", "leaves.lua", "/x"),
+        ("none.lua/x", "none.lua", "/x"),
+        ("a.txt/x", "a.txt/x", ""),
+        ("a.lu%61/x", "a.lua", "/x"),
+    ],
+)
+def test_what_apache_means(root: Path, prefix: str, sent: str, name: str, info: str) -> None:
+    """The address of the backend is taken off, percent signs are resolved, and the path is split behind the script."""
+    for other in ("with space.lua", "p%.lua", "100%25.lua", "why?.lua", "a+b.lua", "\u00e4.lua", "folder.lua/c.lua"):
+        (root / other).write_text("other")
+    catalogue = Catalogue(str(root), [".lua"])
+    for _ in range(2):
+        found = catalogue.target(f"{prefix}{root}/{sent}".encode())
+        assert found == (f"{root}/{name}".encode(), info.encode())
+        try:
+            catalogue.find(found.path)
+        except (ScriptForbidden, ScriptMissing):
+            assert name in ("leaves.lua", "none.lua", "a.txt/x")
+
+
+@pytest.mark.parametrize(
+    "path", ["%2e%2e/outside.lua", "../outside.lua", "%2e%2e%2foutside.lua/x", "a.lua%00.txt", "leaves.lua/x"]
+)
+def test_apache_leads_nobody_outside(root: Path, path: str) -> None:
+    """What is resolved is looked at as any other path."""
+    catalogue = Catalogue(str(root), [".lua"])
+    with pytest.raises(ScriptForbidden):
+        catalogue.find(catalogue.target(f"proxy:fcgi://localhost{root}/{path}".encode()).path)
+
+
+def test_apache_paths_take_no_time_and_no_memory(root: Path) -> None:
+    """A thousand scripts in one path, and thousands of paths: each is looked at once, and forgotten."""
+    catalogue = Catalogue(str(root), [".lua"])
+    start = time.monotonic()
+    for number in range(3_000):
+        catalogue.target(f"proxy:fcgi://localhost{root}/a.lua/{number}".encode())
+    catalogue.find(os.fsencode(root / "a.lua"))
+    for number in range(3_000):
+        catalogue.target(f"proxy:fcgi://localhost{root}/a.lua?{number}".encode())
+    for _ in range(10):
+        catalogue.target(f"proxy:fcgi://localhost{root}{'/x.lua' * 10_000}".encode())
+    assert time.monotonic() - start < 5
+    assert len(catalogue._proxied) <= 1_000
 
 
 def test_a_version_reads_each_file_once(root: Path) -> None:
@@ -116,13 +189,107 @@ def test_a_root_that_moves_takes_its_scripts_out(tmp_path: Path) -> None:
     assert catalogue.find(f"{current}/a.lua".encode()).path == str(tmp_path / "two" / "a.lua")
 
 
-def test_the_folder_of_each_file_is_told_once(root: Path) -> None:
-    """Whoever watches hears of the folder of each file when it is first read."""
+def test_each_file_is_told_before_it_is_read(root: Path) -> None:
+    """Whoever watches hears of each file once, also of one that is missing; and of the link a script is asked by."""
     catalogue = Catalogue(str(root), [".lua"])
     told: list[str] = []
     catalogue.noticed = told.append
-    version = catalogue.find(os.fsencode(root / "a.lua")).version
+    version = catalogue.find(os.fsencode(root / "stays.lua")).version
+    assert told == [str(root / "stays.lua")]
     for _ in range(2):
         version.read(str(root / "a.lua"))
         version.read(str(root / "sub" / "b.lua"), fresh=True)
-    assert told == [str(root), str(root / "sub")]
+        with pytest.raises(FileNotFoundError):
+            version.read(str(root / "none.lua"))
+    assert told == [str(root / name) for name in ("stays.lua", "a.lua", "sub/b.lua", "none.lua")]
+
+
+ENV = """
+function main(env, con)
+    for _, name in ipairs { "SCRIPT_FILENAME", "SCRIPT_NAME", "PATH_INFO", "QUERY_STRING", "HTTP_COOKIE" } do
+        con:puts(name .. "=" .. tostring(env[name]) .. "\\n")
+    end
+end
+"""
+#: What Apache 2.4 was seen to send for /env.lua/x/y%20z?a=1, /a%20b.lua and /env.lua, and what a script is to see.
+SENT = {
+    "ProxyPassMatch": (
+        "proxy:fcgi://127.0.0.1:9000{}/env.lua/x/y%20z", "/env.lua/x/y z", None, "env.lua", "/env.lua", "/x/y z",
+    ),
+    "balancer": ("proxy:balancer://name{}/env.lua/x/y%20z", "/env.lua/x/y z", None, "env.lua", "/env.lua", "/x/y z"),
+    "rewritten": ("proxy:fcgi://localhost{}/env.lua/x?q=1", "/elsewhere", None, "env.lua", "/elsewhere", "/x"),
+    "a space": ("proxy:fcgi://h{}/a%20b.lua", "/a b.lua", None, "a b.lua", "/a b.lua", None),
+    "SetHandler": ("proxy:fcgi://localhost{}/env.lua", "/env.lua", "/x/y z", "env.lua", "/env.lua", "/x/y z"),
+    "nothing more": ("proxy:fcgi://localhost{}/env.lua", "/env.lua", None, "env.lua", "/env.lua", None),
+    "no proxy": ("{}/env.lua", "/env.lua", "/x", "env.lua", "/env.lua", "/x"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("way", SENT)
+def test_scripts_see_what_apache_meant(serve: Callable[..., Server], way: str) -> None:
+    """SCRIPT_FILENAME, SCRIPT_NAME and PATH_INFO are right, and what else was sent stays as it was."""
+    server = serve({"env.lua": ENV, "a b.lua": ENV})
+    filename, name, info, expected_file, expected_name, expected_info = SENT[way]
+    params = server.params(
+        "env.lua?a=1", SCRIPT_FILENAME=filename.format(server.root), SCRIPT_NAME=name, HTTP_COOKIE="a=b"
+    )
+    for _ in range(2):
+        with server.connect() as connection:
+            connection.send(Client.request(params | ({"PATH_INFO": info} if info is not None else {})))
+            reply = connection.reply()
+        assert reply.body.decode().splitlines() == [
+            f"SCRIPT_FILENAME={server.root}/{expected_file}",
+            f"SCRIPT_NAME={expected_name}",
+            f"PATH_INFO={expected_info if expected_info is not None else 'nil'}",
+            "QUERY_STRING=a=1",
+            "HTTP_COOKIE=a=b",
+        ]
+    reply = server.get("x", SCRIPT_FILENAME=f"{server.root}/env.lua/x")
+    assert reply.status == 403, "a path that comes without the prefix is not walked up"
+
+
+@pytest.mark.parametrize(
+    "name", ["_a.lua", "_lib/a.lua", "x/_lib/y/a.lua", ".a.lua", ".git/a.lua", "public/a.lua", "public/x/a.lua"]
+)
+def test_nobody_asks_for_what_is_private_or_public(root: Path, name: str) -> None:
+    """Modules have places of their own, and what lies among static files, perhaps an upload, is never run."""
+    (root / name).parent.mkdir(parents=True, exist_ok=True)
+    (root / name).touch()
+    with pytest.raises(ScriptMissing, match="is not run: "):
+        Catalogue(str(root), [".lua"], "public").find(f"{root}/{name}".encode())
+
+
+def test_links_to_what_is_private(root: Path) -> None:
+    """Where a file lies counts, and not how it was reached; a link without a dot is no way around."""
+    (root / "_lib").mkdir()
+    (root / "_lib" / "a.lua").touch()
+    (root / "way.lua").symlink_to("_lib/a.lua")
+    with pytest.raises(ScriptMissing):
+        Catalogue(str(root), [".lua"]).find(f"{root}/way.lua".encode())
+
+
+def test_scripts_of_kubernetes_are_run(root: Path) -> None:
+    """A mounted folder's files are links into ..data, which is a link, too."""
+    (root / "..2026_11_25").mkdir()
+    (root / "..2026_11_25" / "k.lua").touch()
+    (root / "..data").symlink_to("..2026_11_25")
+    (root / "k.lua").symlink_to("..data/k.lua")
+    assert Catalogue(str(root), [".lua"], "public").find(f"{root}/k.lua".encode()).path.endswith("k.lua")
+
+
+def test_a_public_folder_that_is_a_link(root: Path) -> None:
+    """Its files are not run, by whichever of its names they are asked for."""
+    (root / "files").mkdir()
+    (root / "files" / "a.lua").touch()
+    (root / "public").symlink_to("files")
+    for name in ("public/a.lua", "files/a.lua"):
+        with pytest.raises(ScriptMissing, match="public"):
+            Catalogue(str(root), [".lua"], "public").find(f"{root}/{name}".encode())
+
+
+def test_without_a_public_folder(root: Path) -> None:
+    """A folder of this name is one like any other, and so is the one that holds the root."""
+    folder = root / "_site" / "public"
+    folder.mkdir(parents=True)
+    (folder / "a.lua").touch()
+    assert Catalogue(str(folder.parent), [".lua"]).find(f"{folder}/a.lua".encode()).path == str(folder / "a.lua")

@@ -83,3 +83,41 @@ def test_the_memory_of_idle_states_is_given_back(serve: Callable[..., Server]) -
         grown = resident(server) - before
     assert grown > 4000
     until(lambda: resident(server) - before < grown / 2, "memory to be given back")
+
+
+FULL = """
+function main(env, con)
+    local kept = {}
+    while true do kept[#kept + 1] = ("x"):rep(1000000) .. #kept end
+end
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="other C libraries give memory back by themselves")
+def test_the_memory_of_full_states_is_given_back(serve: Callable[..., Server]) -> None:
+    """A state that has no memory left goes at once, with what it had."""
+    server = serve({"full.lua": FULL, "count.lua": COUNT})
+    assert answers(server, 1) == [1]
+    before = resident(server)
+    for _ in range(40):
+        assert server.get("full.lua").status == 500
+    until(lambda: resident(server) - before < 10_000, "memory to be given back")
+
+
+@pytest.mark.parametrize("version", ["luajit21", "lua51", "lua53", "lua54"])
+def test_a_state_that_does_not_load_is_closed_there(serve: Callable[..., Server], version: str) -> None:
+    """Its finalizers run in the request that made it, and not in somebody else's."""
+    broken = """
+        local function made(text)
+            if not newproxy then return setmetatable({}, { __gc = function() print(text) end }) end
+            local proxy = newproxy(true)
+            getmetatable(proxy).__gc = function() print(text) end
+            return proxy
+        end
+        kept = made("finalized")
+        error("does not load")
+    """
+    server = serve({"broken.lua": broken}, f'[lua]\nversion = "{version}"\n')
+    for times in (1, 2, 3):
+        assert server.get("broken.lua").status == 500
+        assert server.log().count("finalized") == times

@@ -19,6 +19,7 @@ from greenfcgi.board import Board
 from greenfcgi.client import Client, Reply
 from greenfcgi.history import History
 from greenfcgi.snapshot import ScriptLine, Snapshot
+from greenfcgi.statuspage import page
 
 from .processes import children
 from .running import Connection, Server, until
@@ -288,6 +289,62 @@ class TestHistory:
             assert len(set(board.told(1))) <= 1
             board.clear(1)
             assert board.told(1) == b""
+
+
+#: What a hostile script can have a process tell.
+HOSTILE = {
+    "nested": b"[" * 200_000,
+    "not JSON": b"\xff\xfe",
+    "an object": b'{"pid": 1}',
+    "a number": b"7",
+    "too many values": json.dumps([*Snapshot(), 1]).encode(),
+    "text for a number": json.dumps(Snapshot(pid="1")).encode(),  # type: ignore[arg-type]
+    "a boolean": json.dumps(Snapshot(running=True)).encode(),
+    "no number": json.dumps(Snapshot(started=float("nan"))).encode(),
+    "no date": json.dumps(Snapshot(scripts=(ScriptLine("a", loaded=1e300),))).encode(),
+    "a huge number": b"[" + b"9" * 4000 + b"]",
+    "a huge count": json.dumps(Snapshot(statuses={200: 10**400})).encode(),
+    "a negative one": json.dumps(Snapshot(statuses={200: -1})).encode(),
+    "a status that is none": json.dumps(Snapshot(statuses={"x": 1})).encode(),  # type: ignore[dict-item]
+    "statuses that are none": json.dumps(Snapshot(statuses=[1])).encode(),  # type: ignore[arg-type]
+    "a count that is none": json.dumps(Snapshot(statuses={200: [1]})).encode(),  # type: ignore[dict-item]
+    "a short histogram": json.dumps(Snapshot(histogram=[1])).encode(),
+    "a list for a path": json.dumps(Snapshot(scripts=(ScriptLine(["a"]),))).encode(),  # type: ignore[arg-type]
+    "a script that is none": json.dumps(Snapshot(scripts=(1,))).encode(),  # type: ignore[arg-type]
+}
+
+
+class TestHostile:
+    @pytest.mark.parametrize("told", HOSTILE)
+    def test_what_a_process_tells(self, told: str) -> None:
+        """A message that is none is passed over: the others are shown, in every form, and the supervisor goes on."""
+        board = Board(4)
+        past = History(board)
+        well = Snapshot(pid=2, started=5.0, statuses={200: 7})
+        board.publish(1, HOSTILE[told])
+        board.publish(2, snapshot.pack(well, 1000))
+        found = history.read(board, Snapshot(pid=9, started=6.0, statuses={404: 1}))
+        assert [process.pid for process in found.processes] == [2, 9]
+        assert found.total.statuses == {200: 7, 404: 1}
+        for form in ("text", "json", "html", "openmetrics"):
+            assert page(form, found)[1]
+        past.add(1)
+        past.add(2)
+        found = history.read(board, Snapshot(pid=9, started=6.0, statuses={404: 1}))
+        assert found.total.statuses == {200: 7, 404: 1}
+
+    @pytest.mark.parametrize("told", HOSTILE)
+    @pytest.mark.parametrize("with_head", [False, True])
+    def test_in_the_slot_of_the_supervisor(self, told: str, with_head: bool) -> None:
+        """All memory of the board is shared: what the supervisor had written is lost, and nothing else."""
+        board = Board(4)
+        History(board)
+        head = json.dumps((1.0, 2, [])).encode()
+        message = len(head).to_bytes(4) + head + HOSTILE[told] if with_head else HOSTILE[told]
+        board.publish(history.SLOT, message)
+        found = history.read(board, Snapshot(pid=9, started=6.0, statuses={404: 1}))
+        assert found.total.statuses == {404: 1}
+        assert page("text", found)[1]
 
 
 class TestSlowLog:

@@ -368,6 +368,21 @@ class TestReload:
             assert connection.reply().body == b"hello"
         until(lambda: not Path(server.socket_path).exists())
 
+    def test_a_socket_file_that_is_gone(self, serve: Serve) -> None:
+        """Somebody has removed the file: SIGHUP makes it again, twice if need be, and a stop removes it."""
+        server = serve({"hello.lua": HELLO}, "processes = 2\n")
+        for times in (1, 2):
+            os.unlink(server.socket_path)
+            server.send_signal(signal.SIGHUP)
+            until(partial(has_told, server, "all 2 processes are new", times))
+            assert server.get("hello.lua").body == b"hello"
+        before = descriptors(server.pid)
+        server.send_signal(signal.SIGHUP)
+        until(partial(has_told, server, "all 2 processes are new", 3))
+        assert descriptors(server.pid) == before
+        assert server.stop() == 0
+        assert list(server.folder.glob("s.sock*")) == []
+
     def test_tcp_addresses(self, serve: Serve) -> None:
         """A port that is not named any more is closed, and can be taken again."""
         server = serve({"hello.lua": HELLO}, 'processes = 2\nbind = "127.0.0.1:0"\n')
@@ -445,11 +460,14 @@ class TestSuccessor:
                 assert pid_file.exists()
                 assert not (server.folder / "pid.oldbin").exists()
                 assert len(children(new)) == 2
+                other = Server(server.folder / "other", {}, f'bind = "unix:{server.socket_path}"\n')
+                with pytest.raises(AssertionError, match="another server listens there"):
+                    other.start()
             finally:
                 load.__exit__()
                 os.kill(new, signal.SIGTERM)
                 until(lambda: not is_alive(new))
-        assert not Path(server.socket_path).exists()
+        assert list(server.folder.glob("s.sock*")) == []
 
     def test_that_fails(self, serve: Serve) -> None:
         """When the new binary does not start, the old one goes on."""

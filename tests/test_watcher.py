@@ -14,6 +14,7 @@ import gevent
 import pytest
 
 from greenfcgi import filesystems
+from greenfcgi import inotify as inotify_engine
 from greenfcgi.filesystems import silent_filesystem
 from greenfcgi.flush_queue import Changes, FlushQueue
 from greenfcgi.polling import PollWatcher
@@ -36,7 +37,7 @@ class Log:
     def info(self, text: str) -> None:
         self.infos.append(text)
 
-    def warning(self, text: str) -> None:
+    def warning(self, text: str, detail: str = "") -> None:
         self.warnings.append(text)
 
 
@@ -55,9 +56,16 @@ class Watching:
 
     def start(self, *files: Path) -> None:
         """Start with `files` known as they are now."""
-        self.known = {str(file): signature(str(file)) for file in files}
         self.watcher.start()
+        for file in files:
+            self.add(file)
         self.forget()
+
+    def add(self, *files: Path) -> None:
+        """From now on these files count, as they are now."""
+        for file in files:
+            self.watcher.add_file(str(file))
+            self.known[str(file)] = signature(str(file))
 
     def forget(self) -> None:
         self.queue.drain()
@@ -77,7 +85,7 @@ class Watching:
         """Let everything that happened so far arrive: events come in order, so a last one tells."""
         last = folder / "last"
         last.unlink(missing_ok=True)
-        self.known[str(last)] = None
+        self.add(last)
         last.write_text("x")
         until(lambda: self.has(last))
         del self.known[str(last)]
@@ -448,47 +456,47 @@ def test_a_check_without_a_reason_does_nothing(inotify: Watching) -> None:
     assert not inotify.queue
 
 
-def test_a_folder_added_later_is_watched(watching: Callable[..., Watching], tmp_path: Path) -> None:
-    """Its addition asks for a full look, since files in it may have changed after they were read."""
+def test_a_file_added_later_is_watched(watching: Callable[..., Watching], tmp_path: Path) -> None:
+    """Wherever it lies; it was added before it was read, so nothing has to be looked at again."""
     root, lib = tmp_path / "root", tmp_path / "lib"
     root.mkdir()
     lib.mkdir()
     made = watching("inotify", root)
     made.start()
-    made.watcher.add_folder(str(lib))
-    assert made.queue.drain().everything
+    made.add(lib / "m.lua")
+    assert not made.queue
     (lib / "m.lua").write_text("return 1")
     until(lambda: made.has(lib / "m.lua"))
 
 
-def test_an_added_folder_is_watched_without_what_is_below(watching: Callable[..., Watching], tmp_path: Path) -> None:
-    """A script that reads one file of a big tree does not have all of it watched, now or later."""
+def test_an_added_file_has_nothing_else_watched(watching: Callable[..., Watching], tmp_path: Path) -> None:
+    """A script that reads one file of a big tree hears nothing of the rest, now or later."""
     root, lib = tmp_path / "root", tmp_path / "lib"
     root.mkdir()
     (lib / "old" / "deep").mkdir(parents=True)
     made = watching("inotify", root)
-    made.start()
-    made.watcher.add_folder(str(lib))
+    made.start(lib / "m.lua")
     assert watches() == 2
     made.forget()
     (lib / "new" / "deep").mkdir(parents=True)
     (lib / "old").rename(lib / "moved")
     (lib / "moved" / "m.lua").touch()
-    (lib / "new" / "m.lua").touch()
-    until(lambda: made.has(lib / "old", lib / "moved", lib / "new"))
+    (lib / "other.lua").write_text("return 1")
     made.settle(lib)
-    assert made.seen == {str(lib / name) for name in ("old", "moved", "new")}
+    assert made.seen == set()
     made.watcher.check()
     assert watches() == 2
+    assert not made.queue
 
 
-def test_a_root_below_an_added_folder_stays_whole(watching: Callable[..., Watching], tmp_path: Path) -> None:
+def test_a_root_below_the_folder_of_an_added_file_stays_whole(
+    watching: Callable[..., Watching], tmp_path: Path
+) -> None:
     """A script may read a file beside its root: the root is watched with all below it all the same."""
     root = tmp_path / "root"
     (root / "sub").mkdir(parents=True)
     made = watching("inotify", root)
-    made.start()
-    made.watcher.add_folder(str(tmp_path))
+    made.start(tmp_path / "m.lua")
     assert watches() == 3
     (root / "sub" / "deep").mkdir()
     (root / "sub" / "deep" / "m.lua").touch()
@@ -502,67 +510,329 @@ def test_a_root_below_an_added_folder_stays_whole(watching: Callable[..., Watchi
     assert watches() == 4
 
 
-def test_an_added_folder_that_goes_and_returns_is_watched_again(
-    watching: Callable[..., Watching], tmp_path: Path
-) -> None:
-    """It may be missing when it is added, with its parent; renamed away and back, it was never lost."""
+def test_the_folder_of_an_added_file_may_go_and_return(watching: Callable[..., Watching], tmp_path: Path) -> None:
+    """It may be missing when the file is added, with its parent; each time it comes, the file is put at once."""
     root, lib = tmp_path / "root", tmp_path / "parent" / "lib"
     root.mkdir()
     made = watching("inotify", root)
-    made.start()
-    made.watcher.add_folder(str(lib))
+    made.start(lib / "m.lua")
     for _ in range(2):
         lib.mkdir(parents=True)
-        made.watcher.check()
-        assert made.queue.drain().everything
         (lib / "m.lua").touch()
         until(lambda: made.has(lib / "m.lua"))
-        made.watcher.add_folder(str(lib.parent))
+        made.settle(lib)
+        made.forget()
         lib.rename(tmp_path / "away")
         (tmp_path / "away").rename(lib)
+        until(lambda: made.has(lib / "m.lua"))
         made.settle(lib)
-        made.watcher.check()
+        made.forget()
         append(lib / "m.lua")
         until(lambda: made.has(lib / "m.lua"))
-        shutil.rmtree(lib.parent)
-        until(lambda: made.has(lib))
-        made.watcher.check()
-        assert made.queue.drain().everything
         made.forget()
+        shutil.rmtree(lib.parent)
+        until(lambda: made.has(lib / "m.lua"))
+        made.forget()
+
+
+def test_a_folder_that_moves_with_its_parent_is_missed_at_the_next_check(
+    watching: Callable[..., Watching], tmp_path: Path
+) -> None:
+    """No event tells of it; what has its path then is watched, and everything is looked at."""
+    root, lib = tmp_path / "root", tmp_path / "parent" / "lib"
+    root.mkdir()
+    lib.mkdir(parents=True)
+    made = watching("inotify", root)
+    made.start(lib / "m.lua")
+    lib.parent.rename(tmp_path / "away")
+    lib.mkdir(parents=True)
+    made.watcher.check()
+    assert made.queue.drain().everything
+    (lib / "m.lua").touch()
+    until(lambda: made.has(lib / "m.lua"))
+    made.watcher.check()
+    assert not made.queue
 
 
 @pytest.mark.parametrize("added", [False, True])
 def test_a_folder_made_anew_between_two_checks_is_watched(
     added: bool, watching: Callable[..., Watching], tmp_path: Path
 ) -> None:
-    """Even where the new folder gets the inode of the old one, as on ext4, a check sees that it is another."""
+    """Even where the new folder gets the inode of the old one, as on ext4, it is watched in place of it."""
     root, lib = tmp_path / "root", tmp_path / "lib"
     root.mkdir()
+    lib.mkdir()
     made = watching("inotify", root)
-    made.start()
-    folder = root
-    if added:
-        lib.mkdir()
-        made.watcher.add_folder(str(lib))
-        folder = lib
-    made.forget()
+    made.start(*([lib / "m.lua"] if added else []))
+    folder = lib if added else root
     folder.rmdir()
     folder.mkdir()
     until(lambda: made.has(folder))
     made.watcher.check()
-    assert made.queue.drain().everything
+    assert added or made.queue.drain().everything
     (folder / "m.lua").touch()
     until(lambda: made.has(folder / "m.lua"))
 
 
-def test_a_folder_watched_already_is_not_added(inotify: Watching, tmp_path: Path) -> None:
-    """Nothing happens for a folder below a root, or a root itself."""
+def test_a_file_below_a_root_takes_no_watch_of_its_own(inotify: Watching, tmp_path: Path) -> None:
+    """Nothing happens when a file is added whose folder is watched."""
     (tmp_path / "sub").mkdir()
     inotify.settle(tmp_path)
     inotify.forget()
-    inotify.watcher.add_folder(str(tmp_path / "sub"))
-    inotify.watcher.add_folder(str(tmp_path))
+    before = watches()
+    inotify.add(tmp_path / "sub" / "m.lua", tmp_path / "m.lua")
+    assert watches() == before
     assert not inotify.queue
+
+
+def test_files_that_do_not_count_any_more_are_forgotten(
+    watching: Callable[..., Watching], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Those of scripts that are gone, when there are many of them; and their folders are not watched any longer."""
+    monkeypatch.setattr(inotify_engine, "_MAX_FILES", 10)
+    root = tmp_path / "root"
+    root.mkdir()
+    for number in range(20):
+        (tmp_path / f"lib{number}").mkdir()
+    made = watching("inotify", root)
+    made.start()
+    made.add(*(tmp_path / f"lib{number}" / "m.lua" for number in range(20)))
+    assert watches() == 21
+    for number in range(1, 20):
+        del made.known[str(tmp_path / f"lib{number}" / "m.lua")]
+    made.watcher.check()
+    assert watches() == 2
+    made.forget()
+    made.watcher.check()
+    assert not made.queue
+    (tmp_path / "lib0" / "m.lua").touch()
+    until(lambda: made.has(tmp_path / "lib0" / "m.lua"))
+
+
+# Links on the way to a file
+
+
+class Linked:
+    """A module that is reached by links: as it is named, and what is done to make it another one."""
+
+    def __init__(self, folder: Path, base: Path) -> None:
+        self.folder = folder
+        #: The folder in which it is named: below the root, or of lua.path.
+        self.base = base
+
+    def file(self, path: Path, text: str = "return 1") -> Path:
+        """Write a file, with its folder."""
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+        return path
+
+    def link(self, path: Path, target: str | Path) -> Path:
+        """Make a link, or make it lead elsewhere, in one step."""
+        path.parent.mkdir(parents=True, exist_ok=True)
+        fresh = path.with_name("fresh")
+        fresh.symlink_to(target)
+        fresh.replace(path)
+        return path
+
+
+def edited_in_place(at: Linked) -> tuple[Path, Callable[[], None]]:
+    real = at.file(at.folder / "shared" / "m.lua")
+    return at.link(at.base / "m.lua", real), lambda: append(real)
+
+
+def edited_by_rename(at: Linked) -> tuple[Path, Callable[[], None]]:
+    real = at.file(at.folder / "shared" / "m.lua")
+    return at.link(at.base / "m.lua", real), lambda: rename_over(real)
+
+
+def edited_behind_two_links(at: Linked) -> tuple[Path, Callable[[], None]]:
+    real = at.file(at.folder / "shared" / "v1" / "m.lua")
+    between = at.link(at.folder / "between" / "m.lua", "../shared/v1/m.lua")
+    return at.link(at.base / "m.lua", between), lambda: rename_over(real)
+
+
+def link_in_the_middle_flipped(at: Linked) -> tuple[Path, Callable[[], None]]:
+    one, two = (at.file(at.folder / "shared" / name, f"return '{name}'") for name in ("one", "two"))
+    between = at.link(at.folder / "between" / "m.lua", one)
+    return at.link(at.base / "m.lua", between), lambda: [at.link(between, two), None][1]  # type: ignore[return-value]
+
+
+def kubernetes(at: Linked) -> tuple[Path, Callable[[], None]]:
+    for version in ("..1", "..2"):
+        at.file(at.base / version / "m.lua", f"return '{version}'")
+    at.link(at.base / "..data", "..1")
+    named = at.link(at.base / "m.lua", "..data/m.lua")
+
+    def flip() -> None:
+        at.link(at.base / "..data", "..2")
+        shutil.rmtree(at.base / "..1")
+
+    return named, flip
+
+
+def folder_link_flipped(at: Linked) -> tuple[Path, Callable[[], None]]:
+    for release in ("one", "two"):
+        at.file(at.folder / "releases" / release / "lib" / "m.lua", f"return '{release}'")
+    at.link(at.base / "current", at.folder / "releases" / "one")
+    at.link(at.base / "lib", "current/lib")
+    return at.base / "lib" / "m.lua", lambda: [at.link(at.base / "current", at.folder / "releases" / "two"), None][1]  # type: ignore[return-value]
+
+
+def edited_after_a_flip(at: Linked) -> tuple[Path, Callable[[], None]]:
+    named, flip = folder_link_flipped(at)
+
+    def flip_and_edit() -> None:
+        flip()
+        gevent.sleep(0.05)
+        rename_over(at.folder / "releases" / "two" / "lib" / "m.lua")
+
+    return named, flip_and_edit
+
+
+def folder_becomes_a_link(at: Linked) -> tuple[Path, Callable[[], None]]:
+    named = at.file(at.base / "lib" / "m.lua")
+
+    def change() -> None:
+        named.parent.rename(at.folder / "elsewhere")
+        at.link(named.parent, at.folder / "elsewhere")
+        gevent.sleep(0.05)
+        append(at.folder / "elsewhere" / "m.lua")
+
+    return named, change
+
+
+def dangling_link_filled(at: Linked) -> tuple[Path, Callable[[], None]]:
+    named = at.link(at.base / "m.lua", at.folder / "later" / "deep" / "m.lua")
+    return named, lambda: [at.file(at.folder / "later" / "deep" / "m.lua"), None][1]  # type: ignore[return-value]
+
+
+def target_removed(at: Linked) -> tuple[Path, Callable[[], None]]:
+    real = at.file(at.folder / "shared" / "m.lua")
+    return at.link(at.base / "m.lua", real), lambda: shutil.rmtree(real.parent)
+
+
+def written_by_a_hard_link(at: Linked) -> tuple[Path, Callable[[], None]]:
+    real = at.file(at.folder / "shared" / "m.lua")
+    named = at.base / "m.lua"
+    named.parent.mkdir(parents=True, exist_ok=True)
+    os.link(real, named)
+    return named, lambda: append(real)
+
+
+LINKED = [
+    edited_in_place, edited_by_rename, edited_behind_two_links, link_in_the_middle_flipped, kubernetes,
+    folder_link_flipped, edited_after_a_flip, folder_becomes_a_link, dangling_link_filled, target_removed,
+    written_by_a_hard_link,
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("engine", ["inotify", "poll"])
+@pytest.mark.parametrize("where", ["root", "modules"])
+@pytest.mark.parametrize("change", LINKED, ids=lambda change: change.__name__)
+def test_a_file_behind_links_is_another_one(
+    change: Callable[[Linked], tuple[Path, Callable[[], None]]],
+    where: str,
+    engine: str,
+    watching: Callable[..., Watching],
+    tmp_path: Path,
+) -> None:
+    """The file is put by the path by which it is named, whichever link on the way leads elsewhere, without a check."""
+    (tmp_path / "root").mkdir()
+    named, act = change(Linked(tmp_path, tmp_path / where))
+    made = watching(engine, tmp_path / "root")
+    made.start(named)
+    act()
+    until(lambda: made.has(named))
+    assert made.watcher.engine == engine
+    assert not made.log.warnings
+
+
+def test_a_link_that_is_flipped_again_and_again(watching: Callable[..., Watching], tmp_path: Path) -> None:
+    """Each time, and the folders that it leads to no longer are not watched for ever."""
+    at = Linked(tmp_path, tmp_path / "modules")
+    (tmp_path / "root").mkdir()
+    for number in range(5):
+        at.file(tmp_path / "releases" / str(number) / "m.lua", f"return {number}")
+    named = at.base / "current" / "m.lua"
+    at.link(named.parent, "../releases/0")
+    made = watching("inotify", tmp_path / "root")
+    made.start(named)
+    for number in (1, 2, 3, 4, 0, 1):
+        at.link(named.parent, f"../releases/{number}")
+        until(lambda: made.has(named))
+        made.known[str(named)] = signature(str(named))
+        made.forget()
+        append(tmp_path / "releases" / str(number) / "m.lua")
+        until(lambda: made.has(named))
+        made.forget()
+
+
+@pytest.mark.parametrize("mounted", ["file", "folder"])
+def test_what_is_mounted_later_is_noticed(
+    mounted: str, watching: Callable[..., Watching], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A file that is mounted by itself is polled, with one warning; a folder leads to a full look."""
+    mountinfo = tmp_path / "mountinfo"
+    mountinfo.write_text("1 0 0:1 / / rw - ext4 x rw\n")
+    monkeypatch.setattr(filesystems, "MOUNTINFO", str(mountinfo))
+    root = tmp_path / "root"
+    root.mkdir()
+    file = root / "m.lua"
+    file.touch()
+    made = watching("inotify", root)
+    made.start(file)
+    point = file if mounted == "file" else root / "sub"
+    for where in (tmp_path / "other", point):
+        with mountinfo.open("a") as opened:
+            opened.write(f"2 1 0:2 /x {where} rw - ext4 x rw\n")
+        made.watcher.check()
+        assert made.queue.drain().everything == (where == point)
+    made.watcher.check()
+    assert not made.queue
+    if mounted == "file":
+        [warning] = made.log.warnings
+        assert warning == (
+            f"inotify cannot be used ({file} is mounted by itself): {file} is looked at every {INTERVAL:g} s instead"
+        )
+    else:
+        assert not made.log.warnings
+    assert made.watcher.engine == "inotify"
+
+
+MOUNTED = """
+    import subprocess
+    root, elsewhere = Path(sys.argv[1]) / "root", Path(sys.argv[1]) / "elsewhere"
+    root.mkdir()
+    elsewhere.mkdir()
+    for name in ("m.lua", "other.lua"):
+        (root / name).touch()
+        (elsewhere / name).write_text("return 1")
+    subprocess.run(["mount", "--bind", elsewhere / "m.lua", root / "m.lua"], check=True)
+    made = Watching("inotify", root)
+    made.start(root / "m.lua", root / "other.lua")
+    with (elsewhere / "m.lua").open("a") as opened:
+        opened.write(" + 1")
+    until(lambda: made.has(root / "m.lua"))
+    made.known[str(root / "m.lua")] = signature(str(root / "m.lua"))
+    shows_a_change(made, root)
+    print(made.watcher.engine, *made.log.warnings)
+    made.watcher.stop()
+"""
+
+
+def test_a_single_file_that_is_mounted_is_polled(tmp_path: Path) -> None:
+    """As containers have their configuration: the folder is silent when the file is written by its other path."""
+    unshare = ["unshare", "--user", "--map-root-user", "--mount"]
+    (tmp_path / "a").touch()
+    try:
+        subprocess.run([*unshare, "mount", "--bind", tmp_path / "a", tmp_path / "a"], check=True, capture_output=True)
+    except (OSError, subprocess.CalledProcessError):
+        pytest.skip("mount namespaces are not allowed here")
+    printed = run(MOUNTED, str(tmp_path), before=unshare)
+    file = tmp_path / "root" / "m.lua"
+    assert printed == (
+        f"inotify inotify cannot be used ({file} is mounted by itself): {file} is looked at every 0.01 s instead\n"
+    )
 
 
 def test_lost_events_lead_to_a_full_look_and_a_new_start(inotify: Watching, tmp_path: Path) -> None:
@@ -642,7 +912,7 @@ def test_an_error_in_one_look_does_not_stop_polling(
 
 def test_polling_gives_way_to_others(tmp_path: Path) -> None:
     """A look at many files lets other greenlets run in between."""
-    known: dict[str, Signature] = {str(tmp_path / f"{number}.lua"): (0, 0, 0) for number in range(6_000)}
+    known: dict[str, Signature] = {str(tmp_path / f"{number}.lua"): (0, 0, 0, 0) for number in range(6_000)}
     queue = FlushQueue()
     poll = PollWatcher(lambda: known, queue, INTERVAL, Log())
     turns = 0
@@ -672,7 +942,7 @@ def test_a_stopped_watcher_is_silent_and_may_be_stopped_again(
     assert len(os.listdir("/proc/self/fd")) == before
     (tmp_path / "a.lua").touch()
     made.watcher.check()
-    made.watcher.add_folder(str(tmp_path.parent))
+    made.watcher.add_file(str(tmp_path.parent / "m.lua"))
     gevent.sleep(0.001)
     assert not made.queue
 
@@ -798,7 +1068,7 @@ def test_a_file_system_that_does_not_tell_is_polled(
     shows_a_change(made, tmp_path)
 
 
-def test_a_folder_added_on_a_silent_file_system_ends_inotify(
+def test_a_file_added_on_a_silent_file_system_ends_inotify(
     watching: Callable[..., Watching], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """From then on everything is polled, with one warning and one full look."""
@@ -811,10 +1081,10 @@ def test_a_folder_added_on_a_silent_file_system_ends_inotify(
     made = watching("auto", root)
     made.start()
     assert made.watcher.engine == "inotify"
-    made.watcher.add_folder(str(share))
+    made.add(share / "m.lua")
     assert made.watcher.engine == "poll"
     assert made.queue.drain().everything
-    made.watcher.add_folder(str(share / "sub"))
+    made.add(share / "sub" / "m.lua")
     made.watcher.check()
     assert len(made.log.warnings) == 1
     shows_a_change(made, root)
@@ -862,7 +1132,7 @@ PREAMBLE = f"""
 import os, sys
 sys.path[:0] = [{str(PROJECT)!r}, {str(Path(__file__).parent)!r}]
 from pathlib import Path
-from test_watcher import Watching, shows_a_change, until
+from test_watcher import Watching, shows_a_change, signature, until
 """
 
 
@@ -944,6 +1214,35 @@ def test_a_folder_that_may_not_be_listed(mode: str, engine: str, warned: bool) -
     assert ("closed: Permission denied" in printed) == warned
 
 
+CLOSED_FOLDER = """
+    import inotify_simple, tempfile  # while the files of Python can still be read
+    if os.geteuid() == 0:
+        os.setuid(65534)
+    with tempfile.TemporaryDirectory() as name:
+        root, closed = Path(os.path.realpath(name)) / "root", Path(os.path.realpath(name)) / "closed"
+        root.mkdir()
+        closed.mkdir()
+        for file in ("one.lua", "two.lua"):
+            (closed / file).touch()
+        closed.chmod(0o311)
+        made = Watching("auto", root)
+        made.start(closed / "one.lua", closed / "two.lua")
+        with (closed / "two.lua").open("w") as opened:
+            opened.write("return 2")
+        until(lambda: made.has(closed / "two.lua"))
+        print(made.watcher.engine, len(made.log.warnings), *made.log.warnings)
+        closed.chmod(0o755)
+        made.watcher.stop()
+"""
+
+
+def test_a_file_in_a_folder_that_may_not_be_listed() -> None:
+    """It alone is polled, with one warning for its folder; the rest is watched."""
+    printed = run(CLOSED_FOLDER)
+    assert printed.startswith("inotify 1 inotify cannot be used (")
+    assert "/closed: Permission denied): " in printed
+
+
 def test_the_library_is_loaded_by_the_engine_that_needs_it() -> None:
     """Polling stays free of ctypes, which inotify_simple brings."""
     source = """
@@ -965,7 +1264,7 @@ LIGHT = """
 
     class Log:
         def info(self, text): pass
-        def warning(self, text): print(text)
+        def warning(self, text, detail=""): print(text)
 
     queue = FlushQueue()
     watcher = watch("inotify", [sys.argv[1]], dict, queue, 1.0, Log())

@@ -10,6 +10,7 @@ import shutil
 import socket
 import subprocess
 import threading
+import urllib.parse
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -99,7 +100,32 @@ SCRIPTS = {
             con:sleep(1000)
         end
     """,
-    "style.css": "body { color: #234 }",
+    "public/style.css": "body { color: #234 }",
+    "public/sub/index.html": "an index",
+    "public/empty/x.txt": "text",
+    "public/.well-known/acme-challenge/x": "a token",
+}
+#: What no visitor ever sees: each of these files has this in it, the scripts among them as what they would answer.
+SECRET = "nobody's business"
+_PRIVATE_SCRIPT = f'function main(env, con) con:puts("{SECRET}") end'
+PRIVATE = {
+    "guestbook.db": SECRET,
+    ".env": SECRET,
+    ".git/config": SECRET,
+    "env.lua~": SECRET,
+    "env.lua.bak": SECRET,
+    "views/x.html": SECRET,
+    "views.lua/x.html": SECRET,
+    "_lib/x.lua": _PRIVATE_SCRIPT,
+    "_x.lua": _PRIVATE_SCRIPT,
+    ".lib/x.lua": _PRIVATE_SCRIPT,
+    ".x.lua": _PRIVATE_SCRIPT,
+    "public/.env": SECRET,
+    "public/.git/config": SECRET,
+    "public/sub/.env": SECRET,
+    "public/x.lua": _PRIVATE_SCRIPT,
+    "public/sub/x.lua": _PRIVATE_SCRIPT,
+    "public/other.lua": SECRET,
 }
 
 
@@ -130,10 +156,11 @@ class Response(NamedTuple):
 
 
 class Web:
-    """A web server that runs on a port of the loopback."""
+    """A web server that runs on a port of the loopback; `name` is "nginx" or "lighttpd"."""
 
-    def __init__(self, port: int) -> None:
+    def __init__(self, port: int, name: str) -> None:
         self.port = port
+        self.name = name
 
     def connect(self) -> http.client.HTTPConnection:
         """A connection that can be used for several requests."""
@@ -176,7 +203,7 @@ def running(name: str, command: list[str], port: int, log: Path) -> Iterator[Web
     with open(log, "wb") as output, subprocess.Popen(command, stdout=output, stderr=output) as process:
         try:
             until(listens, f"the start of {name}")
-            yield Web(port)
+            yield Web(port, name)
         finally:
             process.terminate()
             process.wait(PATIENCE)
@@ -192,7 +219,8 @@ def nginx(folder: Path, root: Path, server: str, **places: str) -> Iterator[Web]
     places |= {
         "server 127.0.0.1:9000;": f"server {server};",
         "listen 80;": f"listen 127.0.0.1:{port};",
-        "/srv/www/lua_scripts": str(root),
+        "/srv/www/lua_scripts/public;": f"{root}/public;",
+        "/srv/www/lua_scripts;": f"{root};",
     }
     (folder / "greenfcgi.conf").write_text(changed((SHARE / "nginx.conf").read_text(), **places))
     kinds = ("client_body", "fastcgi", "proxy", "scgi", "uwsgi")
@@ -230,7 +258,7 @@ def lighttpd(folder: Path, root: Path, server: str, **places: str) -> Iterator[W
 def backend(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """greenfcgi with the scripts above, on a unix socket and on a port of the loopback."""
     settings = 'bind = ["unix:s.sock", "127.0.0.1:0"]\n[scripts]\nmax_post = "1M"\n'
-    with Server(tmp_path_factory.mktemp("backend"), SCRIPTS, settings) as server:
+    with Server(tmp_path_factory.mktemp("backend"), SCRIPTS | PRIVATE, settings) as server:
         yield server
 
 
@@ -387,9 +415,54 @@ def test_a_large_response_comes_whole(web: Web) -> None:
 
 
 def test_static_files_are_the_web_servers(web: Web) -> None:
-    """They lie beside the scripts, and never reach greenfcgi."""
+    """They lie in a folder of their own, and never reach greenfcgi."""
     response = web.get("/style.css")
-    assert (response.status, response.body.decode()) == (200, SCRIPTS["style.css"])
+    assert (response.status, response.body.decode()) == (200, SCRIPTS["public/style.css"])
+    assert web.get("/sub/").body == b"an index"
+    assert web.get("/sub").headers["Location"].endswith("/sub/")
+    assert web.get("/.well-known/acme-challenge/x").body == b"a token"
+
+
+def secrets() -> list[str]:
+    """The URLs by which somebody may try to see what is private: by its place, and as a static file."""
+    targets = [f"/{name}" for name in PRIVATE] + [f"/{name.removeprefix('public/')}" for name in PRIVATE]
+    more = ["/.%65nv", "/%2eenv", "/sub/../.env", "//.env", "/sub/.%2fenv", "/%5fx.lua", "/views/x.html/y.lua"]
+    more += ["/guestbook.db/x.lua", "/guestbook.db%0a.lua", "/public/", "/public", "/views.lua/", "/_lib/x.lua/y"]
+    more += ["/env.lua/../guestbook.db", "/env.lua/..%2fguestbook.db", "/x.lua/../.env", "/public/style.css/x.lua"]
+    return sorted({*targets, *more})
+
+
+@pytest.mark.parametrize("target", secrets())
+def test_what_is_neither_script_nor_public_is_not_there(web: Web, target: str) -> None:
+    """Data, templates, backups, hidden files and modules: nobody can ask for them, by whatever spelling."""
+    response = web.get(target)
+    assert SECRET.encode() not in response.body
+    assert b"color" not in response.body
+    # lighttpd says 403 to hidden files and to what stands behind a file, and 400 to line breaks.
+    assert response.status in ((400, 403, 404) if web.name == "lighttpd" else (404,))
+
+
+@pytest.mark.parametrize("target", ["/", "/empty/", "/style.css/x.lua", "/style.css/x", "/none", "/none/", "/?x"])
+def test_what_is_not_there(web: Web, target: str) -> None:
+    """404, also for a folder without an index, and for what stands behind a static file."""
+    assert web.get(target).status == (403 if web.name == "lighttpd" and target == "/style.css/x" else 404)
+
+
+@pytest.mark.parametrize("path_info", ["/x%0ay", "/%0a", "/a%0a/b%0a", "/x.lua%0a/y"])
+def test_line_breaks_in_path_info(web: Web, path_info: str) -> None:
+    """They are characters like any other; lighttpd takes none."""
+    if web.name == "lighttpd":
+        assert web.get(f"/env.lua{path_info}").status == 400
+        return
+    found = web.get(f"/env.lua{path_info}")
+    assert found.status == 200
+    assert f"SCRIPT_NAME=/env.lua\nPATH_INFO={urllib.parse.unquote(path_info)}\n" in found.body.decode()
+
+
+@pytest.mark.parametrize("target", ["/env.lua%0a", "/env.lua%0a/x", "/%0aenv.lua", "/env%0a.lua"])
+def test_line_breaks_in_names(web: Web, target: str) -> None:
+    """Another file is another file."""
+    assert web.get(target).status == (400 if web.name == "lighttpd" else 404)
 
 
 # Many requests

@@ -12,10 +12,11 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 from urllib.parse import parse_qs, quote
 
+from ..config import Scripts
 from ..lines import traceback_of
 from . import pages
 from .files import NO_STORE, Files
-from .gateway import Answer, Gateway
+from .gateway import Answer, BadBody, Gateway
 from .live import PREFIX, Live
 from .paths import Elsewhere, File, Folder, Paths, Script
 from .saves import Saves
@@ -33,14 +34,13 @@ _MOST = 5.0
 
 
 class Door:
-    """The application of WSGI. `own` are paths that the server answers itself (status, ping); `host` is the name or
-    address that it was told to listen on.
+    """The application of WSGI. `scripts` says what is served; `own` are paths that the server
+    answers itself (status, ping); `host` is the name or address that it was told to listen on.
     """
 
     def __init__(
         self,
-        root: str,
-        extensions: tuple[str, ...],
+        scripts: Scripts,
         own: tuple[str, ...],
         host: str,
         gateway: Gateway,
@@ -48,21 +48,24 @@ class Door:
         live: Live,
         terminal: Terminal,
     ) -> None:
-        self._root = root
-        self._extensions = extensions
+        self._scripts = scripts
         self._own = own
         self._hosts = {"localhost", host.lower()}
         self._gateway = gateway
         self._saves = saves
         self._live = live
         self._terminal = terminal
-        self._paths = Paths(root, extensions)
-        self._files = Files(root)
+        self._paths = Paths(scripts.root, scripts.extensions, scripts.public)
+        self._files = Files(f"{scripts.root}/{scripts.public}")
 
     def __call__(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
         """Answer a request."""
         try:
             return self._answer(environ, start_response)
+        except BadBody as problem:
+            self._terminal.warning(f"HTTP: 400 Bad Request: {problem}")
+            page = pages.document("Bad request", "<h1>The body of the request is broken</h1>")
+            return self._page(environ, start_response, "400 Bad Request", page)
         except Exception as problem:
             # The border of a request: what fails in here is told in the terminal, and the next one is answered.
             self._terminal.error(f"the HTTP door failed: {problem!r}", traceback_of(problem))
@@ -83,7 +86,7 @@ class Door:
         if isinstance(target, File):
             return self._send_file(environ, start_response, target.path)
         if isinstance(target, Folder):
-            return self._page(environ, start_response, "200 OK", self._listing(path, target.path))
+            return self._page(environ, start_response, "200 OK", self._listing(path))
         if isinstance(target, Elsewhere):
             query = environ.get("QUERY_STRING", "")
             # Two slashes at its beginning would be another host.
@@ -94,7 +97,7 @@ class Door:
             # Browsers ask for it with each page.
             start_response("204 No Content", [])
             return []
-        page = pages.missing(path, self._root, self._extensions)
+        page = pages.missing(path, self._scripts.root, self._scripts.extensions, self._scripts.public)
         return self._page(environ, start_response, "404 Not Found", page)
 
     def _is_own_host(self, host: str) -> bool:
@@ -162,10 +165,10 @@ class Door:
         title = f"{environ['REQUEST_METHOD']} {environ.get('REQUEST_URI', '')}"
         self._terminal.request(title, status, time.monotonic() - began)
 
-    def _listing(self, path: str, folder: str) -> bytes:
+    def _listing(self, path: str) -> bytes:
         if path == "/" and not self._paths.has_scripts():
-            return pages.first_steps(self._root, self._extensions[0])
-        return pages.listing(path, *self._paths.entries(folder))
+            return pages.first_steps(self._scripts.root, self._scripts.extensions[0])
+        return pages.listing(path, *self._paths.entries(path))
 
     def _follow(self, path: str, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
         """What live.js asks for."""

@@ -25,7 +25,7 @@ class Reply(NamedTuple):
 
 
 class Files:
-    """The files below `root`."""
+    """The files below `root`, which need not be there."""
 
     def __init__(self, root: str) -> None:
         self._root = root

@@ -29,6 +29,10 @@ _KEPT = (
 )  # fmt: skip
 
 
+class BadBody(Exception):
+    """The body of a request breaks HTTP, or ends too early. Raised by what reads it; the text says why."""
+
+
 class Answer(NamedTuple):
     """A reply: "200 OK", its headers, and its body part by part."""
 
@@ -45,7 +49,7 @@ class Gateway:
         self._root = root
 
     def ask(self, environ: Mapping[str, Any], script: Script) -> Answer:
-        """The reply to a request, once its headers have come."""
+        """The reply to a request, once its headers have come. Raises `BadBody`: then no script has run."""
         near, far = socket.socketpair()
         self._connect(BareSocket(far.family, far.type, far.proto, far.detach()), "developer mode")
         connection = gevent.socket.socket(near.family, near.type, near.proto, near.detach())

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import os
 import time
+from collections.abc import Mapping
 
 from ..errors import ScriptBroken, ScriptError
 from ..exchange import Exchange
 from ..lines import decode
 from ..replies import Reply, refusal
 from ..state import LuaFailure, State
-from . import errorpage
-from .errorpage import Failure
+from .errorpage import Failure, Frame, Gap, as_html, as_text, frames_of, read_report
+from .sources import Sources
 from .terminal import Terminal
+
+#: Bytes of a request's body that are shown.
+_MAX_BODY = 8192
 
 
 class DevInspector:
@@ -23,17 +28,18 @@ class DevInspector:
         #: Memory of the states that requests under way have run in.
         self._memory: dict[Exchange, int] = {}
         self._hinted: set[tuple[str, str]] = set()
-        #: The files that a script consists of, where the last error of it was.
-        self._files: list[str] = []
+        #: What Lua has run in these.
+        self._texts: dict[Exchange, Mapping[str, bytes]] = {}
 
     def ran(self, exchange: Exchange, state: State) -> None:
         """A script has run for a request."""
         self._memory[exchange] = state.memory()
-        self._files = list(state.version.signatures)
+        self._texts[exchange] = state.version.texts
 
     def ended(self, exchange: Exchange) -> None:
         """A request has been answered: tell it."""
         memory = self._memory.pop(exchange, None)
+        self._texts.pop(exchange, None)
         if exchange.is_logged and exchange.request.params_ended:
             self._terminal.request(exchange.title, exchange.status, time.monotonic() - exchange.started, memory)
 
@@ -48,11 +54,15 @@ class DevInspector:
 
     def page(self, exchange: Exchange, failure: LuaFailure | ScriptError) -> Reply:
         """The error as a page; what has been sent already stays before it."""
-        shown = self._shown(exchange, failure)
-        files = [*self._files, shown.params.get("SCRIPT_FILENAME", "")]
-        accepts = shown.params.get("HTTP_ACCEPT", "")
+        params = {decode(name): decode(value) for name, value in exchange.request.variables().items()}
+        report = read_report(failure.frames if isinstance(failure, (LuaFailure, ScriptBroken)) else b"")
+        texts = failure.texts if isinstance(failure, ScriptBroken) else self._texts.get(exchange)
+        directory = os.path.dirname(os.path.realpath(params.get("SCRIPT_FILENAME", "")))
+        sources = Sources(texts, report.opened, directory, self._root)
+        shown = _shown(exchange, failure, params, frames_of(report, sources))
+        accepts = params.get("HTTP_ACCEPT", "")
         is_html = b"text/html" in exchange.head_sent if exchange.status else "text/html" in accepts
-        body = errorpage.as_html(shown, files, self._root) if is_html else errorpage.as_text(shown, files, self._root)
+        body = as_html(shown, sources, self._root) if is_html else as_text(shown, sources)
         if exchange.status:
             return 0, b"", body
         _, head, _ = refusal(shown.status)
@@ -60,14 +70,24 @@ class DevInspector:
             head = head.replace(b"text/html", b"text/plain")
         return shown.status, head, b"" if exchange.head_only else body
 
-    def _shown(self, exchange: Exchange, failure: LuaFailure | ScriptError) -> Failure:
-        params = {decode(name): decode(value) for name, value in exchange.request.variables().items()}
-        seconds = time.monotonic() - exchange.started
-        title = exchange.title
-        if isinstance(failure, LuaFailure):
-            frames = errorpage.frames_of(failure.frames)
-            message, written = failure.message, failure.written
-            return Failure(failure.status, title, message, failure.traceback, frames, params, written, seconds)
-        traceback = failure.traceback if isinstance(failure, ScriptBroken) else ""
-        frames = errorpage.frames_of(failure.frames) if isinstance(failure, ScriptBroken) else []
-        return Failure(failure.status, title, str(failure), traceback, frames, params, b"", seconds)
+
+def _shown(
+    exchange: Exchange, failure: LuaFailure | ScriptError, params: dict[str, str], frames: list[Frame | Gap]
+) -> Failure:
+    seconds = time.monotonic() - exchange.started
+    body, length = b"", 0
+    if exchange.body is not None:
+        try:
+            body, length = exchange.body.beginning(_MAX_BODY), exchange.body.length
+        except OSError:
+            # What was kept in a file has been lost: the error is still worth a page.
+            pass
+    if isinstance(failure, LuaFailure):
+        message, traceback, written = failure.message, failure.traceback, failure.written
+    else:
+        message, traceback, written = str(failure), "", b""
+        if isinstance(failure, ScriptBroken):
+            traceback = failure.traceback
+    return Failure(
+        failure.status, exchange.title, message, traceback, frames, params, written, seconds, body, length
+    )

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator
 import gevent.queue
 
 from ..flush_queue import Changes
-from ..signature import Signature, signature
+from ..signature import Signature, looks_alike, signature
 
 #: Where the browser's side is.
 PREFIX = "/-greenfcgi/"
@@ -33,10 +33,10 @@ _ENDINGS = (
 
 
 class Live:
-    """All browsers that listen. `root` is the folder of the scripts; `is_source`: the file is one of a script's."""
+    """All browsers that listen. `public` is the folder of style sheets; `is_source`: the file is one of a script's."""
 
-    def __init__(self, root: str, extensions: tuple[str, ...], is_source: Callable[[str], bool]) -> None:
-        self._root = os.path.realpath(root).rstrip("/")
+    def __init__(self, public: str, extensions: tuple[str, ...], is_source: Callable[[str], bool]) -> None:
+        self._public = os.path.realpath(public).rstrip("/")
         self._endings = (*_ENDINGS, *extensions)
         self._is_source = is_source
         #: When the server was started: greater than that of any before.
@@ -70,15 +70,15 @@ class Live:
         styles = [path for path in told if path.endswith(".css")]
         if told and len(styles) == len(told):
             for path in styles:
-                self._send("style", path.removeprefix(self._root))
+                self._send("style", path.removeprefix(self._public))
         elif told:
             self._send("page", "")
 
     def _is_news(self, path: str) -> bool:
         """One save is seen several times: created, written, moved, given other rights."""
-        before, now = self._last.get(path, "never"), signature(path)
-        self._last[path] = now
-        return before != now
+        before, now = self._last.get(path), signature(path)
+        is_first, self._last[path] = path not in self._last, now
+        return is_first or not looks_alike(before, now)
 
     def _send(self, kind: str, path: str) -> None:
         self._number += 1
@@ -105,7 +105,9 @@ class Live:
 
     def _missed(self, at: str) -> list[dict[str, object]]:
         instance, _, number = at.partition(":")
-        if instance == self._instance and number.isdecimal() and int(number) <= self._number:
+        # Longer ones are nobody's: Python refuses to read thousands of digits.
+        is_number = number.isascii() and number.isdecimal() and len(number) < 16
+        if instance == self._instance and is_number and int(number) <= self._number:
             missed = [change for change in self._past if change["number"] > int(number)]  # type: ignore[operator]
             if len(missed) == self._number - int(number):
                 return missed

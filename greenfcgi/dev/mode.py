@@ -5,9 +5,8 @@ from __future__ import annotations
 import errno
 import os
 import socket
-from collections.abc import Iterable
 
-from gevent.pywsgi import WSGIHandler, WSGIServer
+from gevent.pywsgi import WSGIServer
 
 from .. import exits, listening
 from ..config import Config, defaults, load, names
@@ -17,7 +16,8 @@ from ..listening import Bound
 from ..privileges import identity
 from ..process import Process
 from ..version import NAME
-from .gateway import CLIENT, Gateway
+from .gateway import Gateway
+from .http_handler import Complaints, Handler
 from .inspector import DevInspector
 from .live import Live
 from .saves import Saves
@@ -49,19 +49,20 @@ def serve(path: str, http: Address) -> int:
     assert process.queue is not None
     assert process.flusher is not None
     catalogue = process.catalogue
-    live = Live(config.scripts.root, config.scripts.extensions, lambda name: name in catalogue.signatures())
+    public = os.path.join(config.scripts.root, config.scripts.public)
+    live = Live(public, config.scripts.extensions, lambda name: name in catalogue.signatures())
     catalogue.written = live.note_written
     saves = Saves(process.watcher, process.queue, process.flusher, live.counts, terminal)
     process.flusher.observers.append(live.tell)
     process.server.observers.append(inspector.ended)
     own = tuple(filter(None, (config.status_path, config.ping_path)))
     gateway = Gateway(process.server.connect, config.scripts.root)
-    door = Door(config.scripts.root, config.scripts.extensions, own, http.host, gateway, saves, live, terminal)
+    door = Door(config.scripts, own, http.host, gateway, saves, live, terminal)
     listener = _listen(http)
     port = listener.getsockname()[1]
     bound = _listen_for_web_servers(config, terminal) if has_bind else []
     _greet(terminal, config, process.flavour, http, port, bound)
-    server = WSGIServer(listener, door, log=None, error_log=_Complaints(terminal), handler_class=_Handler)
+    server = WSGIServer(listener, door, log=None, error_log=Complaints(terminal), handler_class=Handler)
     saves.start()
     server.start()
     try:
@@ -137,36 +138,7 @@ def _greet(terminal: Terminal, config: Config, flavour: str, http: Address, port
 
 def _release(server: WSGIServer, bound: list[Bound]) -> None:
     """A stop begins."""
-    server.stop_accepting()
+    # The port is free at once, while requests under way end.
+    server.close()
     for one in bound:
         one.remove()
-
-
-class _Complaints:
-    """The file that pywsgi writes to what it has to say of bad requests."""
-
-    def __init__(self, terminal: Terminal) -> None:
-        self._terminal = terminal
-
-    def write(self, text: str) -> None:
-        """Tell it in the terminal."""
-        if text.strip():
-            self._terminal.warning(f"HTTP: {text.strip()}")
-
-    def writelines(self, lines: Iterable[str]) -> None:
-        """The same of several."""
-        for line in lines:
-            self.write(line)
-
-    def flush(self) -> None:
-        """Nothing waits."""
-
-
-class _Handler(WSGIHandler):
-    """Tells the request's target as it came, and where it came from."""
-
-    def get_environ(self) -> dict[str, object]:
-        environ: dict[str, object] = super().get_environ()
-        environ["REQUEST_URI"] = self.path
-        environ[CLIENT] = self.socket
-        return environ

@@ -9,7 +9,8 @@ from urllib.parse import quote
 STYLE = """
 :root { color-scheme: light dark; --dim: #777; --line: #8883; --mark: #ffe9a8; --red: #c22f2f; }
 @media (prefers-color-scheme: dark) { :root { --mark: #5a4708; --red: #ff7b72; --dim: #999; } }
-body { font: 16px/1.5 system-ui, sans-serif; margin: 0 auto; max-width: 60rem; padding: 1.5rem 1rem 4rem; }
+body { font: 16px/1.5 system-ui, sans-serif; margin: 0 auto; max-width: 60rem; overflow-wrap: anywhere;
+  padding: 1.5rem 1rem 4rem; }
 h1 { font-size: 1.4rem; line-height: 1.3; margin: .5rem 0; } h2 { font-size: 1.05rem; margin: 2rem 0 .4rem; }
 code, pre, td { font-family: ui-monospace, monospace; font-size: .88rem; }
 pre { background: #8881; border-radius: 6px; margin: .5rem 0; overflow-x: auto; padding: .7rem .9rem; }
@@ -50,11 +51,13 @@ def first_steps(root: str, extension: str) -> bytes:
     )
 
 
-def missing(path: str, root: str, extensions: Sequence[str]) -> bytes:
-    """Nothing is at the path."""
+def missing(path: str, root: str, extensions: Sequence[str], public: str) -> bytes:
+    """Nothing is at the path. `public` is the folder of static files, or "" where there is none."""
     hint = ""
     if path.endswith(tuple(extensions)):
         hint = f"<p>Save a script as <code>{_text(root + path)}</code>, and it is shown here.</p>"
+    elif public:
+        hint = f"<p>A static file of this path is <code>{_text(f'{root}/{public}{path}')}</code>.</p>"
     return document("Not found", f"<h1>Nothing is at {_text(path)}</h1>\n{hint}")
 
 

@@ -15,6 +15,7 @@ from gevent.lock import RLock
 
 from ..flush import Flusher
 from ..flush_queue import FlushQueue
+from ..lines import traceback_of
 from ..log import ErrorLog
 from ..watcher import Watcher
 from .paths import size
@@ -79,7 +80,7 @@ class Saves:
                 self.settle()
             except Exception as problem:
                 # The border of this greenlet: one bad save must not be the last.
-                self._log.error(f"a save could not be followed: {problem!r}")
+                self._log.error(f"a save could not be followed: {problem!r}", traceback_of(problem))
 
     def _wait_for_writers(self, end: float) -> None:
         sizes, since = self._sizes(), time.monotonic()

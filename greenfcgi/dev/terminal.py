@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import sys
 
-from ..lines import decode, escape
+from ..lines import MAX_LINE, MAX_TITLE, decode, escape, printable, shorten
 from ..log import ErrorLog
 from ..logs import Logs
 
@@ -39,7 +39,7 @@ class Terminal(ErrorLog):
         colour = _OF_STATUS.get(status // 100, "")
         parts = [
             self._in(colour, str(status or "---")),
-            f"{escape(method):4} {escape(target)}",
+            f"{escape(method):4} {escape(shorten(target, MAX_TITLE))}",
             self._in(_DIM, _duration(seconds) + (f"  {memory / 1024:.0f} KB" if memory else "")),
         ]
         self.print("  ".join(parts))
@@ -56,10 +56,11 @@ class Terminal(ErrorLog):
         return f"{colour}{text}{_RESET}" if self._colours and colour else text
 
     def _shown(self, level: str, text: str | bytes, detail: str | bytes) -> bytes:
-        lines = [decode(text).replace(self._root, "")]
+        lines = [decode(shorten(text, MAX_LINE)).replace(self._root, "")]
         if detail:
-            lines += [_INDENT + line.expandtabs(4) for line in decode(detail).rstrip("\n").split("\n")]
-        shown = [self._in(_OF_LEVEL[level], escape(line.replace(self._root, ""))) for line in lines]
+            below = decode(shorten(detail, MAX_LINE)).rstrip("\n").split("\n")
+            lines += [_INDENT + line.expandtabs(4) for line in below]
+        shown = [self._in(_OF_LEVEL[level], printable(line.replace(self._root, ""))) for line in lines]
         return "\n".join(shown).encode() + b"\n"
 
 

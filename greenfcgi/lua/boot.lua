@@ -8,7 +8,8 @@
 --            buffering, jit, config (Lua source of a table), allow (names joined by "\n")
 --            for developers: a part (inspect), and a function of the server: hint; else nil
 --            where programs are allowed: a part (programs), and functions of the server: start, read, write, finish
--- returns: load(path, source, is_startup), run(params), hook(name, only_ask), collect(), settle(); for developers: report()
+-- returns: load(path, source, is_startup), run(params), hook(name, only_ask), collect(), settle(); for developers:
+--          report()
 
 local guard, finalizers, random, luajit, limits, bounds, load_part, files, con,
     chance1, chance2, chance3, chance4, chance5, chance6,
@@ -53,8 +54,18 @@ local as_function = part(guard)(jit_on, allowed)
 local is_final, late, gone, no_memory, over, arm, disarm, look_at_clock, faithful, corrected, blame
 if jit then part(luajit, "=[C]")(library, jit.version_num, function() look_at_clock() end) end
 exhausted, slow = as_function(exhausted), as_function(slow)
+
+-- A value as text.
+local show_value
+local function shown(value)
+    if not show_value then show_value = part(more("show"))(library.getinfo) end
+    return show_value(value)
+end
+
+local observe, follow, look, forget, report, watch
+if inspect then observe, follow, look, forget, report, watch = part(inspect)(library, shown, as_function(hint)) end
 is_final, late, gone, no_memory, over, arm, disarm, look_at_clock, faithful, corrected, blame =
-    part(limits)(library, exhausted, as_function(tick), slow, way)
+    part(limits)(library, exhausted, as_function(tick), slow, way, observe)
 -- LuaJIT 2.1 does not let an error out of a finalizer either.
 if _VERSION < "Lua 5.4" and not (jit and jit.version_num >= 20100) then part(finalizers)(library, pcall, faithful) end
 part(random)(faithful, chance1, chance2, chance3, chance4, chance5, chance6)
@@ -91,7 +102,8 @@ end
 
 local host = {
     log = as_function(log), send = waiting(send), read = with_room(read), sleep = waiting(sleep),
-    source = with_room(source), check = as_function(check), native = with_room(native), grant = as_function(grant), entropy = with_room(entropy),
+    source = with_room(source), check = as_function(check), native = with_room(native),
+    grant = as_function(grant), entropy = with_room(entropy),
 }
 more = with_room(more)
 
@@ -104,6 +116,7 @@ end
 
 local compile, settle =
     part(files)(host, directory, path, cpath, faithful, blame, load_text, library, stream_functions)
+if follow then follow() end
 if programs then
     part(programs)(library, allowed["os.execute"], allowed["io.popen"], slow, way, gone,
         with_room(start_program), with_room(read_program), with_room(write_program), with_room(finish_program))
@@ -117,28 +130,42 @@ local begin, finish, abandon, written, hook_methods = part(con)(host, {
     http_status = http_status, content_type = content_type, headers = lines, buffering = buffering,
     config = part("return " .. config)(),
 })
-local look, report, watch
-if inspect then look, report, watch = part(inspect)(library, written, as_function(hint)) end
 -- Last, so that the server's own code calls what Lua has.
 part(bounds, "=[C]")(look_at_clock)
 local hook_con = setmetatable({}, { __index = hook_methods })
 
+-- Headers that make no list: of several, the first counts (RFC 9110, section 5.3).
+local FIRST = {}
+for name in gmatch([[
+    AGE AUTHORIZATION CONTENT_LENGTH CONTENT_TYPE DATE FROM HOST IF_MODIFIED_SINCE IF_RANGE IF_UNMODIFIED_SINCE MAX_FORWARDS
+    PROXY_AUTHORIZATION RANGE REFERER USER_AGENT
+]], "%S+") do FIRST["HTTP_" .. name] = true end
+
+-- The value of a variable that has come again. Web servers send one for each header of the client's; of any other name
+-- the last one counts, so that a configuration can replace what a file that it includes has set.
+local HEADER = byte("H")
+local function joined(name, before, value)
+    if sub(name, 1, 5) ~= "HTTP_" then return value end
+    if FIRST[name] then return before end
+    return before .. (name == "HTTP_COOKIE" and "; " or ", ") .. value
+end
+
 -- The environment of a request: the name-value pairs of a PARAMS stream (FastCGI 1.0, section 3.4), whose lengths
--- have been checked. Cookies of several headers are joined; HTTP_PROXY is dropped, since it is set by the client
--- and taken for a setting by HTTP libraries (CVE-2016-5385).
+-- have been checked. What RFC 3875 says is always there is "" where a web server leaves it out. HTTP_PROXY is dropped,
+-- since it is set by the client and taken for a setting by HTTP libraries (CVE-2016-5385).
 local function environment(data)
     -- The names make room for a usual request at once; a table that grows is copied each time it doubles.
     local env = {
         LUAFCGID_VERSION = 1, CONTENT_LENGTH = nil, CONTENT_TYPE = nil, DOCUMENT_ROOT = nil, DOCUMENT_URI = nil,
-        GATEWAY_INTERFACE = nil, HTTP_ACCEPT = nil, HTTP_ACCEPT_ENCODING = nil, HTTP_ACCEPT_LANGUAGE = nil,
+        GATEWAY_INTERFACE = "", HTTP_ACCEPT = nil, HTTP_ACCEPT_ENCODING = nil, HTTP_ACCEPT_LANGUAGE = nil,
         HTTP_CONNECTION = nil, HTTP_COOKIE = nil, HTTP_HOST = nil, HTTP_REFERER = nil, HTTP_USER_AGENT = nil,
-        PATH_INFO = nil, QUERY_STRING = nil, REDIRECT_STATUS = nil, REMOTE_ADDR = nil, REMOTE_PORT = nil,
-        REQUEST_METHOD = nil, REQUEST_SCHEME = nil, REQUEST_URI = nil, SCRIPT_FILENAME = nil, SCRIPT_NAME = nil,
-        SERVER_ADDR = nil, SERVER_NAME = nil, SERVER_PORT = nil, SERVER_PROTOCOL = nil, SERVER_SOFTWARE = nil,
+        PATH_INFO = nil, QUERY_STRING = "", REDIRECT_STATUS = nil, REMOTE_ADDR = "", REMOTE_PORT = nil,
+        REQUEST_METHOD = "", REQUEST_SCHEME = nil, REQUEST_URI = nil, SCRIPT_FILENAME = nil, SCRIPT_NAME = "",
+        SERVER_ADDR = nil, SERVER_NAME = "", SERVER_PORT = "", SERVER_PROTOCOL = "", SERVER_SOFTWARE = "",
     }
     local at, last = 1, #data
     while at <= last do
-        local name_length, value_length = byte(data, at, at + 1)
+        local name_length, value_length, first = byte(data, at, at + 2)
         at = at + 2
         if name_length > 127 or value_length > 127 then
             local a, b, c
@@ -152,10 +179,11 @@ local function environment(data)
                 value_length = (((value_length - 128) * 256 + a) * 256 + b) * 256 + c
                 at = at + 3
             end
+            first = byte(data, at)
         end
         local middle = at + name_length
         local name, value = sub(data, at, middle - 1), sub(data, middle, middle + value_length - 1)
-        if name == "HTTP_COOKIE" and env.HTTP_COOKIE then value = env.HTTP_COOKIE .. "; " .. value end
+        if first == HEADER and env[name] then value = joined(name, env[name], value) end
         env[name] = value
         at = middle + value_length
     end
@@ -173,9 +201,13 @@ local function explain(problem)
         local ok, text = pcall(tostring, problem)
         message = ok and type(text) == "string" and not find(text, "^%a+: 0?x?%x+$") and text
             or "(error object is a " .. type(problem) .. " value)"
+        if message ~= text and type(problem) == "table" then
+            ok, text = pcall(shown, problem)
+            if ok and text ~= "{}" then message = message .. ": " .. text end
+        end
     end
     trace = way(2)
-    if look then look(2) end
+    if look then look(2, problem, written) end
     message = corrected(message, nil, 2)
     return message
 end
@@ -217,11 +249,13 @@ local function load_script(name, text, is_startup)
     if watch then watch() end
 end
 
--- Run one request. Returns status, header block and body; or the kind, the message and the traceback of an error.
+-- Run one request. Returns status, header block and body; or the kind, the message and the traceback of an error, and
+-- with "short" the message and the rest of the body instead.
 local function run(params)
     local main = rawget(globals, handler)
     local env = environment(params)
-    local con = begin(env.REQUEST_METHOD == "HEAD")
+    local con = begin(env.REQUEST_METHOD == "HEAD", env.FCGI_ROLE == "AUTHORIZER")
+    if forget then forget() end
     local kind, message, way = protected(main, env, con)
     if kind then
         abandon()

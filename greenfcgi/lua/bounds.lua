@@ -1,5 +1,6 @@
 -- Functions of Lua written in C, which nothing can interrupt: those that numbers alone would keep busy for ever are
--- bounded, and after those that take long for long texts, it is looked at the clock.
+-- bounded, and after those that take long for long texts, it is looked at the clock. Not after find, match and format:
+-- what stands in for them would cost a usual page of short texts a tenth more.
 --
 -- arguments: look(): as in limits.lua
 
@@ -12,11 +13,6 @@ local IS_5_1 = _VERSION == "Lua 5.1"
 local LONG, MANY = 32768, 4096
 -- Items that are moved at once: no state has the memory for as many.
 local MAX_MOVED = 10000000
-
-local function looked(...)
-    look()
-    return ...
-end
 
 if IS_5_1 and not jit then
     -- Lua 5.1 counts in a C int, which overflows; it has 8000 places for results.
@@ -35,39 +31,26 @@ end
 
 -- Patterns. Lua 5.1 goes one call deeper into C for each item of a pattern that can be left out.
 local LONGEST = 8192
-local native_find, native_match, native_gmatch, native_gsub = string.find, string.match, string.gmatch, string.gsub
+local native_gsub = string.gsub
 
 local function check(pattern)
     if type(pattern) == "string" and #pattern > LONGEST then error("pattern too complex", 3) end
 end
 
 if IS_5_1 and not jit then
+    local native_find, native_match, native_gmatch = string.find, string.match, string.gmatch
     function string.find(text, pattern, first, plain)
         if not plain then check(pattern) end
-        if type(text) == "string" and #text > LONG then return looked(native_find(text, pattern, first, plain)) end
         return native_find(text, pattern, first, plain)
     end
     function string.match(text, pattern, first)
         check(pattern)
-        if type(text) == "string" and #text > LONG then return looked(native_match(text, pattern, first)) end
         return native_match(text, pattern, first)
     end
-else
-    function string.find(text, pattern, first, plain)
-        if type(text) == "string" and #text > LONG then return looked(native_find(text, pattern, first, plain)) end
-        return native_find(text, pattern, first, plain)
+    function string.gmatch(text, pattern)
+        check(pattern)
+        return native_gmatch(text, pattern)
     end
-    function string.match(text, pattern, first)
-        if type(text) == "string" and #text > LONG then return looked(native_match(text, pattern, first)) end
-        return native_match(text, pattern, first)
-    end
-end
-
-function string.gmatch(text, pattern, first)
-    if IS_5_1 and not jit then check(pattern) end
-    local following = native_gmatch(text, pattern, first)
-    if #(text .. "") <= LONG then return following end
-    return function() return looked(following()) end
 end
 
 if not jit then
@@ -91,15 +74,10 @@ end
 local native_rep, joins = string.rep, not IS_5_1
 function string.rep(text, count, separator)
     -- A text of no length is repeated one by one.
-    if text == "" and not jit and (separator == nil or separator == "" or not joins) and tonumber(count) then return "" end
+    if text == "" and not jit and (separator == nil or separator == "" or not joins) and tonumber(count) then
+        return ""
+    end
     local result = native_rep(text, count, separator)
-    if #result > LONG then look() end
-    return result
-end
-
-local native_format = string.format
-function string.format(...)
-    local result = native_format(...)
     if #result > LONG then look() end
     return result
 end

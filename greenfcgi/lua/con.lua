@@ -58,6 +58,7 @@ local blocks, filled                   -- the output before those pieces, where 
 local code, status                     -- 404, "404 Not Found"; nil: not set by the script
 local lines, places                    -- the header lines, and where those of ONCE are; nil: the defaults
 local head_sent, bodiless              -- the header block has left; the response has no body
+local refuses                          -- without a status of the script's, the response is 403
 local declared, sent, cut              -- Content-Length, bytes of the body that have left, whether some were cut off
 
 local function check(self, name)
@@ -74,7 +75,8 @@ end
 
 -- Headers
 
-local default_lines, default_places = { "" , "Content-Type: " .. settings.content_type .. "\r\n" }, { ["content-type"] = 2 }
+-- Status stands last, where HAProxy needs it: it takes a Location behind it for a redirect of its own, with 302.
+local default_lines, default_places = { "Content-Type: " .. settings.content_type .. "\r\n" }, { ["content-type"] = 1 }
 local default_head
 
 local function add(key, name, value)
@@ -137,11 +139,14 @@ local function set_header(key, name, value)
 end
 
 local function build_head()
-    if not lines and not code then return default_code, default_head end
+    if not lines and not code and not refuses then return default_code, default_head end
     if not lines then copy_defaults() end
-    if not code and places.location then set_status(302) end
-    lines[1] = "Status: " .. (status or settings.http_status) .. "\r\n"
-    return code or default_code, concat(lines) .. "\r\n"
+    if not code and places.location then
+        set_status(302)
+    elseif not code and refuses then
+        set_status(403)
+    end
+    return code or default_code, concat(lines) .. "Status: " .. (status or settings.http_status) .. "\r\n\r\n"
 end
 
 lines, places = default_lines, default_places
@@ -149,8 +154,7 @@ for _, line in ipairs(settings.headers) do
     local name, value = match(line, "^([^:]+):%s*(.*)$")
     add(lower(name), name, value)
 end
-default_lines[1] = "Status: " .. settings.http_status .. "\r\n"
-default_head = concat(default_lines) .. "\r\n"
+default_head = concat(default_lines) .. "Status: " .. settings.http_status .. "\r\n\r\n"
 
 -- Output
 
@@ -343,22 +347,23 @@ end
 
 local meta = { __index = methods }
 
-local function begin(head_only)
+local function begin(head_only, is_authorizer)
     current = setmetatable({}, meta)
     out, count, size, blocks = {}, 0, 0, nil
     code, status, lines, places = nil, nil, nil, nil
-    head_sent, bodiless = false, head_only
+    head_sent, bodiless, refuses = false, head_only, is_authorizer
     declared, sent, cut = nil, 0, false
     return current
 end
 
--- The response is over: status, header block and what is left of the body. Status 0: the headers have gone before.
+-- The response is over: status, header block and what is left of the body. Status 0: the headers have gone before. Or
+-- "short", a message and what is left of the body: it is not as long as the headers that have gone say.
 local function finish()
     current = NOBODY
     if head_sent then
         local text = take()
         if declared and not bodiless and sent < declared then
-            host.log("warning", format("Content-Length says %d, but the script wrote %d bytes", declared, sent))
+            return "short", format("Content-Length says %d, but the script wrote %d bytes", declared, sent), text
         end
         return 0, "", text
     end

@@ -257,6 +257,8 @@ end
 -- What stands before each place that a module was looked for: require itself puts it there from 5.4 on.
 local lead = _VERSION >= "Lua 5.4" and "" or "\n\t"
 
+local jit = jit
+
 local function search(name)
     local file = gsub(name, "%.", "/")
     local tried = {}
@@ -269,6 +271,11 @@ local function search(name)
             error("error loading module '" .. name .. "' from file '" .. candidate .. "':\n\t" .. problem, 0)
         end
         tried[#tried + 1] = candidate .. ": " .. reason
+    end
+    if jit and (name == "ffi" or name == "string.buffer") then
+        tried[#tried + 1] = "lua.allow does not have \"" .. name .. "\""
+    elseif cpath == "" then
+        tried[#tried + 1] = "lua.cpath, for modules written in C: no folder"
     end
     return lead .. concat(tried, "\n\t")
 end

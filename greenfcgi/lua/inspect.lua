@@ -2,21 +2,26 @@
 -- which globals a script writes by the way. In production, no state has this part.
 --
 -- arguments: library: the debug library, whole
---            written(): what the script has written to its page and not sent
+--            shown(value): a value as text
 --            hint(name, place): a global of this name was written at this place ("file:line"), which no init declared
--- returns: look(level): remember the functions that led to what called the function at that level
+-- returns: observe(create, resume): what takes the place of these two functions of coroutines
+--          follow(): from now on, files that the script opens are noted
+--          look(level, problem, written): remember the functions that led to what called the function at that level,
+--          which has raised the problem, and what written() returns; where the problem was raised in a coroutine before,
+--          the functions in there come first
+--          forget(): a request begins, and the coroutines of the last one are nobody's business
 --          report(): what was remembered last, as JSON, and what the script had written; nothing is remembered then
 --          watch(): from now on, new globals are told of
 
-local library, written, hint = ...
+local library, shown, hint = ...
 
 local getinfo, getlocal = library.getinfo, library.getlocal
-local getmetatable, next, pcall, rawset, setmetatable, tostring, type =
-    getmetatable, next, pcall, rawset, setmetatable, tostring, type
+local error, getmetatable, next, pcall, rawequal, rawset, setmetatable, type, xpcall =
+    error, getmetatable, next, pcall, rawequal, rawset, setmetatable, type, xpcall
 local byte, concat, find, format, gsub, sub = string.byte, table.concat, string.find, string.format, string.gsub, string.sub
 local globals, loaded = _G, package.loaded
 
-local MOST_FRAMES, MOST_LOCALS, MOST_ITEMS, LONGEST, DEEPEST = 50, 60, 20, 300, 3
+local MAX_FIRST, MAX_LAST, MAX_LOCALS, MAX_FAILURES, MAX_READ = 40, 10, 60, 100, 200
 
 -- JSON
 
@@ -24,50 +29,25 @@ local function quoted(text)
     return '"' .. gsub(text, '[%c"\\\127]', function(c) return format("\\u%04x", byte(c)) end) .. '"'
 end
 
--- A value as Lua would write it, shortened; no metamethod is called.
-local function shown(value, depth)
-    local kind = type(value)
-    if kind == "string" then
-        local text = #value > LONGEST and sub(value, 1, LONGEST) .. "..." or value
-        return '"' .. gsub(gsub(text, '[\\"]', "\\%0"), "\n", "\\n") .. '"' .. (#value > LONGEST and " (" .. #value .. " bytes)" or "")
-    elseif kind == "table" then
-        if next(value) == nil then return "{}" end
-        if depth == 0 then return "{...}" end
-        local parts, n = {}, 0
-        for key, item in next, value do
-            n = n + 1
-            if n > MOST_ITEMS then
-                parts[n] = "..."
-                break
-            end
-            local name
-            if type(key) == "string" and find(key, "^[%a_][%w_]*$") then
-                name = key .. " = "
-            elseif key == n then
-                name = ""
-            else
-                name = "[" .. shown(key, 0) .. "] = "
-            end
-            parts[n] = name .. shown(item, depth - 1)
-        end
-        return "{ " .. concat(parts, ", ") .. " }"
-    elseif kind == "function" then
-        local info = getinfo(value, "S")
-        return info.what == "C" and "function (built in)" or "function (" .. info.short_src .. ":" .. info.linedefined .. ")"
-    elseif kind == "number" or kind == "boolean" or kind == "nil" then
-        return tostring(value)
-    end
-    return kind
+-- Functions of a coroutine are reached by its name, those of the running one by none: then a level is counted from here.
+local function info_of(thread, level, what)
+    -- No tail calls: LuaJIT has no level for who makes one.
+    return thread and (getinfo(thread, level, what)) or not thread and (getinfo(level + 1, what)) or nil
 end
 
-local function locals(level)
+local function locals(thread, level)
     local parts = {}
-    for i = 1, MOST_LOCALS do
-        local name, value = getlocal(level + 1, i)
+    for i = 1, MAX_LOCALS do
+        local name, value
+        if thread then
+            name, value = getlocal(thread, level, i)
+        else
+            name, value = getlocal(level + 1, i)
+        end
         if not name then break end
         -- The others are the interpreter's own.
         if sub(name, 1, 1) ~= "(" then
-            parts[#parts + 1] = '{"name":' .. quoted(name) .. ',"value":' .. quoted(shown(value, DEEPEST)) .. "}"
+            parts[#parts + 1] = '{"name":' .. quoted(name) .. ',"value":' .. quoted(shown(value)) .. "}"
         end
     end
     return "[" .. concat(parts, ",") .. "]"
@@ -81,6 +61,8 @@ end
 -- Remembered
 
 local frames, page = nil, ""
+-- The functions in the coroutines that have ended in an error last, and that error; how many have, for this request.
+local inner, inner_problem, failures = nil, nil, 0
 
 local function global_name(f)
     for name, value in next, globals do
@@ -88,31 +70,116 @@ local function global_name(f)
     end
 end
 
-local function collect(level)
-    local parts = {}
-    while #parts < MOST_FRAMES do
-        local info = getinfo(level + 1, "nSlf")
-        if not info then break end
-        if info.what ~= "C" and not is_own(info) then
+-- How many functions there are from a level on.
+local function depth(thread, level)
+    local first = level
+    local step = 1
+    while info_of(thread, thread and level + step or level + step + 1, "") do
+        level, step = level + step, 2 * step
+    end
+    while step > 1 do
+        step = step / 2
+        if info_of(thread, thread and level + step or level + step + 1, "") then level = level + step end
+    end
+    return level - first + 1
+end
+
+-- The functions from a level on, as objects of JSON, at the end of `parts`: the first and the last ones.
+local function collect(parts, thread, level)
+    local left, room = depth(thread, thread and level or level + 1), MAX_FIRST
+    while left > 0 and room > 0 do
+        local here = thread and level or level + 1
+        local info = info_of(thread, here, "nSlf")
+        if info.what ~= "C" and info.what ~= "tail" and not is_own(info) then
             local name = info.name or (info.what == "main" and "the file itself") or global_name(info.func)
                 or "a function of line " .. info.linedefined
-            parts[#parts + 1] = '{"file":' .. quoted(gsub(info.source, "^[@=]", "")) .. ',"line":' .. info.currentline
-                .. ',"function":' .. quoted(name) .. ',"locals":' .. locals(level + 1) .. "}"
+            parts[#parts + 1] = '{"source":' .. quoted(sub(info.source, 1, 1000)) .. ',"line":' .. info.currentline
+                .. ',"function":' .. quoted(name) .. ',"locals":' .. locals(thread, here) .. "}"
+            room = room - 1
         end
-        level = level + 1
+        level, left = level + 1, left - 1
+        if room == 0 and left > MAX_LAST then
+            parts[#parts + 1] = '{"left_out":' .. format("%d", left - MAX_LAST) .. "}"
+            level, left, room = level + left - MAX_LAST, MAX_LAST, MAX_LAST
+        elseif room == 0 then
+            room = left
+        end
     end
-    return "[" .. concat(parts, ",") .. "]"
+    return parts
 end
 
-local function look(level)
-    local ok, found = pcall(collect, level + 2)
-    frames = ok and found or nil
+-- An error that was raised again may have got a place in front.
+local function is_same(problem)
+    if rawequal(problem, inner_problem) then return true end
+    return type(problem) == "string" and type(inner_problem) == "string"
+        and #inner_problem > 0 and sub(problem, -#inner_problem) == inner_problem
+end
+
+local function failed(thread, problem)
+    -- What ended before is what is of interest.
+    if type(problem) == "string" and find(problem, "^cannot resume ") or problem == "not enough memory" then return end
+    failures = failures + 1
+    -- Where so many are caught, errors are no news.
+    if failures > MAX_FAILURES then return end
+    local before = inner and is_same(problem) and inner or {}
+    local ok, found = pcall(collect, before, thread, thread and 0 or 4)
+    inner, inner_problem = ok and found or nil, problem
+end
+
+local function forget()
+    inner, inner_problem, failures = nil, nil, 0
+end
+
+local function observe(create, resume)
+    if jit then
+        -- A coroutine that has ended has forgotten where that was; but an xpcall in it is no border for yields here.
+        local function handle(problem)
+            failed(nil, problem)
+            return problem
+        end
+        local function finish(ok, ...)
+            if ok then return ... end
+            error((...), 0)
+        end
+        return function(body)
+            if type(body) ~= "function" then return create(body) end
+            return create(function(...) return finish(xpcall(body, handle, ...)) end)
+        end, resume
+    end
+    local function note(thread, ok, problem, ...)
+        if not ok then failed(thread, problem) end
+        return ok, problem, ...
+    end
+    return create, function(...) return note((...), resume(...)) end
+end
+
+local function look(level, problem, written)
+    local before = inner and is_same(problem) and inner or {}
+    local ok, found = pcall(collect, before, nil, level + 2)
+    frames = ok and "[" .. concat(found, ",") .. "]" or nil
     ok, found = pcall(written)
     page = ok and found or ""
+    forget()
 end
 
+-- Files that the script has opened: templates, perhaps.
+local read, count = {}, 0
+
+local function noting(open)
+    return function(name, ...)
+        if type(name) == "string" and count < MAX_READ and not read[name] then
+            read[name], count = true, count + 1
+        end
+        return open(name, ...)
+    end
+end
+
+local function follow() io.open, io.lines = noting(io.open), noting(io.lines) end
+
 local function report()
-    local told, text = frames or "[]", page
+    local names = {}
+    for name in next, read do names[#names + 1] = quoted(name) end
+    local told, text = '{"frames":' .. (frames or "[]") .. ',"read":[' .. concat(names, ",") .. "]}", page
     frames, page = nil, ""
     return told, text
 end
@@ -142,4 +209,4 @@ local function watch()
     end })
 end
 
-return look, report, watch
+return observe, follow, look, forget, report, watch

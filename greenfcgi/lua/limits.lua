@@ -15,6 +15,7 @@
 --            functions of the server: exhausted(), tick() (true: late, false: slow, 1: call
 --            sooner, 0: as usual), slow(traceback)
 --            way(level): the traceback of what called the function at that level
+--            for developers: observe(create, resume), which returns what takes the place of these two
 -- returns: is_final(problem): it is one of these errors
 --          late(), gone(), no_memory(): raise them
 --          over(): nil, or once one has been raised "late", "gone" or "memory", its message, and the way to where the
@@ -28,7 +29,7 @@
 -- Errors that are caught are those that the script would get from Lua itself: a message that names a place in the
 -- server's own code, which stands between the script and a function of Lua, gets the place from where that was called.
 
-local library, exhausted, tick, slow, way = ...
+local library, exhausted, tick, slow, way, observe = ...
 
 local byte, error, find, format, gsub, match, select, type =
     string.byte, error, string.find, string.format, string.gsub, string.match, select, type
@@ -227,6 +228,7 @@ end
 
 local function resume(thread, ...) return resumed(thread, native_resume(thread, ...)) end
 
+if observe then begin, resume = observe(begin, resume) end
 coroutine.create, coroutine.resume = begin, resume
 
 local function unwrap(thread, ok, ...)

@@ -71,8 +71,19 @@ end
 
 function math.random(...)
     local r = draw()
-    local low, high = ...
+    local low, high, more = ...
     if low == nil and select("#", ...) == 0 then return r end
+    if more == nil and type(low) == "number" and low % 1 == 0
+        and (high == nil or type(high) == "number" and high % 1 == 0) then
+        -- As nearly always.
+        if high == nil then low, high = 1, low end
+        if low <= high and high - low < 4294967296 then
+            r = r * (high - low + 1)
+            if integers then return tointeger(low + floor(r)) end
+            return low + (r - r % 1)
+        end
+        low, high = ...
+    end
     local count = select("#", ...)
     if count == 1 then
         low, high = 1, number(low, 1, "random", count)

@@ -2,13 +2,17 @@
 -- body is, what the access log wants. The same as records.router in Python, at a sixth of its cost. Runs in a state of
 -- its own, without any script.
 --
--- takes: the names
+-- takes: how many names, the names, and for each what joins its values (records.separator)
 -- returns: the function of the stream that returns their values (nil where there is none), or false when a pair is cut off
 
-local byte, sub, unpack = string.byte, string.sub, unpack or table.unpack
+local byte, select, sub, unpack = string.byte, select, string.sub, unpack or table.unpack
 
-local names = { ... }
-local count = #names
+local count = ...
+local names, separators = {}, {}
+for place = 1, count do
+    names[place] = select(place + 1, ...)
+    separators[place] = select(place + 1 + count, ...)
+end
 -- Most names are passed over by their length alone: only others are made a string. Lengths of one byte are in the array
 -- part of their table, which saves 30 ns for each request.
 local places, lengths = {}, {}
@@ -17,7 +21,6 @@ for place, name in ipairs(names) do
     places[name] = place
     lengths[#name] = true
 end
-local cookies = places.HTTP_COOKIE
 local found = {}
 
 return function(data)
@@ -48,7 +51,8 @@ return function(data)
             local place = places[sub(data, at, value - 1)]
             if place then
                 local text = sub(data, value, after - 1)
-                if place == cookies and found[place] then text = found[place] .. "; " .. text end
+                local before, separator = found[place], separators[place]
+                if before and separator then text = separator == "" and before or before .. separator .. text end
                 found[place] = text
             end
         end

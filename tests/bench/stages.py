@@ -22,10 +22,12 @@ from gevent.event import AsyncResult
 from greenlet import getcurrent, greenlet
 
 from greenfcgi import config, records
+from greenfcgi.body import Body
 from greenfcgi.client import Client
 from greenfcgi.exchange import Exchange
 from greenfcgi.process import Process
 from greenfcgi.protocol import READY, Connection
+from greenfcgi.quota import Quota
 from greenfcgi.server import Listener
 from greenfcgi.session import Session
 
@@ -132,6 +134,13 @@ class _Wire:
         return True
 
     def ended(self, exchange: Exchange) -> None: ...
+
+    def truncated(self, exchange: Exchange) -> None: ...
+
+    def computes_long(self, exchange: Exchange) -> None: ...
+
+    def new_body(self) -> Body:
+        return Body(Quota(1 << 20), Quota(1))
 
 
 def measure(folder: Path) -> list[Stage]:

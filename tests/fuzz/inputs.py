@@ -27,7 +27,10 @@ HEAD: Final = 2 + _SIZES + _ANSWERS
 #: Parts of a stream that is built: longer ones take long, and reach nothing that these do not.
 MOST_PARTS: Final = 20
 
-_NAMES = (b"SCRIPT_FILENAME", b"CONTENT_LENGTH", b"HTTP_COOKIE", b"FCGI_MPXS_CONNS", b"FCGI_MAX_CONNS", b"X", b"")
+_NAMES = (
+    b"SCRIPT_FILENAME", b"CONTENT_LENGTH", b"HTTP_COOKIE", b"HTTP_HOST", b"HTTP_X", b"FCGI_MPXS_CONNS",
+    b"FCGI_MAX_CONNS", b"X", b"",
+)  # fmt: skip
 _PADDINGS = (0, 0, 0, 0, 1, 8, 254, 255)
 _ABORT = records.record(records.ABORT_REQUEST, 1)
 

@@ -70,11 +70,18 @@ def whole_pairs(data: bytes) -> list[Pair] | None:
 
 
 def variables(pairs: list[Pair]) -> dict[bytes, bytes]:
-    """CGI variables: of a name that comes twice the last value, but of cookies all."""
-    found: dict[bytes, bytes] = {}
+    """CGI variables: of a name that comes twice the last value, of headers a list, or the first where they are none."""
+    values: dict[bytes, list[bytes]] = {}
     for name, value in pairs:
-        found[name] = found[name] + b"; " + value if name == b"HTTP_COOKIE" and name in found else value
-    return found
+        values.setdefault(name, []).append(value)
+    single = {b"HTTP_HOST", b"HTTP_USER_AGENT"}
+    return {
+        name: all_of[0] if name in single
+        else b"; ".join(all_of) if name == b"HTTP_COOKIE"
+        else b", ".join(all_of) if name[:5] == b"HTTP_"
+        else all_of[-1]
+        for name, all_of in values.items()
+    }  # fmt: skip
 
 
 class Streams:

@@ -15,7 +15,7 @@ from .responder import Responder
 from .rules import Record, Rules, is_refused, variables, whole_pairs, whole_records
 
 #: Limits as they are under the fuzzer: so low that short inputs reach them.
-LIMITS = ((protocol, "MAX_REQUESTS", 3), (protocol, "MAX_PARAMS", 1000), (messages, "_MOST_PARTS", 3))
+LIMITS = ((protocol, "MAX_REQUESTS", 3), (protocol, "MAX_PARAMS", 1000), (messages, "_MAX_PARTS", 3))
 
 #: What the responder says that it knows, in the check of GET_VALUES.
 _KNOWN = {b"X": b"1", b"": b"2", b"FCGI_MPXS_CONNS": b"1"}

@@ -1,4 +1,5 @@
--- What the sample pages share: require "lib.html". Found beside the script that asks for it.
+-- What the sample pages share: require "_lib.html". Found beside the script that asks for it. Nobody can ask for what
+-- begins with an underscore; the style sheet is public/style.css.
 
 local html = {}
 
@@ -18,15 +19,7 @@ function html.page(title, body)
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <title>%s</title>
-<style>
-body { font: 16px/1.5 system-ui, sans-serif; max-width: 44rem; margin: 3rem auto; padding: 0 1rem; color: #222 }
-h1 { font-size: 1.6rem; color: #17694a }
-table { border-collapse: collapse; width: 100%% }
-th, td { text-align: left; vertical-align: top; padding: .25rem .75rem .25rem 0; border-bottom: 1px solid #e3e3e3 }
-td { overflow-wrap: anywhere }
-input, button { font: inherit; padding: .3rem .6rem }
-pre { background: #f4f6f5; padding: 1rem; overflow: auto }
-</style>
+<link rel="stylesheet" href="/style.css">
 </head>
 <body>
 <h1>%s</h1>

@@ -1,4 +1,4 @@
--- A small JSON writer: require "lib.json". Tables with [1] are arrays, all others objects.
+-- A small JSON writer: require "_lib.json". Tables with [1] are arrays, all others objects.
 
 local json = {}
 

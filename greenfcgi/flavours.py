@@ -1,0 +1,21 @@
+"""Which Luas the installed lupa has. They are found, not imported: the supervisor gets by without them."""
+
+from __future__ import annotations
+
+from importlib.machinery import PathFinder
+
+#: The setting that takes the best there is.
+AUTO = "auto"
+#: All that lupa may have, the best first: LuaJIT needs the least CPU, and is 5.1, for which luafcgid's scripts were
+#: written. Without it, as on armv7l and riscv64, comes Lua 5.1, and LuaJIT 2.0 behind it, whose memory has no limit;
+#: then whatever is nearest to 5.1.
+FLAVOURS = ("luajit21", "lua51", "luajit20", "lua52", "lua53", "lua54", "lua55")
+
+
+def available() -> list[str]:
+    """Those of `FLAVOURS` that are installed, the best first."""
+    package = PathFinder.find_spec("lupa")
+    if package is None:
+        return []
+    folders = package.submodule_search_locations
+    return [name for name in FLAVOURS if PathFinder.find_spec(f"lupa.{name}", folders) is not None]

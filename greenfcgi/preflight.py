@@ -1,0 +1,74 @@
+"""What `--check-config` looks at beside the file itself: what a start would stumble over. Starts and changes nothing.
+
+Rights are not looked at: another user may start the server.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Callable, Iterator
+
+from .accessline import check_format
+from .config import Config
+from .errors import ConfigError
+from .lines import escape
+
+#: Bytes of the path of a unix socket, on Linux and, with four less, on BSD.
+_MAX_SOCKET_PATH = 107
+
+
+def preflight(config: Config) -> Iterator[str]:
+    """Each problem in one line that begins with the setting."""
+    if config.accesslog:
+        try:
+            check_format(config.access_log_format)
+        except ConfigError as problem:
+            yield str(problem)
+    for name in ("errorlog", "accesslog", "slowlog", "pidfile"):
+        path = getattr(config, name)
+        if path not in ("", "-"):
+            yield from _check_file(name, path, "a file", lambda mode: not stat.S_ISDIR(mode))
+    for address in config.bind:
+        if address.kind == "unix" and not address.is_abstract:
+            yield from _check_file("bind", address.path, "a unix socket", stat.S_ISSOCK)
+        if address.kind == "unix" and len(os.fsencode(address.path)) > _MAX_SOCKET_PATH:
+            yield f'bind: found "{escape(address.path)}", expected a path of at most {_MAX_SOCKET_PATH} bytes'
+    yield from _check_lua(config)
+
+
+def _check_file(name: str, path: str, expected: str, is_right: Callable[[int], bool]) -> Iterator[str]:
+    folder = os.path.dirname(path)
+    if not os.path.isdir(folder):
+        yield f'{name}: found "{escape(path)}", but there is no folder "{escape(folder)}"; expected one that exists'
+        return
+    try:
+        mode = os.stat(path).st_mode
+    except OSError:
+        # It will be made.
+        return
+    if not is_right(mode):
+        yield f'{name}: found "{escape(path)}", where something else is; expected the path of {expected}'
+
+
+def _check_lua(config: Config) -> Iterator[str]:
+    # The only thing that is imported for it, and that needs an event loop.
+    from .lean import import_gevent
+
+    import_gevent()
+    from .log import ErrorLog
+    from .state import Flavour
+
+    try:
+        flavour = Flavour(config, ErrorLog("-", "critical"))
+    except ConfigError as problem:
+        yield str(problem)
+        return
+    startup = config.scripts.startup
+    if startup:
+        try:
+            mistake = flavour.syntax_problem(startup)
+        except OSError as error:
+            mistake = f"{startup}: {error.strerror}"
+        if mistake:
+            yield f"[scripts] startup: {escape(mistake)}"
