@@ -401,6 +401,8 @@ class State:
     def _let_go(self) -> None:
         """End the runtime, which runs all finalizers; nothing else holds it."""
         self.sound = False
+        if self._runtime is None:
+            return
         if self._fails_in_finalizers:
             # These write past the stack when many finalizers fail, as calls do where no memory is left.
             self._runtime.set_max_memory(self.memory() + _RESERVE)
