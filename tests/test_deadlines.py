@@ -159,7 +159,7 @@ def test_an_idle_state_is_not_late(lua: Inside) -> None:
 
 @pytest.mark.parametrize("is_late", [False, True])
 def test_the_way_to_the_place(lua: Inside, is_late: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The traceback of a script that was stopped leads to where it was, also where looks at the clock have come late."""
+    """The traceback of a script that was stopped leads to where it was, also behind a late look at the clock."""
     if is_late:
         monkeypatch.setattr(budget, "_MOST_LATE", -1)
     text = "local function work()\n  while true do end\nend\nfunction main()\n  work()\n  return 1\nend\n"
