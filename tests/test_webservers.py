@@ -504,10 +504,11 @@ def test_a_reply_that_is_cut_can_be_seen(web: Web, target: str) -> None:
 
 
 def assert_cut(web: Web, target: str) -> None:
-    """The client sees that the end of the reply is missing."""
-    with pytest.raises(http.client.IncompleteRead) as problem:
+    """The client sees that the end of the reply is missing; nginx may not have sent anything of it yet."""
+    with pytest.raises((http.client.IncompleteRead, http.client.RemoteDisconnected)) as problem:
         web.get(target)
-    assert problem.value.partial == b"x" * 5000
+    if isinstance(problem.value, http.client.IncompleteRead):
+        assert problem.value.partial == b"x" * 5000
 
 
 def test_a_header_that_comes_twice(web: Web) -> None:
