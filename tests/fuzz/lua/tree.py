@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Final
 
-#: Stands for an argument in `Code.of`; no Lua outside strings has it.
-HOLE: Final = "$"
 #: Attempts to make a program smaller; each is a process.
 MAX_ATTEMPTS: Final = 400
 
@@ -18,20 +16,6 @@ class Code:
 
     def __init__(self, parts: list[str | list[Code]]) -> None:
         self.parts = parts
-
-    @classmethod
-    def of(cls, template: str, *values: Code | str | list[Code]) -> Code:
-        """Text whose holes are filled with pieces of code, text, and blocks."""
-        pieces = template.split(HOLE)
-        assert len(pieces) == len(values) + 1, template
-        parts: list[str | list[Code]] = [pieces[0]]
-        for value, after in zip(values, pieces[1:], strict=True):
-            if isinstance(value, Code):
-                parts += value.parts
-            else:
-                parts.append(value)
-            parts.append(after)
-        return cls(parts)
 
     @property
     def blocks(self) -> list[list[Code]]:
