@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from time import monotonic
 from typing import Final
 
-#: Attempts to make a program smaller; each is a process.
-MAX_ATTEMPTS: Final = 400
+#: Attempts to make a program smaller, each of which is a process, and seconds for all of them.
+_MAX_ATTEMPTS: Final = 400
+_MAX_SECONDS: Final = 90.0
 
 
 class Code:
@@ -47,16 +49,19 @@ def text(block: list[Code]) -> str:
 
 
 def shrink(block: list[Code], fails: Callable[[str], bool]) -> str:
-    """The text of a smaller program that fails as well: no statement can be left out, none replaced by its blocks.
+    """The text of a smaller program that fails as well.
+
+    In time, no statement of it can be left out, and none replaced by its blocks.
 
     `block` is changed. `fails` tells whether a text still does.
     """
-    attempts = MAX_ATTEMPTS
+    attempts = _MAX_ATTEMPTS
+    deadline = monotonic() + _MAX_SECONDS
 
     def still_fails() -> bool:
         nonlocal attempts
         attempts -= 1
-        return attempts >= 0 and fails(text(block))
+        return attempts >= 0 and monotonic() < deadline and fails(text(block))
 
     changed = True
     while changed and attempts > 0:
