@@ -288,7 +288,8 @@ class State:
         states = flavour._config.states
         self._most_requests = 1 if states.per_request else states.max_requests or _NEVER
         self._budget = flavour.budget()
-        self._budget.begin(is_load=True)
+        self._budget.is_load = True
+        self._budget.begin()
         self._host = Host(
             script.path, version, flavour._log, flavour._tell_slow, self._budget, self._allow, self._exhausted,
             flavour._hint, flavour.files, flavour.minor, flavour._parts,
@@ -311,7 +312,7 @@ class State:
             if self._programs is not None:
                 self._programs.end()
         self._load_text = None
-        self._host.loading = False
+        self._host.loading = self._budget.is_load = False
         if self._host.granted:
             self._settle_files()
         # What compiling left behind is half of the state's memory.
@@ -350,10 +351,12 @@ class State:
             if host.granted:
                 self._settle_files()
         kind, first, second = result
+        if not isinstance(kind, bytes):
+            return result  # type: ignore[return-value]
         if kind == _SHORT:
             exchange.send(0, b"", second)
             second = b""
-        return self._failed(kind, first, second) if isinstance(kind, bytes) else result  # type: ignore[return-value]
+        return self._failed(kind, first, second)
 
     def where(self) -> str:
         """The script, and the request that it answers, for messages."""
