@@ -29,8 +29,8 @@ from .scripts import Version
 Answer = bytes | bool | float | None | tuple[bytes | None, bytes | None]
 
 _PARTS = (
-    "boot", "guard", "finalizers", "random", "luajit", "limits", "bounds", "load", "files", "streams", "con",
-    "luafcgid", "show", "route",
+    "boot", "guard", "finalizers", "luajit", "limits", "bounds", "load", "standins", "random", "con", "errors", "files",
+    "generator", "loading", "luafcgid", "modules", "reasons", "show", "streams", "route",
 )  # fmt: skip
 
 

@@ -70,7 +70,7 @@ _UNLIMITED: Final = ("luajit20",)
 _NEVER: Final = float("inf")
 #: The parts of each state, in the order in which `boot.lua` takes them.
 _BOOT_PARTS: Final = (
-    "guard", "finalizers", "random", "luajit", "limits", "bounds", "load", "files", "con",
+    "guard", "finalizers", "luajit", "limits", "bounds", "load", "standins", "random", "con",
 )  # fmt: skip
 #: Parts whose functions stand between a script and a function of Lua that tells where it was called. The line numbers
 #: stay in them: a message that names one is given the script's line instead. The names are those of their chunks, which
@@ -234,7 +234,7 @@ class Flavour:
         boot = runtime.compile(self._parts["boot"], name=b"=greenfcgi")
         functions = boot(
             *(self._parts[name] for name in _BOOT_PARTS),
-            *struct.unpack("=6I", os.urandom(24)),
+            *struct.unpack("=4I", os.urandom(16)),
             *host.functions(),
             os.fsencode(directory),
             _search_path([directory, *lua.path, *self._system_folders()], (".lua", "/init.lua")),
