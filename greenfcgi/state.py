@@ -247,6 +247,7 @@ class Flavour:
             lua.jit,
             self._app,
             "\n".join(lua.allow).encode(),
+            self._parts["errors"] if lua.version == "lua51" else None,
             self._parts.get("inspect"),
             host.hint if self._hint is not None else None,
             self._parts.get("programs"),

@@ -6,6 +6,7 @@
 --            exhausted, tick, slow
 --            settings: directory, path, cpath, handler, http_status, content_type, headers (lines joined by "\n"),
 --            buffering, jit, config (Lua source of a table), allow (names joined by "\n")
+--            on Lua 5.1: a part (errors); else nil
 --            for developers: a part (inspect), and a function of the server: hint; else nil
 --            where programs are allowed: a part (programs), and functions of the server: start, read, write, finish
 -- returns: load(path, source, is_startup), run(params), hook(name, only_ask), collect(), settle(); for developers:
@@ -14,7 +15,7 @@
 local guard, finalizers, luajit, limits, bounds, load_part, standins, random, con, chance1, chance2, chance3, chance4,
     log, send, read, sleep, source, check, native, grant, entropy, more, exhausted, tick, slow,
     directory, path, cpath, handler, http_status, content_type, headers, buffering, jit_on, config, allow,
-    inspect, hint, programs, start_program, read_program, write_program, finish_program = ...
+    error_part, inspect, hint, programs, start_program, read_program, write_program, finish_program = ...
 
 local byte, find, gmatch, sub = string.byte, string.find, string.gmatch, string.sub
 local assert, pcall, rawget, setmetatable, type, xpcall = assert, pcall, rawget, setmetatable, type, xpcall
@@ -63,6 +64,8 @@ local observe, follow, look, forget, report, watch
 if inspect then observe, follow, look, forget, report, watch = part(inspect)(library, shown, as_function(hint)) end
 is_final, late, gone, no_memory, over, arm, disarm, look_at_clock, corrected =
     part(limits)(library, exhausted, as_function(tick), slow, errors, observe)
+-- Lua 5.1 loads nothing where the C stack is used up, which is an error like others.
+if error_part then error_functions = part(error_part)(lua, is_final, pcall, shown) end
 -- LuaJIT 2.1 does not let an error out of a finalizer either.
 if _VERSION < "Lua 5.4" and not (jit and jit.version_num >= 20100) then part(finalizers)(library, pcall, errors) end
 local load_text, compile, takes_strings = part(load_part)(allowed)
@@ -100,8 +103,6 @@ local host = {
     log = as_function(log), send = waiting(send), read = with_room(read), sleep = waiting(sleep),
 }
 more = with_room(more)
--- Lua 5.1 loads nothing where the C stack is used up, which is an error like others.
-if not jit and _VERSION == "Lua 5.1" then errors() end
 
 entropy = with_room(entropy)
 local settle, end_lines = part(standins)(lua, later, errors, library, load_text, compile, takes_strings, directory, path,
