@@ -181,7 +181,7 @@ class Flavour:
             # LuaJIT has a place without them, too.
             keep_lines = chunk is not None and not version.startswith("luajit")
             code = dump(text, chunk or b"=greenfcgi", not keep_lines)
-            compiled[name] = stripped(code, keep_lines) if version == "lua51" else code
+            compiled[name] = stripped(code, keep_lines) if version in ("lua51", "lua54") else code
         return compiled
 
     def syntax_problem(self, path: str) -> str:

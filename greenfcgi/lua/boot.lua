@@ -40,7 +40,7 @@ local lua = {
     collectgarbage = collectgarbage, error = error, ipairs = ipairs, next = next, select = select,
     setmetatable = setmetatable, tonumber = tonumber, tostring = tostring, type = type, version = _VERSION,
     byte = string.byte, find = string.find, format = string.format, gmatch = string.gmatch, gsub = string.gsub,
-    match = string.match, sub = string.sub, concat = table.concat, unpack = unpack or table.unpack,
+    match = string.match, sub = string.sub, concat = table.concat, unpack = unpack or table.unpack, floor = math.floor,
     getinfo = library.getinfo, metatable_of = library.getmetatable, traceback = library.traceback,
 }
 
@@ -121,7 +121,7 @@ for line in gmatch(headers, "[^\n]+") do lines[#lines + 1] = line end
 local begin, finish, abandon, written, hook_methods = part(con)(host, {
     http_status = http_status, content_type = content_type, headers = lines, buffering = buffering,
     config = part("return " .. config)(),
-}, later)
+}, later, errors)
 -- Last, so that the server's own code calls what Lua has.
 part(bounds, "=[C]")(look_at_clock)
 local hook_con = setmetatable({}, { __index = hook_methods })
