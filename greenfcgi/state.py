@@ -404,6 +404,11 @@ class State:
         """End the runtime, which runs all finalizers; nothing else holds it."""
         self.sound = False
         self._run = self._hook = self._report = self._load_text = self._collect_garbage = self._settle = None
+        if self._runtime is not None and self._limited:
+            self._host.closes_with = self._limit + _RESERVE
+            self._runtime.set_max_memory(self._limit + _RESERVE)
+        else:
+            self._host.closes_with = _NEVER
         self._runtime = None
         self._host.keep_files(0)
         if self._was_full:
@@ -464,7 +469,7 @@ class State:
 
     def _allow(self, length: int) -> bool:
         """Make room for what the script has asked for. False when it has been given more than its memory before."""
-        if not self.sound and self.memory() > self._limit:
+        if self._runtime is None or (not self.sound and self.memory() > self._limit):
             return False
         self._make_room(length)
         return True

@@ -44,8 +44,9 @@ local lua = {
     getinfo = library.getinfo, metatable_of = library.getmetatable, traceback = library.traceback,
 }
 
--- A part that few scripts need, compiled now.
-local function later(name, ...) return part(more(name))(lua, ...) end
+-- A part that few scripts need, compiled now. The server is told how much memory is in use, since it cannot find out where
+-- a finalizer runs while the state is closed.
+local function later(name, ...) return part(more(name, (collectgarbage("count"))))(lua, ...) end
 
 -- A value as text.
 local show_value
@@ -114,7 +115,7 @@ if programs then
         with_room(start_program), with_room(read_program), with_room(write_program), with_room(finish_program))
 end
 package.loaded.luafcgid = nil
-package.preload.luafcgid = function() return part(more("luafcgid"))() end
+package.preload.luafcgid = function() return later("luafcgid") end
 
 local lines = {}
 for line in gmatch(headers, "[^\n]+") do lines[#lines + 1] = line end

@@ -8,7 +8,7 @@
 --            as_function(f), with_room(f): make functions of Lua of those of the server: source, check, native, grant, as
 --            they came
 --            log(level, text); entropy(n): so many bytes that nobody can guess
--- returns: settle(): counts the files that are open, when a run is over
+-- returns: settle(is_end): counts the files that are open, when a run is over; at the state's end, no more are opened
 --          end_lines(): logs what is left of unfinished lines, when a run is over
 
 local lua, later, errors, library, load_text, compile, takes_strings, directory, path, cpath,
@@ -108,6 +108,6 @@ for i = 3, 4 do
     searchers[i] = cpath ~= "" and function(name) return module_functions().confined(searcher, name) end or nil
 end
 
-return function() return file_functions().settle() end, function()
+return function(is_end) return files and files.settle(is_end) or 0 end, function()
     if made_streams then made_streams.settle() end
 end
