@@ -92,7 +92,7 @@ class Host:
 
     __slots__ = (
         "_files", "_hint", "_log", "_minor", "_name", "_parts", "_room", "_rules", "_tell_slow", "_version", "budget",
-        "closes_with", "exchange", "exhausted", "granted", "loading",
+        "closes_with", "exchange", "exhausted", "granted", "is_ending", "loading",
     )  # fmt: skip
 
     def __init__(
@@ -114,6 +114,8 @@ class Host:
         #: What all states may have open together, and how much of it this one was granted.
         self._files = files
         self.granted = 0
+        #: The state goes: nothing is opened any more.
+        self.is_ending = False
         #: Of Lua's version, 5.x.
         self._minor = minor
         self._parts = parts or {}
@@ -233,7 +235,7 @@ class Host:
 
     def grant(self, number: int) -> bool:
         """So many files more may be open in the state. Returns whether they may."""
-        if not self.take_descriptors(number):
+        if self.is_ending or not self.take_descriptors(number):
             return False
         self.granted += number
         return True

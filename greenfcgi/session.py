@@ -25,7 +25,7 @@ from .exchange import Exchange
 from .lines import traceback_of
 from .messages import Request
 from .outbox import MAX_BUFFERS, Outbox
-from .records import Buffer
+from .records import MANAGEMENT_ID, UNKNOWN_TYPE, Buffer, record
 from .replies import refusal
 
 if TYPE_CHECKING:
@@ -37,6 +37,8 @@ _READ_SIZE: Final = 8192
 _LONG_READ_SIZE: Final = 96 * 1024
 #: Bytes of replies that may wait for a web server before its further requests are left alone.
 _MAX_WAITING: Final = 1024 * 1024
+#: A record that nobody has asked for, and without content: to nginx an error, where the end of a unix socket is none.
+_UNASKED: Final = record(UNKNOWN_TYPE, MANAGEMENT_ID)
 #: What ends a TCP connection with a reset.
 _NO_LINGERING: Final = struct.pack("ii", 1, 0)
 #: No descriptor is left now; one may be soon.
@@ -342,8 +344,9 @@ class Session:
     def truncated(self, exchange: Exchange) -> None:
         """The reply of one request will never be complete.
 
-        A web server takes whatever ends with END_REQUEST for the whole. So the connection ends without it, by a reset
-        where there is one, since nginx looks at nothing else; unless other requests share the connection.
+        A web server takes whatever ends with END_REQUEST for the whole. So the connection ends without it; nginx sees
+        only a reset, or on a unix socket, which has none, a record that it has not asked for. Where other requests
+        share the connection, the end of this one comes with an application status of 1.
         """
         request = exchange.request
         if self.closed:
@@ -359,6 +362,8 @@ class Session:
 
     def _reset(self) -> None:
         try:
+            if self._socket.family == socket.AF_UNIX:
+                self._socket.send(_UNASKED, _DONTWAIT)
             self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _NO_LINGERING)
         except OSError:
             # It is closed all the same.

@@ -267,9 +267,9 @@ class State:
     """One runtime with one version of one script loaded. Made by `Flavour.make`."""
 
     __slots__ = (
-        "_budget", "_collect_above", "_collect_garbage", "_hook", "_host", "_limit", "_limited", "_load_text", "_log",
-        "_metrics", "_most_requests", "_programs", "_report", "_run", "_runtime", "_settle", "_was_full", "made",
-        "requests", "script", "sound", "version",
+        "_budget", "_collect_above", "_collect_garbage", "_hook", "_host", "_limit", "_limited",
+        "_load_text", "_log", "_metrics", "_most_requests", "_programs", "_report", "_run", "_runtime", "_settle",
+        "_was_full", "made", "requests", "script", "sound", "version",
     )  # fmt: skip
 
     def __init__(self, flavour: Flavour, script: Script, version: Version) -> None:
@@ -403,12 +403,22 @@ class State:
     def _let_go(self) -> None:
         """End the runtime, which runs all finalizers; nothing else holds it."""
         self.sound = False
-        self._run = self._hook = self._report = self._load_text = self._collect_garbage = self._settle = None
-        if self._runtime is not None and self._limited:
-            self._host.closes_with = self._limit + _RESERVE
-            self._runtime.set_max_memory(self._limit + _RESERVE)
+        if self._runtime is None:
+            return
+        if self._limited:
+            # For what finalizers call. 5.2 and 5.3 write past the stack when many of them fail, as calls do where no
+            # memory is left.
+            self._host.closes_with = self.memory() + _RESERVE
+            self._runtime.set_max_memory(self._host.closes_with)
         else:
             self._host.closes_with = _NEVER
+        self._host.is_ending = True
+        try:
+            self._settle(True)
+        except self._errors():
+            # It is at its end already.
+            pass
+        self._run = self._hook = self._report = self._load_text = self._collect_garbage = self._settle = None
         self._runtime = None
         self._host.keep_files(0)
         if self._was_full:

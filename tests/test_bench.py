@@ -5,19 +5,29 @@ from __future__ import annotations
 import argparse
 import json
 import shutil
+import socket
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
 
+from .bench import crowd, latency
 from .bench.__main__ import _choice, _names
+from .bench.busy import NOTHING
 from .bench.candidates import greenfcgi, variants
+from .bench.client import FastCGIClient
+from .bench.crowd import CrowdLine, CrowdPlan, coming, measure_crowd
+from .bench.crowd_clients import LOADS
 from .bench.errors import BenchError, NotInstalled
 from .bench.frontend import nginx_program
+from .bench.hellos import CONNECTIONS, Latencies
+from .bench.latency_report import Results, as_text, write_json
 from .bench.load import Load, parse, wrk_program
+from .bench.machine import Setting
 from .bench.parts import GROWTH, MEMORY, Choice, available
-from .bench.peers import Upstream
+from .bench.peers import Upstream, started
 from .bench.plot import bars, drawn
 from .bench.processes import Server
 from .bench.results import of_line
@@ -27,6 +37,7 @@ from .bench.spread import Spread
 from .bench.throughput import rate_of
 from .bench.verdicts import ROOM, Verdict
 from .bench.work import BODY, HELLO, PAGE, ROWS, TABLE, UPLOAD, Row
+from .running import until
 
 PROJECT = Path(__file__).parent.parent
 #: Seconds; it takes less than one minute of them.
@@ -259,3 +270,128 @@ def test_hello_is_what_the_canned_reply_of_the_floor_must_be(tmp_path: Path) -> 
         pytest.skip("no C compiler here")
     floor().configure(tmp_path, tmp_path / "socket", tmp_path)
     assert (tmp_path / "reply").read_bytes().endswith(b"\r\n\r\n" + HELLO.body)
+
+
+def _results(lines: list[CrowdLine]) -> Results:
+    setting = Setting("2026-11-25T16:00+00:00", "6.1", "a CPU", 2, 0.5, {"nginx": "1.22.1"})
+    return Results(setting, latency._SHORT, None, None, lines)
+
+
+def _crowd_lines(rounds: tuple[Latencies, ...], growth: tuple[int, ...]) -> list[CrowdLine]:
+    return [CrowdLine("luajit21", NOTHING, connection, rounds, growth, (7, 8, 9)) for connection in CONNECTIONS]
+
+
+def test_each_part_of_the_latencies_can_be_chosen() -> None:
+    assert latency._options(["--only", "crowd", "--short"]).only == ["crowd"]
+    assert latency._options(["--only", "crowd", "--only", "idle"]).only == ["crowd", "idle"]
+    assert latency._SHORT.crowd < latency._FULL.crowd
+
+
+@pytest.mark.parametrize("arguments", [["--only", "all"], ["--null", "--only", "crowd"], ["--null", "--only", "busy"]])
+def test_a_part_that_there_is_not_or_has_no_null_form_is_refused(
+    arguments: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        latency._options(arguments)
+    assert capsys.readouterr().err.splitlines()[-1].startswith("python -m tests.bench.latency: error: ")
+
+
+@pytest.mark.parametrize(("p99", "megabytes", "verdicts"), [(50.0, 10, "met met"), (50.1, 11, "MISSED MISSED")])
+def test_hellos_beside_a_crowd_are_held_against_both_targets(p99: float, megabytes: int, verdicts: str) -> None:
+    """The medians of the rounds are."""
+    rounds = tuple(Latencies(1.0, of_one, 2 * of_one, 3.0) for of_one in (1.0, p99, 900.0))
+    text = as_text(_results(_crowd_lines(rounds, (0, megabytes << 20, 99 << 20))))
+    head, *lines = text.splitlines()[-3:]
+    assert head.split("  ")[0] == "Lua"
+    for line, connection in zip(lines, CONNECTIONS, strict=True):
+        one, other = verdicts.split()
+        assert line.split()[:3] == ["luajit21", NOTHING, connection]
+        assert f"{p99:.2f} (1.00..900.00)" in line
+        assert "1800.00  3.00    <= 50 " + one in line
+        assert line.endswith(f"{megabytes}.0 (0.0..99.0)  <= 10 {other}")
+
+
+def test_the_latencies_beside_a_crowd_are_written_round_by_round(tmp_path: Path) -> None:
+    file = tmp_path / "latency.json"
+    write_json(_results(_crowd_lines((Latencies(1.0, 2.0, 3.0, 0.5),) * 3, (1, 2, 3))), file)
+    found = json.loads(file.read_text())
+    assert set(found) == {"setting", "plan", "crowd"}
+    assert found["plan"]["crowd"] == latency._SHORT.crowd._asdict()
+    assert found["crowd"][0] == {
+        "flavour": "luajit21",
+        "load": NOTHING,
+        "connection": "kept",
+        "rounds": [{"p50": 1.0, "p99": 2.0, "worst": 3.0, "worst_waited": 0.5}] * 3,
+        "growth": [1, 2, 3],
+        "replies": [7, 8, 9],
+        "target": 50.0,
+        "growth_target": 10 << 20,
+    }
+
+
+def test_every_load_comes_and_its_replies_are_compared(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The figures are of no interest here."""
+    monkeypatch.setattr(crowd, "FLAVOURS", ("luajit21",))
+    monkeypatch.setattr(crowd, "_USUAL", 0.0)
+    monkeypatch.setattr(crowd, "_LONGEST", 0.0)
+    told: list[str] = []
+    # A short name, as sockets need it.
+    with tempfile.TemporaryDirectory(prefix="bench-") as name:
+        lines = measure_crowd(CrowdPlan(rounds=1, hellos=20, kills=3), Path(name), told.append)
+    assert len(told) == len(LOADS) + 1
+    assert [(line.load, line.connection) for line in lines] == [
+        (load, connection)
+        for load in (
+            "nothing",
+            "16 new connections on a script of 3 ms",
+            "1 client in sequence on 8 ms",
+            "84 requests in one write",
+            "3 memory kills in sequence",
+        )
+        for connection in ("kept", "new")
+    ]
+    replies = {line.load.split()[0]: line.replies[0] for line in lines}
+    assert replies["nothing"] == 0
+    # One that ends well, then those that are ended.
+    assert replies["3"] == 1 + 3
+    assert replies["16"] >= 16
+    assert replies["1"] >= 1
+    assert replies["84"] % 84 == 0
+    assert replies["84"] > 0
+
+
+@pytest.mark.parametrize("name", LOADS)
+def test_a_wrong_reply_to_one_of_the_crowd_is_one_line(tmp_path: Path, name: str) -> None:
+    """The first twenty are right, and the third of a script that ought to have been ended for want of memory is not."""
+    root = tmp_path / "scripts"
+    root.mkdir()
+    text = """
+        local count = 0
+        function main(env, con)
+            count = count + 1
+            con:puts(count > 20 and "wrong" or "WORD " .. env.QUERY_STRING .. " UNIT\\n")
+        end
+    """
+    (root / "compute.lua").write_text(text.replace("WORD", "computed for").replace("UNIT", "ms"))
+    (root / "hoard.lua").write_text(text.replace("WORD", "held").replace("UNIT", "MB"))
+    with (
+        started(greenfcgi(states="clones = 1\n"), tmp_path, root) as upstream,
+        pytest.raises(BenchError) as caught,
+        coming(name, upstream, kills=3) as clients,
+    ):
+        until(lambda: clients.may_end() and False, "the end of the clients")
+    script, found = ("hoard", r"held 64 MB\n") if name == "kills" else ("compute", "wrong")
+    start = f"the clients failed: wrong reply to {script}.lua: found Reply(status=200, body=b'{found}', stderr=b''), "
+    assert str(caught.value).startswith(start)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_reply_that_was_not_asked_for_is_an_error(tmp_path: Path) -> None:
+    """Requests that are sent together are told apart by their ids."""
+    with socket.socket(socket.AF_UNIX) as listening:
+        listening.bind(str(tmp_path / "socket"))
+        listening.listen()
+        with FastCGIClient(tmp_path / "socket") as client, listening.accept()[0] as server:
+            server.sendall(bytes([1, 3, 0, 3, 0, 8, 0, 0]) + bytes(8))
+            with pytest.raises(BenchError, match=r"^a record of type 3 for request 3, which does not wait for one$"):
+                client.get_together(tmp_path / "hello.lua", "", 2)

@@ -68,7 +68,9 @@ is_final, late, gone, no_memory, over, arm, disarm, look_at_clock, corrected =
 -- Lua 5.1 loads nothing where the C stack is used up, which is an error like others.
 if error_part then error_functions = part(error_part)(lua, is_final, pcall, shown) end
 -- LuaJIT 2.1 does not let an error out of a finalizer either.
-if _VERSION < "Lua 5.4" and not (jit and jit.version_num >= 20100) then part(finalizers)(library, pcall, errors) end
+if _VERSION < "Lua 5.4" and not (jit and jit.version_num >= 20100) then
+    part(finalizers)(library, pcall, errors, is_final, late)
+end
 local load_text, compile, takes_strings = part(load_part)(allowed)
 
 -- A function that returns text, which the state may have no memory for (false), or that may have waited until the

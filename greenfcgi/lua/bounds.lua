@@ -104,7 +104,10 @@ local function too_many() error("too many items to move", 3) end
 if IS_5_1 then
     function table.insert(...)
         local _, place = ...
-        if type(place) == "number" and place < -MAX_MOVED and select("#", ...) > 2 then too_many() end
+        -- What is no C int becomes a negative one.
+        if type(place) == "number" and not (place >= -MAX_MOVED and place < 2 ^ 31) and select("#", ...) > 2 then
+            too_many()
+        end
         return native_insert(...)
     end
 else

@@ -12,8 +12,9 @@
 -- finalizers.
 --
 -- arguments: library: the debug library, whole; pcall: Lua's own; errors(): the functions of errors.lua
+--            is_final(problem), late(): as in limits.lua
 
-local library, pcall, errors = ...
+local library, pcall, errors, is_final, late = ...
 
 local error, next, rawget, rawset, setmetatable, type = error, next, rawget, rawset, setmetatable, type
 local find = string.find
@@ -24,10 +25,23 @@ local getmetatable, getfenv, setfenv = library.getmetatable, library.getfenv, li
 -- (5.3).
 local depth = 0
 
+-- No hook is called within finalizers, and those that make objects with others need never end (5.3): when they have used
+-- so much of some seconds of CPU time, the script's time is over. What it has then ended with ends its finalizers, too.
+local clock = os.clock
+local WINDOW, MAX_SPENT = 5, 1
+local since, spent = clock(), 0
+
 local function finalize(finalizer, object)
+    if is_final(false) then return end
+    local began = clock()
+    if began - since > WINDOW then since, spent = began, 0 end
     depth = depth + 1
-    pcall(finalizer, object)
+    local ok, problem = pcall(finalizer, object)
+    -- Without memory, others would fail, too.
+    if not ok then is_final(problem) end
     depth = depth - 1
+    spent = spent + (clock() - began)
+    if spent > MAX_SPENT then pcall(late) end
 end
 
 -- What the options that collect, or change how, return where they do nothing.

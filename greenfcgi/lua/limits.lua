@@ -81,7 +81,12 @@ local is_armed = false
 function hook()
     local verdict = tick()
     if verdict == nil then return end
-    if verdict == true then late() end
+    if verdict == true then
+        -- As usual again: after each instruction, it would also come between the script's end and `disarm`, outside any
+        -- protected call.
+        sethook(hook, "", INSTRUCTIONS)
+        late()
+    end
     if verdict == false then
         slow(errors().way(2))
     else
@@ -93,7 +98,8 @@ local function over()
     if not ending then return nil end
     local kind, trace = ending, where
     if kind == "gone" then ending, where = nil, nil end
-    return kind, TEXTS[kind], trace
+    -- There is none where memory ran out while it was written down.
+    return kind, TEXTS[kind], trace or ""
 end
 
 -- What a message of the server's own code begins with: "greenfcgi", "?", "[C]".

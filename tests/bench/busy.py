@@ -12,7 +12,7 @@ from typing import NamedTuple
 from .candidates import greenfcgi
 from .client import FastCGIClient
 from .errors import BenchError
-from .hellos import Latencies, asking
+from .hellos import CONNECTIONS, Latencies, asking
 from .peers import Peer, Upstream, started
 from .work import CANDIDATE_PEER, Connection
 
@@ -25,11 +25,10 @@ SCRIPTS_AT_ONCE = 8
 #: Milliseconds that 99 of 100 hellos may take beside any load.
 TARGET = 50.0
 
-_CONNECTIONS: tuple[Connection, ...] = ("kept", "new")
 #: One process; the scripts get no end within a run, and the server does not wait for them at its own.
 _SETTINGS = "processes = 0\ntimeout = 300\ngraceful_timeout = 0\n"
 #: Seconds from one hello to the next: more than a turn of a script, so that hellos come at any moment of it.
-_PAUSE = 0.015
+PAUSE = 0.015
 
 
 class BusyPlan(NamedTuple):
@@ -63,7 +62,7 @@ def measure_busy(plan: BusyPlan, folder: Path, progress: Callable[[str], None]) 
 
     Raises `BenchError` when a reply is wrong, a script ends, or a server does.
     """
-    lines = list(itertools.product(FLAVOURS, LOADS, _CONNECTIONS))
+    lines = list(itertools.product(FLAVOURS, LOADS, CONNECTIONS))
     samples: dict[tuple[str, str, Connection], list[Latencies]] = {line: [] for line in lines}
     runs = list(itertools.product(FLAVOURS, LOADS))
     for number in range(plan.rounds):
@@ -71,9 +70,9 @@ def measure_busy(plan: BusyPlan, folder: Path, progress: Callable[[str], None]) 
             home = folder / f"busy-{number}-{flavour}-{load}"
             home.mkdir()
             with started(busy_peer(flavour), home) as upstream, _computing(upstream, load):
-                for connection in _CONNECTIONS:
+                for connection in CONNECTIONS:
                     with asking(upstream, connection) as asker:
-                        found = Latencies.of(asker.ask(plan.hellos, _PAUSE))
+                        found = Latencies.of(asker.ask(plan.hellos, PAUSE))
                     samples[flavour, load, connection].append(found)
                     run = f"round {number + 1} of {plan.rounds}: {flavour} beside {load}, {connection}"
                     progress(f"{run}: p99 {found.p99:.2f} ms, worst {found.worst:.2f} ms")

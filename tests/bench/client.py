@@ -1,7 +1,7 @@
-"""One FastCGI request at a time over a unix socket, without a web server: enough to ask for a script.
+"""FastCGI requests over a unix socket, without a web server: enough to ask for a script.
 
 The few bytes are written here by hand, so that the measuring side shares no code with what it measures. It
-sends no request body, and takes one request per connection at a time.
+sends no request body, and takes one request per connection at a time, or several that are sent together.
 """
 
 import select
@@ -16,7 +16,6 @@ from .errors import BenchError
 _HEADER = struct.Struct("!BBHHBx")
 _BEGIN_REQUEST, _END_REQUEST, _PARAMS, _STDIN, _STDOUT, _STDERR = 1, 3, 4, 5, 6, 7
 _KEEP_CONN = 1
-_REQUEST_ID = 1
 _TIMEOUT = 10.0
 
 
@@ -71,7 +70,19 @@ class FastCGIClient:
     def reply(self) -> Reply:
         """The reply to what was asked. Raises `BenchError` when the server closes or is silent for ten seconds."""
         try:
-            return self._reply()
+            return self._replies(1)[0]
+        except OSError as error:
+            raise BenchError(f"no FastCGI reply: {error}") from error
+
+    def get_together(self, script: Path, query: str, number: int) -> list[Reply]:
+        """Send so many requests in one write, with as few parameters as there can be, and receive all replies.
+
+        The requests have the ids from 1 on, and the replies are in their order. Raises as `get` does.
+        """
+        params = _pair(b"SCRIPT_FILENAME", str(script).encode()) + _pair(b"QUERY_STRING", query.encode())
+        try:
+            self._socket.sendall(b"".join(_request(params, True, request_id) for request_id in range(1, number + 1)))
+            return self._replies(number)
         except OSError as error:
             raise BenchError(f"no FastCGI reply: {error}") from error
 
@@ -82,7 +93,7 @@ class FastCGIClient:
         """
         try:
             self._ask(script, keep=True)
-            kind, content = self._record()
+            kind, _, content = self._record()
         except OSError as error:
             raise BenchError(f"{script.name} did not begin: {error}") from error
         if kind != _STDOUT:
@@ -105,25 +116,27 @@ class FastCGIClient:
             b"SCRIPT_FILENAME": str(script).encode(),
             b"DOCUMENT_ROOT": str(script.parent).encode(),
         }
-        begin = struct.pack("!HB5x", 1, _KEEP_CONN if keep else 0)
         pairs = b"".join(_pair(name, value) for name, value in params.items())
-        self._socket.sendall(
-            _record(_BEGIN_REQUEST, begin) + _record(_PARAMS, pairs) + _record(_PARAMS) + _record(_STDIN)
-        )
+        self._socket.sendall(_request(pairs, keep))
 
-    def _reply(self) -> Reply:
-        streams = {_STDOUT: bytearray(), _STDERR: bytearray()}
-        while True:
-            kind, content = self._record()
+    def _replies(self, number: int) -> list[Reply]:
+        """The replies to the requests with the ids from 1 to `number`, whose records may be mixed."""
+        streams = {request_id: {_STDOUT: bytearray(), _STDERR: bytearray()} for request_id in range(1, number + 1)}
+        unfinished = set(streams)
+        while unfinished:
+            kind, request_id, content = self._record()
+            if request_id not in unfinished:
+                raise BenchError(f"a record of type {kind} for request {request_id}, which does not wait for one")
             if kind == _END_REQUEST:
-                break
-            streams[kind] += content
-        head, _, body = bytes(streams[_STDOUT]).partition(b"\r\n\r\n")
-        return Reply(_status(head), body, bytes(streams[_STDERR]))
+                unfinished.discard(request_id)
+            else:
+                streams[request_id][kind] += content
+        return [_reply(bytes(one[_STDOUT]), bytes(one[_STDERR])) for one in streams.values()]
 
-    def _record(self) -> tuple[int, bytes]:
-        _, kind, _, length, padding = _HEADER.unpack(self._take(_HEADER.size))
-        return kind, self._take(length + padding)[:length]
+    def _record(self) -> tuple[int, int, bytes]:
+        """Type, request id and content of the next record."""
+        _, kind, request_id, length, padding = _HEADER.unpack(self._take(_HEADER.size))
+        return kind, request_id, self._take(length + padding)[:length]
 
     def _take(self, size: int) -> bytes:
         while len(self._received) < size:
@@ -135,8 +148,21 @@ class FastCGIClient:
         return taken
 
 
-def _record(kind: int, content: bytes = b"") -> bytes:
-    return _HEADER.pack(1, kind, _REQUEST_ID, len(content), 0) + content
+def check_reply(found: Reply, expected: Reply, what: str) -> None:
+    """Raises `BenchError` when the reply to `what` is not the expected one, byte for byte."""
+    if found != expected:
+        raise BenchError(f"wrong reply to {what}: found {found}, expected {expected}")
+
+
+def _request(params: bytes, keep: bool, request_id: int = 1) -> bytes:
+    begin = struct.pack("!HB5x", 1, _KEEP_CONN if keep else 0)
+    contents = ((_BEGIN_REQUEST, begin), (_PARAMS, params), (_PARAMS, b""), (_STDIN, b""))
+    return b"".join(_HEADER.pack(1, kind, request_id, len(content), 0) + content for kind, content in contents)
+
+
+def _reply(stdout: bytes, stderr: bytes) -> Reply:
+    head, _, body = stdout.partition(b"\r\n\r\n")
+    return Reply(_status(head), body, stderr)
 
 
 def _pair(name: bytes, value: bytes) -> bytes:

@@ -13,12 +13,14 @@ import time
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
-from .client import FastCGIClient, Reply
+from .client import FastCGIClient, Reply, check_reply
 from .errors import BenchError
 from .peers import Upstream
 from .waiting import waited_seconds
 from .work import HELLO, Connection
 
+#: Those that hellos are asked over, see `asking`.
+CONNECTIONS: tuple[Connection, ...] = ("kept", "new")
 #: Hellos that do not count: the server loads the script, and both sides come to know the way.
 _WARM_UP = 20
 #: How far a pause may be from its length, so that they keep in step with nothing in the server.
@@ -124,8 +126,7 @@ def undisturbed(hellos: Sequence[Hello]) -> list[Hello]:
 
 def check_hello(reply: Reply) -> None:
     """Raises `BenchError` when this is not the hello, byte for byte."""
-    if reply != (200, HELLO.body, b""):
-        raise BenchError(f"wrong reply to a hello: {reply}")
+    check_reply(reply, Reply(200, HELLO.body, b""), "a hello")
 
 
 @contextlib.contextmanager

@@ -15,14 +15,13 @@ from .candidates import greenfcgi
 from .client import FastCGIClient
 from .descriptors import allow_descriptors
 from .errors import BenchError
-from .hellos import Hello, Latencies, asking, check_hello, undisturbed
+from .hellos import CONNECTIONS, Hello, Latencies, asking, check_hello, undisturbed
 from .peers import Upstream, started
 from .spread import Spread
 from .work import HELLO, Connection
 
 IDLE_CONNECTIONS = 10_000
 
-_CONNECTIONS: tuple[Connection, ...] = ("kept", "new")
 #: One process, which closes no connection for being idle while it is measured.
 _SETTINGS = "processes = 0\nkeepalive = 3600\n"
 #: The server keeps back 192 for its workers and their files, the measuring process needs fewer.
@@ -97,12 +96,12 @@ def measure_idle(plan: IdlePlan, folder: Path, progress: Callable[[str], None], 
     with _server(folder / "without", 0) as one, _server(folder / "with", holding.idle) as other:
         upstreams = {without: one, holding: other}
         progress(f"{holding.idle} idle connections are open")
-        lines = [(side, connection) for connection in _CONNECTIONS for side in upstreams]
+        lines = [(side, connection) for connection in CONNECTIONS for side in upstreams]
         samples: dict[tuple[Side, Connection], list[list[Hello]]] = {line: [] for line in lines}
         cpu: dict[Side, list[float]] = {side: [] for side in upstreams}
         for count in range(plan.rounds):
             run = f"round {count + 1} of {plan.rounds}"
-            for connection in _CONNECTIONS:
+            for connection in CONNECTIONS:
                 for side, hellos in _in_turn(upstreams, connection, plan.hellos).items():
                     samples[side, connection].append(hellos)
                     found = Latencies.of(hellos)

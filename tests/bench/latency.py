@@ -1,6 +1,7 @@
 """The second command: `python -m tests.bench.latency`, how long a hello takes beside what holds a server up.
 
-Two parts: `busy`, beside scripts that compute without end, and `idle`, with thousands of idle connections.
+Three parts: `busy`, beside scripts that compute without end; `idle`, with thousands of idle connections; and `crowd`,
+beside clients that keep coming.
 """
 
 import argparse
@@ -12,14 +13,23 @@ from pathlib import Path
 
 from .busy import FLAVOURS, BusyPlan, busy_peer, measure_busy
 from .command import carry_out, progress
+from .crowd import CrowdPlan, measure_crowd
 from .idle import IdlePlan, measure_idle
 from .latency_report import Plan, Results, as_text, write_json
 from .machine import Setting, describe
 from .peers import started
 
-_FULL = Plan(BusyPlan(rounds=5, hellos=200), IdlePlan(rounds=9, hellos=1000, seconds=5))
-_SHORT = Plan(BusyPlan(rounds=2, hellos=100), IdlePlan(rounds=3, hellos=250, seconds=3))
-_PARTS = ("busy", "idle")
+_FULL = Plan(
+    BusyPlan(rounds=5, hellos=200),
+    IdlePlan(rounds=9, hellos=1000, seconds=5),
+    CrowdPlan(rounds=3, hellos=200, kills=300),
+)
+_SHORT = Plan(
+    BusyPlan(rounds=2, hellos=100),
+    IdlePlan(rounds=3, hellos=250, seconds=3),
+    CrowdPlan(rounds=1, hellos=100, kills=100),
+)
+_PARTS = ("busy", "idle", "crowd")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -41,14 +51,14 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="python -m tests.bench.latency", description="how long a hello takes beside what holds a server up"
     )
-    parser.add_argument("--short", action="store_true", help="fewer and shorter rounds, two minutes: for CI")
-    parser.add_argument("--only", action="append", choices=_PARTS, help="one of the two parts")
+    parser.add_argument("--short", action="store_true", help="fewer and shorter rounds, five minutes: for CI")
+    parser.add_argument("--only", action="append", choices=_PARTS, help="one of the three parts; can be repeated")
     parser.add_argument(
         "--null", action="store_true", help="idle only, with no idle connections on either server: ratios should be 1"
     )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the results, every round included")
     options = parser.parse_args(arguments)
-    if options.null and "busy" in (options.only or []):
+    if options.null and {*(options.only or [])} - {"idle"}:
         parser.error("--null is for the part idle")
     return options
 
@@ -59,7 +69,8 @@ def _measure(parts: Sequence[str], plan: Plan, null: bool) -> Results:
         setting = _setting(folder)
         busy = measure_busy(plan.busy, folder, progress) if "busy" in parts else None
         idle = measure_idle(plan.idle, folder, progress, null) if "idle" in parts else None
-    return Results(setting, plan, busy, idle)
+        crowd = measure_crowd(plan.crowd, folder, progress) if "crowd" in parts else None
+    return Results(setting, plan, busy, idle, crowd)
 
 
 def _setting(folder: Path) -> Setting:

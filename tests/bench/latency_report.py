@@ -7,17 +7,20 @@ from typing import NamedTuple
 
 from .busy import SCRIPTS_AT_ONCE, BusyLine, BusyPlan
 from .columns import aligned
+from .crowd import MEMORY_TARGET, TARGET, CrowdLine, CrowdPlan
 from .hellos import Latencies
 from .idle import IdlePlan, IdleResults
 from .machine import Setting
+from .memory import MEGABYTE
 from .spread import Spread
 
 
 class Plan(NamedTuple):
-    """The plans of both parts."""
+    """The plans of all parts."""
 
     busy: BusyPlan
     idle: IdlePlan
+    crowd: CrowdPlan
 
 
 class Results(NamedTuple):
@@ -27,6 +30,7 @@ class Results(NamedTuple):
     plan: Plan
     busy: Sequence[BusyLine] | None
     idle: IdleResults | None
+    crowd: Sequence[CrowdLine] | None
 
 
 def as_text(results: Results) -> str:
@@ -51,11 +55,17 @@ def as_text(results: Results) -> str:
             f"nothing asked; medians (lowest..highest) of {plan.idle.rounds} rounds of {plan.idle.seconds:g} s\n"
             f"{_cpu_table(results.idle)}"
         )
+    if results.crowd is not None:
+        parts.append(
+            "hellos beside clients that keep coming to one process; ms, medians (lowest..highest) of "
+            f"{plan.crowd.rounds} rounds of {plan.crowd.hellos} hellos or more, the worst of all; memory after less "
+            f"before\n{_crowd_table(results.crowd)}"
+        )
     return "\n\n".join(parts)
 
 
 def write_json(results: Results, path: Path) -> None:
-    """Write it all, every round too: latencies in ms, CPU in ms per second."""
+    """Write it all, every round too: latencies in ms, CPU in ms per second, memory in bytes."""
     document: dict[str, object] = {
         "setting": results.setting._asdict(),
         "plan": {name: plan._asdict() for name, plan in results.plan._asdict().items()},
@@ -78,16 +88,45 @@ def write_json(results: Results, path: Path) -> None:
             for line in idle.lines
         ]
         document["cpu"] = [{"idle": one.side.idle, "rounds": one.rounds} for one in idle.cpu]
+    if results.crowd is not None:
+        document["crowd"] = [
+            {
+                **line._asdict(),
+                "rounds": _as_json(line.rounds),
+                "target": TARGET,
+                "growth_target": MEMORY_TARGET,
+            }
+            for line in results.crowd
+        ]
     path.write_text(json.dumps(document, indent=2) + "\n")
 
 
 def _busy_table(lines: Sequence[BusyLine]) -> str:
     cells = [("Lua", "beside", "connection", "p50", "p99", "worst", "waited", "target of p99")]
     for line in lines:
-        target, p99 = line.target, Spread.of([one.p99 for one in line.rounds]).median
-        verdict = "-" if target is None else f"<= {target:g} {'met' if p99 <= target else 'MISSED'}"
+        verdict = "-" if line.target is None else _p99_verdict(line.rounds, line.target)
         cells.append((line.flavour, line.load, line.connection, *_latencies(line.rounds), verdict))
     return aligned(cells)
+
+
+def _crowd_table(lines: Sequence[CrowdLine]) -> str:
+    cells: list[tuple[str, ...]] = [
+        ("Lua", "beside", "connection", "p50", "p99", "worst", "waited", "target of p99", "MB more", "target of MB")
+    ]
+    for line in lines:
+        growth = Spread.of([one / MEGABYTE for one in line.growth])
+        found = (*_latencies(line.rounds), _p99_verdict(line.rounds, TARGET), _spread(growth, 1))
+        verdict = _verdict(growth.median, MEMORY_TARGET / MEGABYTE)
+        cells.append((line.flavour, line.load, line.connection, *found, verdict))
+    return aligned(cells)
+
+
+def _p99_verdict(rounds: Sequence[Latencies], target: float) -> str:
+    return _verdict(Spread.of([one.p99 for one in rounds]).median, target)
+
+
+def _verdict(found: float, target: float) -> str:
+    return f"<= {target:g} {'met' if found <= target else 'MISSED'}"
 
 
 def _idle_table(results: IdleResults) -> str:

@@ -11,7 +11,7 @@ from typing import Literal, NamedTuple
 
 from .accounting import Memory, memory, open_connections, wait_until_quiet
 from .candidates import greenfcgi, with_room
-from .client import FastCGIClient
+from .client import FastCGIClient, Reply, check_reply
 from .descriptors import allow_descriptors
 from .errors import BenchError, NotInstalled
 from .hellos import check_hello
@@ -175,8 +175,7 @@ def _many_scripts(folder: Path) -> Holding:
         before = resident(upstream)
         for number, text in enumerate(texts):
             reply = client.get(upstream.script(f"script{number}"))
-            if reply != (200, text.encode(), b""):
-                raise BenchError(f"wrong reply of script {number}: {reply}")
+            check_reply(reply, Reply(200, text.encode(), b""), f"script {number}")
         after = resident(upstream)
     return _growth(f"{_SCRIPTS} different scripts", before, after, 1, "rss", 12 * MEGABYTE)
 

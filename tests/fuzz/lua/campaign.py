@@ -24,7 +24,7 @@ from .tree import shrink
 from .world import BATCH, NOBODY
 
 #: What no program may do.
-FAILURES: Final = ("crash", "hang", "exception", "malformed", "corrupt")
+FAILURES: Final = ("crash", "hang", "exception", "malformed", "corrupt", "leak")
 #: Seconds beyond which a program that says nothing hangs. One call into C cannot be interrupted, and takes its time.
 PATIENCE: Final = 60.0
 #: Frames of a process that hangs that are shown.

@@ -41,7 +41,7 @@ class Program(NamedTuple):
 
 
 class Fault(Exception):
-    """What must not happen has: its kind ("exception", "malformed", "corrupt"), and what was seen."""
+    """What must not happen has: its kind ("malformed", "corrupt", "leak"), and what was seen."""
 
     def __init__(self, kind: str, detail: str) -> None:
         super().__init__(detail)
@@ -97,6 +97,7 @@ def run(flavour: str, programs: list[Program], folder: Path, reporter: Reporter)
         try:
             outcome, late = place.try_one(program)
             place.look_at_known()
+            place.look_at_descriptors()
         except Fault as fault:
             outcome, detail = fault.kind, fault.detail
         except BaseException:
@@ -125,6 +126,7 @@ class _Place:
         self._kept_count = 0
         self.look_at_known()
         self._descriptors = _descriptors()
+        self._memory_kills = 0
 
     def end(self) -> None:
         """Let the state that stays go."""
@@ -183,12 +185,16 @@ class _Place:
             fresh.close()
         self._kept_count += 1
         self._compare(self._kept, self._kept_count)
-        if self._kept_count > 1:
-            open_now = _descriptors()
-            if len(open_now) > len(self._descriptors):
-                more = [name for number, name in open_now.items() if number not in self._descriptors]
-                self._descriptors = open_now
-                raise Fault("corrupt", f"descriptors that stay open: {more}")
+
+    def look_at_descriptors(self) -> None:
+        """What the states had open has been closed. Raises `Fault`."""
+        open_now = _descriptors()
+        more = [name for number, name in open_now.items() if number not in self._descriptors]
+        self._descriptors = open_now
+        # At the limit of its memory, Lua cannot call the finalizer of a file.
+        if more and self._flavour.metrics.memory_kills == self._memory_kills:
+            raise Fault("leak", f"descriptors that stay open: {more}")
+        self._memory_kills = self._flavour.metrics.memory_kills
 
     def _known_state(self) -> State:
         script = self._catalogue.find(str(self._root / "known" / "known.lua").encode())
@@ -241,7 +247,8 @@ def _check(result: Any, request: Request) -> str:
         _check_text(result.traceback)
         if result.status not in (500, 504):
             raise Fault("malformed", f"a failure with status {result.status}")
-        json.loads(result.frames)
+        if result.frames:
+            json.loads(result.frames)
         outcome = "late" if result.status == 504 else "memory" if result.message.startswith("out of mem") else "error"
     else:
         parts.append(result)

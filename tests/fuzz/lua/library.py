@@ -11,7 +11,7 @@ from __future__ import annotations
 from functools import cache
 from typing import Final
 
-from .values import JIT, OF_5_1, WITH_CLOSE, WITH_INTEGERS, WITH_TABLE_GC
+from .flavours import JIT, OF_5_1, WITH_CLOSE, WITH_INTEGERS, WITH_TABLE_GC
 
 _ANYWHERE: Final = """
     assert:x?x ipairs:t next:t?k pairs:t pcall:f?.. rawequal:xx rawget:tk rawset:tkx select:n?... tonumber:x?i

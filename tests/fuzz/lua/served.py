@@ -88,7 +88,11 @@ def _reply(connection: Connection, what: str) -> Reply:
     try:
         reply = connection.reply()
     except AssertionError as problem:
-        raise Fault("malformed", f"{what}: {problem}") from None
+        partial = connection.client.replies.get(1)
+        if partial is None or not partial.stdout:
+            raise Fault("malformed", f"{what}: {problem}") from None
+        # An error behind a flush: the reply is cut off, so that nobody takes it for a whole one.
+        reply = partial
     head, end, _ = reply.stdout.partition(b"\r\n\r\n")
     problem_text = head_problem(head + end)
     if problem_text:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from time import monotonic
 from typing import Final
 
-#: Stands for an argument in `Code.of`; no Lua outside strings has it.
-HOLE: Final = "$"
-#: Attempts to make a program smaller; each is a process.
-MAX_ATTEMPTS: Final = 400
+#: Attempts to make a program smaller, each of which is a process, and seconds for all of them.
+_MAX_ATTEMPTS: Final = 400
+_MAX_SECONDS: Final = 90.0
 
 
 class Code:
@@ -18,20 +18,6 @@ class Code:
 
     def __init__(self, parts: list[str | list[Code]]) -> None:
         self.parts = parts
-
-    @classmethod
-    def of(cls, template: str, *values: Code | str | list[Code]) -> Code:
-        """Text whose holes are filled with pieces of code, text, and blocks."""
-        pieces = template.split(HOLE)
-        assert len(pieces) == len(values) + 1, template
-        parts: list[str | list[Code]] = [pieces[0]]
-        for value, after in zip(values, pieces[1:], strict=True):
-            if isinstance(value, Code):
-                parts += value.parts
-            else:
-                parts.append(value)
-            parts.append(after)
-        return cls(parts)
 
     @property
     def blocks(self) -> list[list[Code]]:
@@ -63,16 +49,19 @@ def text(block: list[Code]) -> str:
 
 
 def shrink(block: list[Code], fails: Callable[[str], bool]) -> str:
-    """The text of a smaller program that fails as well: no statement can be left out, none replaced by its blocks.
+    """The text of a smaller program that fails as well.
+
+    In time, no statement of it can be left out, and none replaced by its blocks.
 
     `block` is changed. `fails` tells whether a text still does.
     """
-    attempts = MAX_ATTEMPTS
+    attempts = _MAX_ATTEMPTS
+    deadline = monotonic() + _MAX_SECONDS
 
     def still_fails() -> bool:
         nonlocal attempts
         attempts -= 1
-        return attempts >= 0 and fails(text(block))
+        return attempts >= 0 and monotonic() < deadline and fails(text(block))
 
     changed = True
     while changed and attempts > 0:
