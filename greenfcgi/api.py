@@ -258,12 +258,16 @@ class Host:
         """So many bytes that nobody can guess."""
         return os.urandom(number) if self._room(number) else False
 
-    def more(self, name: bytes, kilobytes: float) -> Answer:
-        """A part of the server's own Lua that few scripts need. So much memory is in use."""
+    def more(self, name: bytes, kilobytes: float | None) -> Answer:
+        """A part of the server's own Lua that few scripts need.
+
+        `kilobytes`: so much memory is in use; 5.4 and 5.5 do not tell it to finalizers, which get no part then while
+        the state is closed.
+        """
         text = self._parts[name.decode()]
         if self.closes_with is None:
             return self._text(text)
-        return text if kilobytes * 1024 + _ROOM_TO_COMPILE <= self.closes_with else False
+        return text if kilobytes is not None and kilobytes * 1024 + _ROOM_TO_COMPILE <= self.closes_with else False
 
     def _text(self, text: bytes) -> Answer:
         return text if self._room(len(text)) else False

@@ -465,7 +465,7 @@ class State:
         """The script has used all of its memory: it gets a little more, to end with."""
         self.sound = False
         self._was_full = True
-        if self._limited:
+        if self._limited and self._runtime is not None:
             self._runtime.set_max_memory(self._limit + _RESERVE)
 
     def _collect(self) -> None:

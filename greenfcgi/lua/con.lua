@@ -11,7 +11,7 @@
 
 local host, settings, later, errors = ...
 
-local pairs, setmetatable, tonumber, tostring, type = pairs, setmetatable, tonumber, tostring, type
+local pairs, select, setmetatable, tonumber, tostring, type = pairs, select, setmetatable, tonumber, tostring, type
 local find, format, gmatch, lower, match, sub =
     string.find, string.format, string.gmatch, string.lower, string.match, string.sub
 local concat = table.concat
@@ -264,7 +264,13 @@ for name in gmatch("status gets config log sleep", "%a+") do
     methods[name] = function(...) return seldom()[name](...) end
 end
 
-function print(...) seldom().print(...) end
+-- Finalizers call it while the state is closed, when nothing may be compiled any more.
+function print(...)
+    local n = select("#", ...)
+    local parts = { ... }
+    for i = 1, n do parts[i] = tostring(parts[i]) end
+    host.log("info", concat(parts, "\t", 1, n))
+end
 
 -- The life of a response
 

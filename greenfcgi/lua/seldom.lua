@@ -3,13 +3,13 @@
 -- arguments: lua: functions of Lua by their names (see boot.lua); errors(): the functions of errors.lua
 --            host, settings: as in con.lua; check(con, name): raises where this is not the con of the request
 --            set_status(number, reason); breaks: a pattern of what ends a header; is_sent(): the headers have left
--- returns: a table: methods of con, print, and functions that raise errors
+-- returns: a table: methods of con, and functions that raise errors
 
 local lua, errors, host, settings, check, set_status, BREAKS, is_sent = ...
 
-local error, select, tonumber, tostring, type = lua.error, lua.select, lua.tonumber, lua.tostring, lua.type
+local error, tonumber, tostring, type = lua.error, lua.tonumber, lua.tostring, lua.type
 local byte, find, format, gmatch, gsub, match = lua.byte, lua.find, lua.format, lua.gmatch, lua.gsub, lua.match
-local concat, floor = lua.concat, lua.floor
+local floor = lua.floor
 
 local LEVELS = { debug = true, info = true, warning = true, error = true, critical = true }
 
@@ -115,14 +115,7 @@ local function sleep(_, seconds)
     host.sleep(seconds)
 end
 
-local function print(...)
-    local n = select("#", ...)
-    local parts = { ... }
-    for i = 1, n do parts[i] = tostring(parts[i]) end
-    host.log("info", concat(parts, "\t", 1, n))
-end
-
 return {
-    status = status, gets = gets, config = config, log = log, sleep = sleep, print = print, special = special,
+    status = status, gets = gets, config = config, log = log, sleep = sleep, special = special,
     refuse = refuse, wrong = wrong, too_many = too_many, wrong_name = wrong_name, no_colon = no_colon, broken = broken,
 }
