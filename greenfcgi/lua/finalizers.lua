@@ -11,14 +11,14 @@
 -- Not for LuaJIT 2.1, which ignores such an error, nor 5.4 and 5.5, which make a warning of it and collect nothing within
 -- finalizers.
 --
--- arguments: library: the debug library, whole; pcall: Lua's own; faithful(native, name), is_final(problem), late(): as in
---            limits.lua
+-- arguments: library: the debug library, whole; pcall: Lua's own; errors(): the functions of errors.lua
+--            is_final(problem), late(): as in limits.lua
 
-local library, pcall, faithful, is_final, late = ...
+local library, pcall, errors, is_final, late = ...
 
 local error, next, rawget, rawset, setmetatable, type = error, next, rawget, rawset, setmetatable, type
 local find = string.find
-local native_collectgarbage, native_newproxy = faithful(collectgarbage, "collectgarbage"), newproxy
+local native_collectgarbage, native_newproxy = collectgarbage, newproxy
 local getmetatable, getfenv, setfenv = library.getmetatable, library.getfenv, library.setfenv
 
 -- How many finalizers are under way. Within one, a collection corrupts the heap (5.2), or keeps the state from its end
@@ -57,7 +57,7 @@ function collectgarbage(option, ...)
         local answer = NOTHING[option]
         if answer ~= nil then return answer end
     end
-    return native_collectgarbage(option, ...)
+    return errors().call("collectgarbage", native_collectgarbage, option, ...)
 end
 
 -- The metatable of files has a finalizer, too. What scripts get of it is a copy without one, with the same methods.
