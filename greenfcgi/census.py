@@ -48,6 +48,7 @@ def take(
 def _held(server: Server) -> dict[str, Share]:
     connections, temporary, scripts = server.descriptors
     connections.taken = len(server.sessions)
+    connections.peak = max(connections.peak, connections.taken)
     shares = server.memory._asdict() | {
         "connections": connections, "temporary files": temporary, "files of scripts": scripts,
     }  # fmt: skip

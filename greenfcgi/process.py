@@ -12,6 +12,7 @@ import stat
 import sys
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING
 
 import gevent
@@ -88,6 +89,8 @@ class Process:
         )  # fmt: skip
         #: Scripts' hooks at work. They may wait, so each has a greenlet of its own.
         self._hooks: set[gevent.Greenlet[..., None]] = set()
+        #: States whose heartbeat waits for its turn.
+        self._queued_beats = 0
         self.catalogue = Catalogue(config.scripts.root, config.scripts.extensions, config.scripts.public)
         self._make: Load = self._flavour.make
         self._last_good: LastGood | None = None
@@ -191,13 +194,13 @@ class Process:
         before, self._returned = self._returned, sum(quota.returned for quota in self._shares.memory)
         return self._returned > _MUCH and self._returned == before
 
-    def _spawn_hook(self, work: Callable[..., None], *arguments: State) -> None:
+    def _hook_greenlet(self, work: Callable[..., None], *arguments: State) -> gevent.Greenlet[..., None]:
+        """A greenlet for a hook of a script, which is to be started."""
         # Not gevent.pool.Group: to import it costs 1 MB.
         hook = gevent.Greenlet(work, *arguments)
         self._hooks.add(hook)
         hook.link(self._hooks.discard)
-        # Hundreds at once would hold up everybody: each starts in a turn.
-        self._flavour.turns.queue(hook.start)
+        return hook
 
     def _observe(self, exchange: Exchange) -> None:
         if exchange.is_logged:
@@ -223,15 +226,26 @@ class Process:
     def _discard(self, state: State) -> None:
         state.script.requests += state.requests
         if state.sound:
-            self._spawn_hook(state.close)
+            # Hundreds at once would hold up everybody: each starts in a turn.
+            self._flavour.turns.queue(self._hook_greenlet(state.close).start)
         else:
             # It has no hook to run, and much memory perhaps.
             state.close()
 
     def _run_heartbeat_hooks(self) -> None:
+        if self._queued_beats:
+            # Those of the last beat have not had their turn yet.
+            return
         for state in self.pool.idle():
-            if state.has_hook("heartbeat") and self.pool.take(state, state.script):
-                self._spawn_hook(self._run_heartbeat_hook, state)
+            if state.has_hook("heartbeat"):
+                self._queued_beats += 1
+                self._flavour.turns.queue(partial(self._start_heartbeat_hook, state))
+
+    def _start_heartbeat_hook(self, state: State) -> None:
+        # In a turn, and the state is taken only now: requests need it meanwhile.
+        self._queued_beats -= 1
+        if self.pool.take(state, state.script):
+            self._hook_greenlet(self._run_heartbeat_hook, state).start()
 
     def _run_heartbeat_hook(self, state: State) -> None:
         try:

@@ -138,6 +138,7 @@ class Server:
             return False
         if not self._is_full:
             self._is_full = True
+            self.descriptors.connections.refused += 1
             self.log.warning(f"{self._max_sessions} connections are open: others wait until one is closed")
         return True
 
@@ -147,6 +148,8 @@ class Server:
         Gives way now and then, so that thousands of connections hold up nobody.
         """
         self.beat += 1
+        connections = self.descriptors.connections
+        connections.peak = max(connections.peak, len(self.sessions))
         if self.workers.rejected != self._rejected:
             number, self._rejected = self.workers.rejected - self._rejected, self.workers.rejected
             self.log.warning(f"{number} requests answered with 503: as many wait for a worker as queue allows")

@@ -96,7 +96,7 @@ class Session:
         self._read()
         if not self.closed:
             self._reader = get_hub().loop.io(self._socket.fileno(), _READABLE)
-            if not self._paused and self._events is None:
+            if not (self._paused or self._truncated) and self._events is None:
                 self._read_on()
 
     # Input
@@ -121,6 +121,8 @@ class Session:
     def _take(self, events: Iterator[protocol.Event], size: int) -> None:
         """Do what has been read, in `size` bytes; what takes too long is left for another turn."""
         connection = self.connection
+        # What is under way here keeps the connection from being closed as idle.
+        self._events = events
         began = 0.0
         try:
             for event, request, content in events:
@@ -132,7 +134,7 @@ class Session:
                 if event == protocol.READY:
                     exchange = self._exchange(request)
                     self._ready(exchange)
-                    if self._paused or (began and exchange.started - began > self._server.time_slice):
+                    if self._paused or (began and time.monotonic() - began > self._server.time_slice):
                         self._leave_rest(events, size)
                         return
                     began = began or exchange.started
@@ -147,6 +149,9 @@ class Session:
                     self._refuse(self._exchange(request), 431, f"more than {protocol.MAX_PARAMS} bytes of parameters")
                 else:
                     self._refuse(self._exchange(request), 503, "no room for more parameters (buffers)")
+                if self.closed:
+                    # What came now would be taken from the quota, and nobody would give it back.
+                    return
         except ProtocolError as problem:
             self._server.log.warning(f"connection from {self.peer} closed: {problem}")
             self._hang_up()
@@ -159,6 +164,7 @@ class Session:
             return
         if self.closed:
             return
+        self._events = None
         if connection.owes:
             self.write(connection.take_output())
         if connection.done or self._closing:
@@ -349,7 +355,7 @@ class Session:
         request = exchange.request
         if self.closed:
             return
-        if self._events is not None or self.connection.requests != {request.id: request}:
+        if self._held or self.connection.requests != {request.id: request}:
             self.write([self.connection.finish(request, app_status=1)])
             return
         self._truncated = True
@@ -415,6 +421,8 @@ class Session:
             self._hang_up()
             return
         for request in unfinished:
+            if self.closed:
+                return
             exchange = self.exchanges.get(request.id)
             length = exchange.body.length if exchange is not None and exchange.body is not None else 0
             most = patience.for_body(length) if request.params_ended else patience.params
@@ -465,9 +473,15 @@ class Session:
         A web server that sends a request at this very moment, and does not try again by itself, loses it.
         """
         self._closing = True
+        # Scripts start in the hub only.
+        get_hub().loop.run_callback(self._close_idle)
+
+    def _close_idle(self) -> None:
+        if self.closed:
+            return
         if self.at_rest and not self.lingering:
             self._read()
-        if self.at_rest:
+        if not self.closed and self.at_rest:
             self._hang_up()
 
     def _close_after_replies(self) -> None:

@@ -20,14 +20,14 @@ class Spool:
     __slots__ = ("_file", "_files", "size")
 
     def __init__(self, files: Quota) -> None:
+        # Imported here: most servers never need one, and it costs 0.5 MB of memory.
+        from tempfile import TemporaryFile
+
         if not files.take(1):
             raise OSError(errno.EMFILE, "no descriptor is left for a temporary file")
         self._files = files
         #: Bytes in it.
         self.size = 0
-        # Imported here: most servers never need one, and it costs 0.5 MB of memory.
-        from tempfile import TemporaryFile
-
         try:
             self._file: IO[bytes] = TemporaryFile(prefix="greenfcgi-", buffering=0)  # noqa: SIM115  # `close` closes it
         except BaseException:

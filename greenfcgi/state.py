@@ -269,7 +269,7 @@ class State:
     __slots__ = (
         "_budget", "_collect_above", "_collect_garbage", "_hook", "_host", "_limit", "_limited",
         "_load_text", "_log", "_metrics", "_most_requests", "_programs", "_report", "_run", "_runtime", "_settle",
-        "_was_full", "made", "requests", "script", "sound", "version",
+        "_turns", "_was_full", "made", "requests", "script", "sound", "version",
     )  # fmt: skip
 
     def __init__(self, flavour: Flavour, script: Script, version: Version) -> None:
@@ -289,6 +289,7 @@ class State:
         self.requests = 0
         states = flavour._config.states
         self._most_requests = 1 if states.per_request else states.max_requests or _NEVER
+        self._turns = flavour.turns
         self._budget = flavour.budget()
         self._budget.is_load = True
         self._budget.begin()
@@ -426,7 +427,8 @@ class State:
         self._host.keep_files(0)
         if self._was_full:
             # Lies in pieces between what is still in use, and 300 such requests in sequence would take a gigabyte.
-            give_back()
+            # In a turn of its own: it takes as long as an uninterruptible function of Lua.
+            self._turns.queue(give_back)
 
     def _load(self, path: str, is_startup: bool) -> None:
         try:

@@ -42,8 +42,8 @@ class Workers(Generic[Job]):
         self._count = 0
         self._queue: deque[Job] = deque()
         self._long: deque[Job] = deque()
-        #: How many of the long ones have had their turn, when no worker was left for them.
-        self._held_back = 0
+        #: Turns that are waited for, in each of which a long one starts.
+        self._starters = 0
 
     @property
     def count(self) -> int:
@@ -74,14 +74,15 @@ class Workers(Generic[Job]):
 
     def submit_long(self, job: Job) -> bool:
         """Run `job`, which computes for long, when its turn comes; False when the queue is full."""
-        if not self._wait(self._long, job):
+        # As many as there are workers free wait for their turn alone.
+        if not self._wait(self._long, job, self._most - self.running):
             return False
-        self._turns.queue(self._start_long)
+        self._add_starter()
         return True
 
-    def _wait(self, queue: deque[Job], job: Job) -> bool:
+    def _wait(self, queue: deque[Job], job: Job, more: int = 0) -> bool:
         waiting = self.waiting
-        if waiting >= self._most_waiting:
+        if waiting >= self._most_waiting + more:
             self.rejected += 1
             return False
         queue.append(job)
@@ -103,11 +104,21 @@ class Workers(Generic[Job]):
         if self._queue and self.running < self._most:
             self._run(self._queue.popleft())
 
+    def _add_starter(self) -> None:
+        """Wait for a turn to start a long one in.
+
+        As many turns as those have that compute already, and one more: so most end within the turn that they start in,
+        and hold a state no longer.
+        """
+        if self._long and self._starters <= len(self._turns) - self._starters:
+            self._starters += 1
+            self._turns.queue(self._start_long)
+
     def _start_long(self) -> None:
-        if self.running < self._max_long:
+        self._starters -= 1
+        if self._long and self.running < self._max_long:
             self._run(self._long.popleft())
-        else:
-            self._held_back += 1
+            self._add_starter()
 
     def _serve(self, job: Any) -> None:
         hub = get_hub()
@@ -120,7 +131,6 @@ class Workers(Generic[Job]):
             self._idle.append(me)
             if self._queue:
                 self._turns.queue(self._start_queued)
-            elif self._held_back:
-                self._held_back -= 1
-                self._turns.queue(self._start_long)
+            if self._long:
+                self._add_starter()
             job = switch(hub)
