@@ -29,10 +29,13 @@ from .scripts import Version
 Answer = bytes | bool | float | None | tuple[bytes | None, bytes | None]
 
 _PARTS = (
-    "boot", "guard", "finalizers", "random", "luajit", "limits", "bounds", "load", "files", "streams", "con",
-    "luafcgid", "show", "route",
+    "boot", "guard", "finalizers", "luajit", "limits", "bounds", "load", "standins", "random", "con", "errors", "files",
+    "generator", "loading", "luafcgid", "modules", "reasons", "seldom", "show", "streams", "route",
 )  # fmt: skip
 
+
+#: Bytes for any of these parts, twice: as text, and compiled.
+_ROOM_TO_COMPILE = 128 * 1024
 
 #: Takes what the slow log tells: the script, the request's title ("" when there is none), the seconds that it has
 #: run, and Lua's traceback.
@@ -89,7 +92,7 @@ class Host:
 
     __slots__ = (
         "_files", "_hint", "_log", "_minor", "_name", "_parts", "_room", "_rules", "_tell_slow", "_version", "budget",
-        "exchange", "exhausted", "granted", "loading",
+        "closes_with", "exchange", "exhausted", "granted", "is_ending", "loading",
     )  # fmt: skip
 
     def __init__(
@@ -111,6 +114,8 @@ class Host:
         #: What all states may have open together, and how much of it this one was granted.
         self._files = files
         self.granted = 0
+        #: The state goes: nothing is opened any more.
+        self.is_ending = False
         #: Of Lua's version, 5.x.
         self._minor = minor
         self._parts = parts or {}
@@ -125,6 +130,8 @@ class Host:
         self._hint = hint
         #: The request under way; None while the script loads, and in hooks.
         self.exchange: Exchange | None = None
+        #: Bytes that the state may use while it is closed, which runs finalizers; None before.
+        self.closes_with: float | None = None
         #: The script is being loaded: all files are those of its version, so that it is in one piece.
         self.loading = True
 
@@ -228,7 +235,7 @@ class Host:
 
     def grant(self, number: int) -> bool:
         """So many files more may be open in the state. Returns whether they may."""
-        if not self.take_descriptors(number):
+        if self.is_ending or not self.take_descriptors(number):
             return False
         self.granted += number
         return True
@@ -251,9 +258,16 @@ class Host:
         """So many bytes that nobody can guess."""
         return os.urandom(number) if self._room(number) else False
 
-    def more(self, name: bytes) -> Answer:
-        """A part of the server's own Lua that few scripts need."""
-        return self._text(self._parts[name.decode()])
+    def more(self, name: bytes, kilobytes: float | None) -> Answer:
+        """A part of the server's own Lua that few scripts need.
+
+        `kilobytes`: so much memory is in use; 5.4 and 5.5 do not tell it to finalizers, which get no part then while
+        the state is closed.
+        """
+        text = self._parts[name.decode()]
+        if self.closes_with is None:
+            return self._text(text)
+        return text if kilobytes is not None and kilobytes * 1024 + _ROOM_TO_COMPILE <= self.closes_with else False
 
     def _text(self, text: bytes) -> Answer:
         return text if self._room(len(text)) else False

@@ -47,8 +47,8 @@ class Budget:
     """
 
     __slots__ = (
-        "_deadline", "_is_load", "_is_long", "_next", "_owner", "_slice", "_slow_at", "_told_before", "_turn_end",
-        "_turns", "timeout",
+        "_deadline", "_is_long", "_next", "_owner", "_slice", "_slow_at", "_told_before", "_turn_end",
+        "_turns", "is_load", "timeout",
     )  # fmt: skip
 
     def __init__(self, turns: Turns, timeout: float, slow_after: float | None, time_slice: float) -> None:
@@ -57,13 +57,15 @@ class Budget:
         #: Seconds before the deadline at which it is time to tell of slow code; after it, where nobody wants to know.
         self._told_before = -_NEVER if slow_after is None else timeout - slow_after
         self._slice = time_slice
+        #: A script is being loaded. That may take a whole turn at once: others that ask for it would load it once more
+        #: meanwhile.
+        self.is_load = False
         self.begin()
 
-    def begin(self, deadline: float | None = None, owner: Owner | None = None, is_load: bool = False) -> None:
+    def begin(self, deadline: float | None = None, owner: Owner | None = None) -> None:
         """Code starts to run; it has until `deadline`, in seconds of the monotonic clock, or for `timeout`.
 
-        `owner` hears when it computes for longer than a short turn. To load a script may take a whole turn at once:
-        others that ask for it would load it once more meanwhile.
+        `owner` hears when it computes for longer than a short turn.
         """
         if deadline is None:
             deadline = monotonic() + self.timeout
@@ -71,7 +73,6 @@ class Budget:
         self._slow_at = deadline - self._told_before
         self._is_long = False
         self._owner = owner
-        self._is_load = is_load
         # Most code ends before anybody asks: its turn is looked at when the hook comes first.
         self._turn_end = _NOT_BEGUN
 
@@ -109,7 +110,7 @@ class Budget:
             self._is_long = True
             if self._owner is not None:
                 self._owner.computes_long()
-            elif self._is_load and not self._turns.is_taken:
+            elif self.is_load and not self._turns.is_taken:
                 self._turns.spend()
         late = now - self._turn_end
         verdict = self._judge(now)
@@ -129,7 +130,7 @@ class Budget:
         short = now + self._slice * _SHORT
         whole = now + min(self._slice, _ROUND / (len(self._turns) + 1))
         turns = self._turns
-        is_whole = turns.is_taken or (self._is_load and not turns.is_spent)
+        is_whole = turns.is_taken or (self.is_load and not turns.is_spent)
         self._turn_end = whole if is_whole else min(short, whole)
         #: When the next look is due: soon at first, to learn whether the code computes for long.
         self._next = min(self._turn_end if self._is_long else short, self._turn_end, self._slow_at, self._deadline)

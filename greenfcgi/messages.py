@@ -20,7 +20,7 @@ class Request:
 
     __slots__ = (
         "_parts", "_parts_length", "content_length", "filename", "found", "held", "id", "is_authorizer", "keep_conn",
-        "params", "params_ended", "stdin_ended",
+        "params", "params_ended", "received", "stdin_ended",
     )  # fmt: skip
 
     def __init__(self, request_id: int, keep_conn: bool) -> None:
@@ -29,6 +29,8 @@ class Request:
         self.keep_conn = keep_conn
         #: It asks whether another request may go on (the role AUTHORIZER).
         self.is_authorizer = False
+        #: Bytes of its body that have come.
+        self.received = 0
         #: Bytes of memory that it has taken from the connection's quota.
         self.held = 0
         #: The PARAMS stream, once it has ended.
@@ -70,9 +72,10 @@ class Request:
             self.stdin_ended = True
             self.content_length = None
 
-    def add_content_length(self, length: int) -> None:
-        """The body has come, and the web server could not say how long it would be."""
-        self.params += records.encode_pairs([(b"CONTENT_LENGTH", b"%d" % length)])
+    def end(self) -> None:
+        """Parameters and body are whole; where the web server could not say how long that would be, it is known now."""
+        if self.received and self.content_length is None:
+            self.params += records.encode_pairs([(b"CONTENT_LENGTH", b"%d" % self.received)])
 
     def take_params(self, params: bytes, routing: records.Routing) -> None:
         """Take the whole PARAMS stream. Raises `ProtocolError` when a pair is cut off."""

@@ -193,9 +193,11 @@ class Process:
 
     def _spawn_hook(self, work: Callable[..., None], *arguments: State) -> None:
         # Not gevent.pool.Group: to import it costs 1 MB.
-        hook = gevent.spawn(work, *arguments)
+        hook = gevent.Greenlet(work, *arguments)
         self._hooks.add(hook)
         hook.link(self._hooks.discard)
+        # Hundreds at once would hold up everybody: each starts in a turn.
+        self._flavour.turns.queue(hook.start)
 
     def _observe(self, exchange: Exchange) -> None:
         if exchange.is_logged:
@@ -220,7 +222,11 @@ class Process:
 
     def _discard(self, state: State) -> None:
         state.script.requests += state.requests
-        self._spawn_hook(state.close)
+        if state.sound:
+            self._spawn_hook(state.close)
+        else:
+            # It has no hook to run, and much memory perhaps.
+            state.close()
 
     def _run_heartbeat_hooks(self) -> None:
         for state in self.pool.idle():

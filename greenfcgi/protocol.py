@@ -104,20 +104,20 @@ class Connection:
 
     `routing` finds what routes a request in its parameters, as `records.routing` does. What has come in of unfinished
     records and parameters is taken from `quota`, in bytes; without one it has no limit but those of the protocol.
-    `authorizes`: the role AUTHORIZER is taken, too.
+    `authorizer` is the SCRIPT_FILENAME of what answers in the role AUTHORIZER; None: that role is refused.
     """
 
     __slots__ = (
-        "_authorizes", "_closing", "_held_partial", "_missing", "_output", "_partial", "_quota", "_refused", "_routing",
+        "_authorizer", "_closing", "_held_partial", "_missing", "_output", "_partial", "_quota", "_refused", "_routing",
         "requests",
     )  # fmt: skip
 
     def __init__(
-        self, routing: records.Routing = records.routing, quota: Quota | None = None, authorizes: bool = False
+        self, routing: records.Routing = records.routing, quota: Quota | None = None, authorizer: bytes | None = None
     ) -> None:
         self._routing = routing
         self._quota = quota or Quota(1 << 62)
-        self._authorizes = authorizes
+        self._authorizer = authorizer
         #: Bytes taken for the unfinished record.
         self._held_partial = 0
         #: The active requests by id: begun, and not yet ended.
@@ -200,8 +200,11 @@ class Connection:
                     continue
                 if not content:
                     request.end_params(self._routing)
+                    if request.is_authorizer:
+                        request.filename = self._authorizer
                     yield BEGUN, request, b""
                     if request.stdin_ended and requests.get(request_id) is request:
+                        request.end()
                         yield READY, request, b""
                 else:
                     is_long = request.add_params(content) > MAX_PARAMS
@@ -212,10 +215,12 @@ class Connection:
                 if request is None or request.stdin_ended:
                     continue
                 if content:
+                    request.received += length
                     yield STDIN, request, content
                 else:
                     request.stdin_ended = True
                     if request.params_ended:
+                        request.end()
                         yield READY, request, b""
             elif kind == records.BEGIN_REQUEST:
                 self._begin(request_id, content)
@@ -232,8 +237,9 @@ class Connection:
 
     def close(self) -> None:
         """Nothing more comes: give back what is held."""
-        self._partial.clear()
-        self._hold_partial()
+        if self._held_partial:
+            self._partial.clear()
+            self._hold_partial()
         for request in self.requests.values():
             self._release(request)
 
@@ -294,7 +300,7 @@ class Connection:
         keep_conn = bool(flags & records.KEEP_CONN)
         if not keep_conn:
             self._closing = True
-        if role != records.RESPONDER and not (self._authorizes and role == records.AUTHORIZER):
+        if role != records.RESPONDER and (self._authorizer is None or role != records.AUTHORIZER):
             self._refuse(request_id, 403, records.UNKNOWN_ROLE)
             return
         request = Request(request_id, keep_conn)

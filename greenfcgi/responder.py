@@ -51,6 +51,7 @@ class Responder:
         inspector: Inspector | None = None,
     ) -> None:
         self._turns = turns
+        self._long = turns.long
         self._inspector = inspector
         self._catalogue = catalogue
         self._known = catalogue.known
@@ -75,7 +76,7 @@ class Responder:
             finally:
                 # Given back before the reply is sent: a slow client holds no state.
                 self._pool.give_back(state, script)
-                if self._turns.long and not exchange.is_long:
+                if self._long and not exchange.is_long:
                     self._turns.remember(exchange.request.filename or b"", False)
             if result is None or (exchange.aborted and isinstance(result, LuaFailure)):
                 exchange.finish()

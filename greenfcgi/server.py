@@ -73,6 +73,11 @@ class Server:
         self.workers: Workers[Exchange] = Workers(config.workers, config.queue, respond, self.turns)
         #: What connections may hold: memory and descriptors.
         self.memory, self.descriptors = shared or shares(config.buffers)
+        self.room_for_requests = self.memory.requests
+        #: The most connections.
+        self._max_sessions = self.descriptors.connections.limit
+        #: The scripts that compute for long, by SCRIPT_FILENAME.
+        self.long = self.turns.long
         #: SCRIPT_FILENAME of the script that answers in the role AUTHORIZER; None: that role is refused.
         self.authorizer = authorizer
         #: Seconds that what has come in one read may take before others have a turn.
@@ -107,13 +112,6 @@ class Server:
         listener.start()
         self._listeners.append(listener)
 
-    def submit(self, exchange: Exchange) -> bool:
-        """Run a request: at once, or in a turn when its script computes for long; False when too many wait."""
-        long = self.turns.long
-        if long and exchange.request.filename in long:
-            return self.workers.submit_long(exchange)
-        return self.workers.submit(exchange)
-
     def connect(self, bare: BareSocket, peer: str = "") -> Session:
         """Serve a connection that has been made."""
         session = Session(self, bare, peer)
@@ -136,12 +134,11 @@ class Server:
 
     def is_full(self) -> bool:
         """No connection more is to be accepted, until one is closed."""
-        limit = self.descriptors.connections.limit
-        if len(self.sessions) < limit:
+        if len(self.sessions) < self._max_sessions:
             return False
         if not self._is_full:
             self._is_full = True
-            self.log.warning(f"{limit} connections are open: others wait until one is closed")
+            self.log.warning(f"{self._max_sessions} connections are open: others wait until one is closed")
         return True
 
     def sweep(self) -> None:

@@ -25,7 +25,7 @@ from .exchange import Exchange
 from .lines import traceback_of
 from .messages import Request
 from .outbox import MAX_BUFFERS, Outbox
-from .records import Buffer
+from .records import MANAGEMENT_ID, UNKNOWN_TYPE, Buffer, record
 from .replies import refusal
 
 if TYPE_CHECKING:
@@ -37,6 +37,8 @@ _READ_SIZE: Final = 8192
 _LONG_READ_SIZE: Final = 96 * 1024
 #: Bytes of replies that may wait for a web server before its further requests are left alone.
 _MAX_WAITING: Final = 1024 * 1024
+#: A record that nobody has asked for, and without content: to nginx an error, where the end of a unix socket is none.
+_UNASKED: Final = record(UNKNOWN_TYPE, MANAGEMENT_ID)
 #: What ends a TCP connection with a reset.
 _NO_LINGERING: Final = struct.pack("ii", 1, 0)
 #: No descriptor is left now; one may be soon.
@@ -58,7 +60,7 @@ class Session:
         self._server = server
         self._socket = bare
         self.peer = peer
-        self.connection = protocol.Connection(server.routing, server.memory.requests, server.authorizer is not None)
+        self.connection = protocol.Connection(server.routing, server.room_for_requests, server.authorizer)
         #: The requests under way, by id.
         self.exchanges: dict[int, Exchange] = {}
         self.closed = False
@@ -130,11 +132,10 @@ class Session:
                 if event == protocol.READY:
                     exchange = self._exchange(request)
                     self._ready(exchange)
-                    if began == 0.0:
-                        began = exchange.started
-                    if self._paused or exchange.started - began > self._server.time_slice:
+                    if self._paused or (began and exchange.started - began > self._server.time_slice):
                         self._leave_rest(events, size)
                         return
+                    began = began or exchange.started
                 elif event == protocol.BEGUN:
                     if request.content_length:
                         self._expect(request, request.content_length)
@@ -168,7 +169,7 @@ class Session:
         if self.closed:
             return
         if not self._held:
-            if not self._server.memory.requests.take(size):
+            if not self._server.room_for_requests.take(size):
                 self._server.log.warning(f"connection from {self.peer} closed: no room for {size} bytes read (buffers)")
                 self._hang_up()
                 return
@@ -191,7 +192,7 @@ class Session:
                 self._read_on()
 
     def _give_back(self) -> None:
-        self._server.memory.requests.give_back(self._held)
+        self._server.room_for_requests.give_back(self._held)
         self._held = 0
 
     def _read_on(self) -> None:
@@ -206,11 +207,10 @@ class Session:
             reply, exchange.is_logged = own
             exchange.reply(reply)
             return
-        if request.is_authorizer:
-            request.filename = server.authorizer
-        elif exchange.body is not None and request.content_length is None:
-            request.add_content_length(exchange.body.length)
-        if not server.submit(exchange):
+        workers = server.workers
+        # Where its script computes for long, it starts in a turn.
+        is_long = server.long and request.filename in server.long
+        if not (workers.submit_long(exchange) if is_long else workers.submit(exchange)):
             exchange.reply(refusal(503, head_only=exchange.head_only))
 
     def _exchange(self, request: Request) -> Exchange:
@@ -342,8 +342,9 @@ class Session:
     def truncated(self, exchange: Exchange) -> None:
         """The reply of one request will never be complete.
 
-        A web server takes whatever ends with END_REQUEST for the whole. So the connection ends without it, by a reset
-        where there is one, since nginx looks at nothing else; unless other requests share the connection.
+        A web server takes whatever ends with END_REQUEST for the whole. So the connection ends without it; nginx sees
+        only a reset, or on a unix socket, which has none, a record that it has not asked for. Where other requests
+        share the connection, the end of this one comes with an application status of 1.
         """
         request = exchange.request
         if self.closed:
@@ -359,6 +360,8 @@ class Session:
 
     def _reset(self) -> None:
         try:
+            if self._socket.family == socket.AF_UNIX:
+                self._socket.send(_UNASKED, _DONTWAIT)
             self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _NO_LINGERING)
         except OSError:
             # It is closed all the same.
@@ -469,10 +472,13 @@ class Session:
 
     def _close_after_replies(self) -> None:
         self._closing = True
-        if self.closed or not self.idle or (self.connection.keeps and self.connection.partial):
+        if self.closed or not self.idle:
             return
         if self._unread or not self.connection.clean:
             # Closing on unread input would make it a reset, and that can eat the reply.
+            if self.connection.keeps and self.connection.partial:
+                # The rest of a request is on its way.
+                return
             if not self.lingering:
                 self.lingering = True
                 self.quiet_since = self._server.beat
@@ -495,7 +501,8 @@ class Session:
             self._outbox.close()
             self._outbox = None
         self._events = None
-        self._give_back()
+        if self._held:
+            self._give_back()
         self.connection.close()
         self._socket.close()
         self._server.forget(self)

@@ -65,9 +65,12 @@ class Workers(Generic[Job]):
 
         Returns when the job has ended or waits.
         """
-        if self._queue or not self._run(job):
+        if self._queue:
             return self._wait(self._queue, job)
-        return True
+        if self._idle:
+            self._idle.pop().switch(job)
+            return True
+        return self._run(job) or self._wait(self._queue, job)
 
     def submit_long(self, job: Job) -> bool:
         """Run `job`, which computes for long, when its turn comes; False when the queue is full."""

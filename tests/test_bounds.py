@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -22,6 +23,11 @@ def flavour(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
     "call",
     [
         "table.insert({}, -2 ^ 31, 1)",
+        "table.insert({}, -2 ^ 31 - 1, 1)",
+        "table.insert({}, 2 ^ 31, 1)",
+        "table.insert({}, 1e100, 1)",
+        "table.insert({}, 0 / 0, 1)",
+        "table.insert({}, -1 / 0, 1)",
         "table.insert(long, 1, 1)",
         "table.insert(long, 1, nil)",
         "table.remove(long, 1)",
@@ -52,6 +58,19 @@ def test_tables_work_as_before(lua: Inside) -> None:
         if table.move then assert(table.move({ 1, 2 }, 1, 2, 2)[3] == 2 and #table.move({ 1, 2 }, 1, 2, 1, {}) == 2) end
     """
     assert lua.main(statements).text == "0,1,2,3,4,5 50nil 4321 abababXa-b1"
+
+
+def test_text_of_objects_within_text_of_objects(tmp_path: Path) -> None:
+    """LuaJIT 2.0 has 8 KB of the C stack in use for each; what goes too deep is an error."""
+    lua = Inside(tmp_path, "luajit20")
+    statements = """
+        local deep
+        function deep() return ("%s"):format(setmetatable({}, { __tostring = deep })) end
+        for _ = 1, 3 do con:puts(tostring(pcall(deep)) .. " ") end
+        con:puts(("%s %d"):format("text", 5))
+    """
+    assert lua.main(statements).text == "false false false text 5"
+    lua.close()
 
 
 HEAVY = {

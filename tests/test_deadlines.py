@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
+from greenfcgi import budget
 from greenfcgi.client import Client
 from greenfcgi.errors import ScriptLate
 
@@ -156,8 +157,11 @@ def test_an_idle_state_is_not_late(lua: Inside) -> None:
     assert state.fit
 
 
-def test_the_way_to_the_place(lua: Inside) -> None:
-    """The traceback of a script that was stopped leads to where it was."""
+@pytest.mark.parametrize("is_late", [False, True])
+def test_the_way_to_the_place(lua: Inside, is_late: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The traceback of a script that was stopped leads to where it was, also behind a late look at the clock."""
+    if is_late:
+        monkeypatch.setattr(budget, "_MOST_LATE", -1)
     text = "local function work()\n  while true do end\nend\nfunction main()\n  work()\n  return 1\nend\n"
     # Long enough to have come there on a busy machine.
     answer = lua.run(lua.load(text), Request(seconds=10 * TIMEOUT))

@@ -180,7 +180,19 @@ def waiting_for_workers(inside: Inside, ticks: int) -> None:
         connection.close()
 
 
-SOURCES = (new_connections, in_sequence, in_one_read, many_kept, waiting_for_workers)
+def states_that_go(inside: Inside, ticks: int) -> None:
+    """A hundred states whose scripts compute in `shutdown`, all let go at once."""
+    for name in range(100):
+        text = f"TICKS = {ticks}\nfunction shutdown() local n = 0 for _ = 1, 500 * TICKS do n = n + 1 end end\n"
+        (inside.root / f"go{name}.lua").write_text(text + HELLO)
+        connection = inside.connect()
+        connection.sendall(inside.request(f"go{name}.lua"))
+        assert inside.reply(connection) == b"hello"
+        connection.close()
+    inside.process.close_states(PATIENCE)
+
+
+SOURCES = (states_that_go, new_connections, in_sequence, in_one_read, many_kept, waiting_for_workers)
 
 
 def worst_wait(inside: Inside, sources: tuple[Source, ...], ticks: int) -> float:

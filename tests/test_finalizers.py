@@ -91,6 +91,65 @@ def test_errors_stay_inside(version: str, tmp_path: Path) -> None:
     assert (done.returncode, done.stdout) == (0, "ended\n"), done.stdout + done.stderr
 
 
+ENDLESS = {
+    "make others": "for i = 1, 30 do kept[i] = make_like() end",
+    "take memory": "error(('x'):rep(1000))",
+    "open files": "kept[#kept + 1] = io.tmpfile()",
+}
+#: FINALIZER and FILLS stand for Lua.
+ENDLESS_SCRIPT = """
+    kept = {}
+    local finalizer
+    function make_like()
+        if not newproxy then return setmetatable({}, { __gc = finalizer }) end
+        local proxy = newproxy(true)
+        getmetatable(proxy).__gc = finalizer
+        return proxy
+    end
+    function finalizer() FINALIZER end
+    function main(env, con)
+        for _ = 1, 200 do make_like() end
+        FILLS
+        collectgarbage()
+        con:puts("on")
+    end
+"""
+ENDLESS_RUN = """
+import os, sys
+from pathlib import Path
+from tests.inside import Inside, Request
+
+folder, version, script = sys.argv[1:]
+lua = Inside(Path(folder), version, "timeout = 2\\n[lua]\\nmemory = '1M'\\n")
+assert lua.main("con:puts('on')").text == "on"
+for fills in ("", "local t = {} for i = 1, 1e5 do t[i] = ('x'):rep(100) .. i end"):
+    state = lua.load(script.replace("FILLS", fills))
+    lua.run(state, Request(seconds=2))
+    state.close()
+    del state
+assert lua.main("con:puts('on')").text == "on"
+for number in os.listdir("/proc/self/fd"):
+    try:
+        assert "(deleted)" not in os.readlink(f"/proc/self/fd/{number}")
+    except FileNotFoundError:
+        # The one that the list was read from.
+        continue
+print("ended")
+"""
+
+
+@pytest.mark.parametrize("version", FLAVOURS)
+@pytest.mark.parametrize("way", ENDLESS)
+def test_they_end_with_the_state(version: str, way: str, tmp_path: Path) -> None:
+    """Finalizers that make more of their kind, fail for want of memory, or open files keep no state from its end."""
+    script = ENDLESS_SCRIPT.replace("FINALIZER", ENDLESS[way])
+    done = subprocess.run(
+        [sys.executable, "-c", ENDLESS_RUN, str(tmp_path), version, script], cwd=Path(__file__).parent.parent,
+        capture_output=True, text=True, check=False, timeout=60,
+    )  # fmt: skip
+    assert (done.returncode, done.stdout) == (0, "ended\n"), done.stdout + done.stderr
+
+
 def test_they_run(lua: Inside) -> None:
     """With the object, once, those made last first, and with what the metatable has by then."""
     state = lua.load(

@@ -19,9 +19,7 @@ PACKAGE = PROJECT / "greenfcgi"
 
 #: From the bottom up. A module imports from lower layers, and in its own layer from those that stand before it.
 LAYERS: tuple[tuple[str, ...], ...] = (
-    (
-        "errors", "exits", "version", "standins", "trim", "quota", "shares", "file_rules", "native_modules",
-    ),
+    ("errors", "exits", "version", "standins", "trim", "quota", "shares", "file_rules", "native_modules", "bytecode"),
     (
         "records", "messages", "spool", "body", "replies", "patience", "flavours", "kinds", "settings", "config",
         "lines", "sink", "log", "accessline", "accesslog", "logs", "metrics", "signature", "texts", "proxied",

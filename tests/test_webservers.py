@@ -29,7 +29,8 @@ SCRIPTS = {
     "env.lua": """
         function main(env, con)
             con:header("Content-Type", "text/plain")
-            for _, name in ipairs { "REQUEST_METHOD", "SCRIPT_NAME", "PATH_INFO", "QUERY_STRING", "HTTP_X_THING" } do
+            local names = "REQUEST_METHOD SCRIPT_NAME PATH_INFO QUERY_STRING HTTP_X_THING HTTP_COOKIE CONTENT_LENGTH"
+            for name in names:gmatch("%S+") do
                 con:puts(name .. "=" .. tostring(env[name]) .. "\\n")
             end
             con:puts("HTTP_PROXY=" .. tostring(env.HTTP_PROXY) .. "\\n")
@@ -70,6 +71,24 @@ SCRIPTS = {
         end
     """,
     "error.lua": 'function main(env, con) error("oh dear") end',
+    "moved.lua": 'function main(env, con) con:status(tonumber(env.QUERY_STRING)) con:header("Location", "/x") end',
+    "late.lua": """
+        function main(env, con)
+            if env.QUERY_STRING == "length" then con:header("Content-Length", 20000) end
+            con:header("X-Accel-Buffering", "no")
+            con:puts(("x"):rep(5000))
+            con:flush()
+            con:sleep(0.1)
+            error("late")
+        end
+    """,
+    "short.lua": """
+        function main(env, con)
+            con:header("Content-Length", 20000)
+            con:puts(("x"):rep(5000))
+            con:flush()
+        end
+    """,
     "redirect.lua": 'function main(env, con) con:header("Location", "/env.lua?from=redirect") end',
     "large.lua": """
         function main(env, con)
@@ -468,6 +487,80 @@ def test_line_breaks_in_names(web: Web, target: str) -> None:
 # Many requests
 
 
+@pytest.mark.parametrize("status", [201, 301, 303, 308])
+def test_a_location_keeps_its_status(web: Web, status: int) -> None:
+    """A status beside a Location is the script's, and not 302."""
+    response = web.get(f"/moved.lua?{status}")
+    assert response.status == status
+    assert response.headers["Location"].removeprefix(f"http://127.0.0.1:{web.port}") == "/x"
+
+
+@pytest.mark.parametrize("target", ["/late.lua", "/late.lua?length", "/short.lua"])
+def test_a_reply_that_is_cut_can_be_seen(web: Web, target: str) -> None:
+    """A page that fails after a part of it has been sent does not look complete."""
+    if web.name == "lighttpd" and target == "/late.lua":
+        pytest.skip("lighttpd keeps a reply until its end, unless server.stream-response-body says otherwise")
+    assert_cut(web, target)
+
+
+def assert_cut(web: Web, target: str) -> None:
+    """The client sees that the end of the reply is missing; nginx may not have sent anything of it yet."""
+    with pytest.raises((http.client.IncompleteRead, http.client.RemoteDisconnected)) as problem:
+        web.get(target)
+    if isinstance(problem.value, http.client.IncompleteRead):
+        assert problem.value.partial == b"x" * 5000
+
+
+def test_a_header_that_comes_twice(web: Web) -> None:
+    """Headers are joined as lists, cookies in their own way; of those that are no list, the first counts."""
+    connection = web.connect()
+    connection.putrequest("GET", "/env.lua")
+    for name, value in (("X-Thing", "one"), ("X-Thing", "two"), ("Cookie", "a=1"), ("Cookie", "b=2")):
+        connection.putheader(name, value)
+    connection.endheaders()
+    found = dict(line.split("=", 1) for line in connection.getresponse().read().decode().splitlines())
+    connection.close()
+    assert (found["HTTP_X_THING"], found["HTTP_COOKIE"]) == ("one, two", "a=1; b=2")
+
+
+def test_lighttpd_asks_an_authorizer(serve: Callable[..., Server], tmp_path: Path) -> None:
+    """lighttpd delivers a file only when the script lets it through; without the setting, never."""
+    door = """
+        function main(env, con)
+            con:status(env.HTTP_X_KEY == "sesame" and 200 or 401)
+            con:header("Variable-AUTH_USER", "ada")
+        end
+    """
+    secret = tmp_path / "secret" / "page.txt"
+    secret.parent.mkdir()
+    secret.write_text("the secret")
+    for setting, statuses in (('authorizer = "door.lua"', [401, 200]), ("", [403, 403])):
+        server = Server(tmp_path / f"server{len(setting)}", {"door.lua": door}, f"[scripts]\n{setting}\n")
+        config = (
+            f'server.port = {(port := free_port())}\nserver.bind = "127.0.0.1"\nserver.modules = ("mod_fastcgi")\n'
+            f'server.document-root = "{tmp_path}"\nmimetype.assign = ("" => "text/plain")\n'
+            f'fastcgi.server = ("/secret/" => (("socket" => "{server.socket_path}", "mode" => "authorizer", '
+            f'"docroot" => "{tmp_path}", "check-local" => "disable")))\n'
+        )
+        path = tmp_path / f"lighttpd{len(setting)}.conf"
+        path.write_text(config)
+        command = [program("lighttpd"), "-D", "-f", str(path)]
+        with server, running("lighttpd", command, port, path.with_suffix(".log")) as web:
+            found = [web.get("/secret/page.txt"), web.get("/secret/page.txt", ("X-Key", "sesame"))]
+        assert [response.status for response in found] == statuses
+        assert [response.body == b"the secret" for response in found] == [status == 200 for status in statuses]
+
+
+def test_nginx_logs_what_scripts_report(tmp_path: Path) -> None:
+    """With `scripts.stderr`, the error of a script is in the web server's log, too."""
+    with Server(tmp_path / "server", SCRIPTS, "[scripts]\nstderr = true\n") as server:
+        with nginx(tmp_path / "web", server.root, nginx_upstream(server, "unix")) as web:
+            assert web.get("/error.lua").status == 500
+            log = tmp_path / "web" / "log"
+            until(lambda: "oh dear" in log.read_text(), "the error in the web server's log")
+        assert "FastCGI sent in stderr" in log.read_text()
+
+
 class Browser(threading.Thread):
     """Makes requests on one connection, and keeps what is wrong with the answers."""
 
@@ -560,10 +653,11 @@ def test_nginx_streams_when_it_is_set_to(backend: Server, tmp_path: Path) -> Non
 
 
 def test_lighttpd_streams_when_it_is_set_to(backend: Server, tmp_path: Path) -> None:
-    """server.stream-response-body = 1."""
+    """server.stream-response-body = 1: output reaches the client in time, and a cut is seen."""
     places = {"#server.stream-response-body": "server.stream-response-body"}
     with lighttpd(tmp_path / "web", backend.root, lighttpd_backend(backend, "unix"), **places) as front:
         reads_before_the_end(front, backend, "/stream.lua")
+        assert_cut(front, "/late.lua")
 
 
 def test_a_client_that_leaves_wakes_its_script(serve: Callable[..., Server], tmp_path: Path) -> None:

@@ -1,74 +1,77 @@
 -- The first chunk of a new state: puts the parts together, and returns what the server calls.
 --
--- arguments: parts: guard, finalizers, random, luajit, limits, bounds, load, files, con (Lua source)
---            six whole numbers that nobody can guess, below 2^32
+-- arguments: parts: guard, finalizers, luajit, limits, bounds, load, standins, random, con (Lua source)
+--            four whole numbers that nobody can guess, below 2^32
 --            functions of the server: log, send, read, sleep, source, check, native, grant, entropy, more,
 --            exhausted, tick, slow
 --            settings: directory, path, cpath, handler, http_status, content_type, headers (lines joined by "\n"),
 --            buffering, jit, config (Lua source of a table), allow (names joined by "\n")
+--            on Lua 5.1: a part (errors); else nil
 --            for developers: a part (inspect), and a function of the server: hint; else nil
 --            where programs are allowed: a part (programs), and functions of the server: start, read, write, finish
--- returns: load(path, source, is_startup), run(params), hook(name, only_ask), collect(), settle(); for developers: report()
+-- returns: load(path, source, is_startup), run(params), hook(name, only_ask), collect(), settle(); for developers:
+--          report()
 
-local guard, finalizers, random, luajit, limits, bounds, load_part, files, con,
-    chance1, chance2, chance3, chance4, chance5, chance6,
+local guard, finalizers, luajit, limits, bounds, load_part, standins, random, con, chance1, chance2, chance3, chance4,
     log, send, read, sleep, source, check, native, grant, entropy, more, exhausted, tick, slow,
     directory, path, cpath, handler, http_status, content_type, headers, buffering, jit_on, config, allow,
-    inspect, hint, programs, start_program, read_program, write_program, finish_program = ...
+    error_part, inspect, hint, programs, start_program, read_program, write_program, finish_program = ...
 
-local byte, find, gmatch, gsub, match, sub =
-    string.byte, string.find, string.gmatch, string.gsub, string.match, string.sub
-local assert, error, pcall, rawget, setmetatable, tostring, type, xpcall =
-    assert, error, pcall, rawget, setmetatable, tostring, type, xpcall
+local byte, find, gmatch, sub = string.byte, string.find, string.gmatch, string.sub
+local assert, pcall, rawget, setmetatable, type, xpcall = assert, pcall, rawget, setmetatable, type, xpcall
 local globals = _G
 local collectgarbage = collectgarbage
 local loadstring = loadstring or load
-local traceback = debug.traceback
 
 local function part(text, name)
     return assert(loadstring(text, name or "=greenfcgi"))
-end
-
--- The way to a place: Lua's traceback without the server's own frames. Its chunks are called "greenfcgi", or "?" where a
--- Lua forgets that with the line numbers.
-local function way(level)
-    local trace = gsub(traceback("", level + 1), "\n%s*greenfcgi:", "\n?:")
-    -- What stands in for a function of Lua is shown as that, without the one that it calls.
-    trace = gsub(gsub(trace, "\n%s*%[C%]: [^\n]*(\n%s*%[C%]:)%d+:", "%1"), "(\n%s*%[C%]:)%d+:", "%1")
-    trace = gsub(trace, "\n%s*%[C%]: in function ''(\n%s*%[C%]:)", "%1")
-    trace = gsub(gsub(trace, "\n%s*%[C%]:[^\n]*(\n%s*%?:)", "%1"), "\n%s*%?:[^\n]*", "")
-    repeat
-        local before = trace
-        trace = gsub(gsub(trace, "\n%s*%[C%]: [^\n]*$", ""), "\n%s*%([^\n]*tail call[^\n]*$", "")
-        -- Above the script, these are of the server's own functions.
-        trace = gsub(trace, "^(\nstack traceback:)\n%s*%([^\n]*tail call[^\n]*", "%1")
-    until trace == before
-    return trace
 end
 
 local library = debug
 local allowed = {}
 for name in gmatch(allow, "[^\n]+") do allowed[name] = true end
 local as_function = part(guard)(jit_on, allowed)
-local is_final, late, gone, no_memory, over, arm, disarm, look_at_clock, faithful, corrected, blame
+local is_final, late, gone, no_memory, over, arm, disarm, look_at_clock, corrected
 if jit then part(luajit, "=[C]")(library, jit.version_num, function() look_at_clock() end) end
 exhausted, slow = as_function(exhausted), as_function(slow)
+
+-- What the parts need of Lua that are compiled later, when a script may have changed what it has.
+local lua = {
+    collectgarbage = collectgarbage, error = error, ipairs = ipairs, next = next, select = select,
+    setmetatable = setmetatable, tonumber = tonumber, tostring = tostring, type = type, version = _VERSION,
+    byte = string.byte, find = string.find, format = string.format, gmatch = string.gmatch, gsub = string.gsub,
+    match = string.match, sub = string.sub, concat = table.concat, unpack = unpack or table.unpack, floor = math.floor,
+    getinfo = library.getinfo, metatable_of = library.getmetatable, traceback = library.traceback,
+}
+
+-- A part that few scripts need, compiled now. The server is told how much memory is in use, since it cannot find out where
+-- a finalizer runs while the state is closed.
+local function later(name, ...) return part(more(name, (collectgarbage("count"))))(lua, ...) end
 
 -- A value as text.
 local show_value
 local function shown(value)
-    if not show_value then show_value = part(more("show"))(library.getinfo) end
+    if not show_value then show_value = later("show") end
     return show_value(value)
+end
+
+local error_functions
+local function errors()
+    if not error_functions then error_functions = later("errors", is_final, pcall, shown) end
+    return error_functions
 end
 
 local observe, follow, look, forget, report, watch
 if inspect then observe, follow, look, forget, report, watch = part(inspect)(library, shown, as_function(hint)) end
-is_final, late, gone, no_memory, over, arm, disarm, look_at_clock, faithful, corrected, blame =
-    part(limits)(library, exhausted, as_function(tick), slow, way, observe)
+is_final, late, gone, no_memory, over, arm, disarm, look_at_clock, corrected =
+    part(limits)(library, exhausted, as_function(tick), slow, errors, observe)
+-- Lua 5.1 loads nothing where the C stack is used up, which is an error like others.
+if error_part then error_functions = part(error_part)(lua, is_final, pcall, shown) end
 -- LuaJIT 2.1 does not let an error out of a finalizer either.
-if _VERSION < "Lua 5.4" and not (jit and jit.version_num >= 20100) then part(finalizers)(library, pcall, faithful) end
-part(random)(faithful, chance1, chance2, chance3, chance4, chance5, chance6)
-local load_text = part(load_part)(allowed, faithful)
+if _VERSION < "Lua 5.4" and not (jit and jit.version_num >= 20100) then
+    part(finalizers)(library, pcall, errors, is_final, late)
+end
+local load_text, compile, takes_strings = part(load_part)(allowed)
 
 -- A function that returns text, which the state may have no memory for (false), or that may have waited until the
 -- script's time was over (true).
@@ -92,7 +95,7 @@ local function waiting(f)
     return function(...)
         local result = f(...)
         while type(result) == "number" do
-            slow(way(2))
+            slow(errors().way(2))
             result = f(result)
         end
         if result then gone() end
@@ -101,50 +104,41 @@ end
 
 local host = {
     log = as_function(log), send = waiting(send), read = with_room(read), sleep = waiting(sleep),
-    source = with_room(source), check = as_function(check), native = with_room(native), grant = as_function(grant), entropy = with_room(entropy),
 }
 more = with_room(more)
 
--- The functions of streams.lua, which is made when the first of them is used.
-local streams
-local function stream_functions(...)
-    if not streams then streams = part(more("streams"))(...) end
-    return streams
-end
-
-local compile, settle =
-    part(files)(host, directory, path, cpath, faithful, blame, load_text, library, stream_functions)
+entropy = with_room(entropy)
+local settle, end_lines = part(standins)(lua, later, errors, library, load_text, compile, takes_strings, directory, path,
+    cpath, as_function, with_room, source, check, native, grant, host.log, entropy)
+part(random)(later, errors, entropy, chance1, chance2, chance3, chance4)
 if follow then follow() end
 if programs then
-    part(programs)(library, allowed["os.execute"], allowed["io.popen"], slow, way, gone,
+    part(programs)(library, allowed["os.execute"], allowed["io.popen"], slow, errors, gone,
         with_room(start_program), with_room(read_program), with_room(write_program), with_room(finish_program))
 end
 package.loaded.luafcgid = nil
-package.preload.luafcgid = function() return part(more("luafcgid"))() end
+package.preload.luafcgid = function() return later("luafcgid") end
 
 local lines = {}
 for line in gmatch(headers, "[^\n]+") do lines[#lines + 1] = line end
 local begin, finish, abandon, written, hook_methods = part(con)(host, {
     http_status = http_status, content_type = content_type, headers = lines, buffering = buffering,
     config = part("return " .. config)(),
-})
+}, later, errors)
 -- Last, so that the server's own code calls what Lua has.
 part(bounds, "=[C]")(look_at_clock)
 local hook_con = setmetatable({}, { __index = hook_methods })
 
 -- Headers that make no list: of several, the first counts (RFC 9110, section 5.3).
-local FIRST = {}
-for name in gmatch([[
-    AGE AUTHORIZATION CONTENT_LENGTH CONTENT_TYPE DATE FROM HOST IF_MODIFIED_SINCE IF_RANGE IF_UNMODIFIED_SINCE MAX_FORWARDS
-    PROXY_AUTHORIZATION RANGE REFERER USER_AGENT
-]], "%S+") do FIRST["HTTP_" .. name] = true end
+local FIRST = " AGE AUTHORIZATION CONTENT_LENGTH CONTENT_TYPE DATE FROM HOST IF_MODIFIED_SINCE IF_RANGE IF_UNMODIFIED_SINCE "
+    .. "MAX_FORWARDS PROXY_AUTHORIZATION RANGE REFERER USER_AGENT "
 
 -- The value of a variable that has come again. Web servers send one for each header of the client's; of any other name
 -- the last one counts, so that a configuration can replace what a file that it includes has set.
 local HEADER = byte("H")
 local function joined(name, before, value)
     if sub(name, 1, 5) ~= "HTTP_" then return value end
-    if FIRST[name] then return before end
+    if find(FIRST, " " .. sub(name, 6) .. " ", 1, true) then return before end
     return before .. (name == "HTTP_COOKIE" and "; " or ", ") .. value
 end
 
@@ -194,17 +188,8 @@ local trace
 
 local function explain(problem)
     if is_final(problem) then return problem end
-    local message = problem
-    if type(problem) ~= "string" then
-        local ok, text = pcall(tostring, problem)
-        message = ok and type(text) == "string" and not find(text, "^%a+: 0?x?%x+$") and text
-            or "(error object is a " .. type(problem) .. " value)"
-        if message ~= text and type(problem) == "table" then
-            ok, text = pcall(shown, problem)
-            if ok and text ~= "{}" then message = message .. ": " .. text end
-        end
-    end
-    trace = way(2)
+    local message = errors().explained(problem)
+    trace = errors().way(2)
     if look then look(2, problem, written) end
     message = corrected(message, nil, 2)
     return message
@@ -221,7 +206,7 @@ local function protected(f, a, b)
     local ok, message = xpcall(entry, explain)
     disarm()
     call, first, second = nil, nil, nil
-    if streams then streams.settle() end
+    end_lines()
     -- No handler is called when memory has run out.
     if not ok then is_final(message) end
     local kind, text, where = over()

@@ -74,7 +74,9 @@ end
 local native_rep, joins = string.rep, not IS_5_1
 function string.rep(text, count, separator)
     -- A text of no length is repeated one by one.
-    if text == "" and not jit and (separator == nil or separator == "" or not joins) and tonumber(count) then return "" end
+    if text == "" and not jit and (separator == nil or separator == "" or not joins) and tonumber(count) then
+        return ""
+    end
     local result = native_rep(text, count, separator)
     if #result > LONG then look() end
     return result
@@ -102,7 +104,10 @@ local function too_many() error("too many items to move", 3) end
 if IS_5_1 then
     function table.insert(...)
         local _, place = ...
-        if type(place) == "number" and place < -MAX_MOVED and select("#", ...) > 2 then too_many() end
+        -- What is no C int becomes a negative one.
+        if type(place) == "number" and not (place >= -MAX_MOVED and place < 2 ^ 31) and select("#", ...) > 2 then
+            too_many()
+        end
         return native_insert(...)
     end
 else

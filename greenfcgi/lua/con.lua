@@ -5,14 +5,16 @@
 --
 -- arguments: host: log(level, text), send(status, head, data), read(n), sleep(seconds)
 --            settings: http_status, content_type, headers (array), buffering, config (table)
+--            later(name, ...): a part that is compiled now; errors(): the functions of errors.lua
+--
+-- What few scripts use of it is in seldom.lua.
 
-local host, settings = ...
+local host, settings, later, errors = ...
 
-local error, pairs, select, setmetatable, tonumber, tostring, type =
-    error, pairs, select, setmetatable, tonumber, tostring, type
-local byte, find, format, gmatch, gsub, lower, match, sub =
-    string.byte, string.find, string.format, string.gmatch, string.gsub, string.lower, string.match, string.sub
-local concat, floor = table.concat, math.floor
+local pairs, select, setmetatable, tonumber, tostring, type = pairs, select, setmetatable, tonumber, tostring, type
+local find, format, gmatch, lower, match, sub =
+    string.find, string.format, string.gmatch, string.lower, string.match, string.sub
+local concat = table.concat
 
 -- Past this, buffered output leaves in parts, so that a long page is not bounded by the memory of the state.
 local MOST_BUFFERED = 1048576
@@ -23,26 +25,6 @@ local MOST_VALUES = 8
 -- Names of headers that are kept.
 local MOST_KNOWN = 64
 
--- The registry of codes, as RFC 9110 and its kin name them.
-local REASONS = {
-    [200] = "OK", [201] = "Created", [202] = "Accepted", [203] = "Non-Authoritative Information",
-    [204] = "No Content", [205] = "Reset Content", [206] = "Partial Content", [207] = "Multi-Status",
-    [208] = "Already Reported", [226] = "IM Used", [300] = "Multiple Choices", [301] = "Moved Permanently",
-    [302] = "Found", [303] = "See Other", [304] = "Not Modified", [305] = "Use Proxy", [307] = "Temporary Redirect",
-    [308] = "Permanent Redirect", [400] = "Bad Request", [401] = "Unauthorized", [402] = "Payment Required",
-    [403] = "Forbidden", [404] = "Not Found", [405] = "Method Not Allowed", [406] = "Not Acceptable",
-    [407] = "Proxy Authentication Required", [408] = "Request Timeout", [409] = "Conflict", [410] = "Gone",
-    [411] = "Length Required", [412] = "Precondition Failed", [413] = "Content Too Large", [414] = "URI Too Long",
-    [415] = "Unsupported Media Type", [416] = "Range Not Satisfiable", [417] = "Expectation Failed",
-    [418] = "I'm a Teapot", [421] = "Misdirected Request", [422] = "Unprocessable Content", [423] = "Locked",
-    [424] = "Failed Dependency", [425] = "Too Early", [426] = "Upgrade Required", [428] = "Precondition Required",
-    [429] = "Too Many Requests", [431] = "Request Header Fields Too Large", [451] = "Unavailable For Legal Reasons",
-    [500] = "Internal Server Error", [501] = "Not Implemented", [502] = "Bad Gateway", [503] = "Service Unavailable",
-    [504] = "Gateway Timeout", [505] = "HTTP Version Not Supported", [506] = "Variant Also Negotiates",
-    [507] = "Insufficient Storage", [508] = "Loop Detected", [510] = "Not Extended",
-    [511] = "Network Authentication Required",
-}
-local LEVELS = { debug = true, info = true, warning = true, error = true, critical = true }
 -- Headers that a response has once: setting one again replaces it. Any other name can come several times.
 local ONCE = { ["content-type"] = true, ["content-length"] = true, location = true, ["last-modified"] = true,
     etag = true, ["x-accel-redirect"] = true, ["x-sendfile"] = true }
@@ -61,17 +43,13 @@ local head_sent, bodiless              -- the header block has left; the respons
 local refuses                          -- without a status of the script's, the response is 403
 local declared, sent, cut              -- Content-Length, bytes of the body that have left, whether some were cut off
 
+local seldom
+
 local function check(self, name)
-    if self == current then return end
-    if type(self) ~= "table" then
-        error("con." .. name .. " called with a dot: write con:" .. name .. "(...)", 3)
-    end
-    error("con:" .. name .. ": this con belongs to a request that has ended", 3)
+    if self ~= current then seldom().refuse(self, name) end
 end
 
-local function wrong(name, position, expected, value)
-    error(format("bad argument #%d to '%s' (%s expected, got %s)", position, name, expected, type(value)), 3)
-end
+local function wrong(...) seldom().wrong(...) end
 
 -- Headers
 
@@ -85,13 +63,16 @@ local function add(key, name, value)
     lines[place] = name .. ": " .. value .. "\r\n"
 end
 
+-- What the numbers of statuses mean, once that is asked.
+local reasons
+
 local function set_status(number, reason)
     code = number
-    status = format("%d %s", number, reason or REASONS[number] or "Status")
-end
-
-local function visible(s)
-    return (gsub(s, "[%c\127]", function(c) return format("\\x%02X", byte(c)) end))
+    if not reason then
+        reasons = reasons or later("reasons")
+        reason = reasons[number] or "Status"
+    end
+    status = format("%d %s", number, reason)
 end
 
 -- What ends a header. Lua 5.1 and LuaJIT end a pattern at a zero byte, and have a class for it.
@@ -104,7 +85,7 @@ local function key_of(name)
     local key = keys[name]
     if key then return key end
     if not find(name, "^[%w!#$%%&'*+.^_`|~-]+$") then
-        error(format("header '%s': its name has a character that no header name can have", visible(name)), 3)
+        seldom().wrong_name(name)
     end
     key = lower(name)
     if known < MOST_KNOWN then keys[name], known = key, known + 1 end
@@ -117,25 +98,17 @@ local function copy_defaults()
     for key, place in pairs(default_places) do places[key] = place end
 end
 
+-- The headers that are more than a line.
+local SPECIAL = { status = true, ["transfer-encoding"] = true, ["content-length"] = true }
+
 local function set_header(key, name, value)
-    if key == "status" then
-        local number, reason = match(value .. " ", "^([2-9]%d%d)%s+(.-)%s*$")
-        if not number then
-            error(format("header 'Status': found '%s', expected a number from 200 to 999 and a reason", visible(value)), 3)
-        end
-        set_status(tonumber(number), reason ~= "" and reason or nil)
-    elseif key == "transfer-encoding" then
-        host.log("warning", "header Transfer-Encoding dropped: the web server chooses it")
-    else
-        if key == "content-length" then
-            if not find(value, "^%d+$") or #value > 15 then
-                error(format("header 'Content-Length': found '%s', expected a number of bytes", visible(value)), 3)
-            end
-            declared = tonumber(value)
-        end
-        if not lines then copy_defaults() end
-        add(key, name, value)
+    if SPECIAL[key] then
+        local length = seldom().special(key, value)
+        if not length then return end
+        declared = length
     end
+    if not lines then copy_defaults() end
+    add(key, name, value)
 end
 
 local function build_head()
@@ -214,13 +187,13 @@ local methods = {}
 local function joined(...)
     local parts, n = { ... }, MOST_VALUES + 1
     while parts[n] == nil do n = n - 1 end
-    if n > MOST_VALUES then error("con:puts: more than " .. MOST_VALUES .. " values: call it again for the others", 3) end
+    if n > MOST_VALUES then seldom().too_many(MOST_VALUES) end
     for i = 1, n do
         local part = parts[i]
         if type(part) == "number" then
             parts[i] = tostring(part)
         elseif type(part) ~= "string" then
-            error(format("bad argument #%d to 'puts' (string expected, got %s)", i, type(part)), 3)
+            wrong("puts", i, "string", part)
         end
     end
     return concat(parts, "", 1, n)
@@ -259,7 +232,7 @@ function methods.header(self, name, value)
     if value == nil then
         local line = name
         name, value = match(line, "^([^:]*):[ \t]*(.*)$")
-        if not name then error(format("header '%s': expected 'Name: value', found no colon", visible(line)), 2) end
+        if not name then seldom().no_colon(line) end
     elseif type(value) == "number" then
         value = value % 1 == 0 and value < 2 ^ 53 and format("%d", value) or tostring(value)
     elseif type(value) ~= "string" then
@@ -267,7 +240,7 @@ function methods.header(self, name, value)
     end
     local key = key_of(name)
     if find(value, BREAKS) then
-        error(format("header '%s': its value has a line break or a zero byte, which would end the header early", name), 2)
+        seldom().broken(name)
     end
     if head_sent then
         host.log("warning", format("header '%s' ignored: the headers have been sent already", name))
@@ -276,66 +249,22 @@ function methods.header(self, name, value)
     end
 end
 
-function methods.status(self, number, reason)
-    check(self, "status")
-    if type(number) ~= "number" then wrong("status", 1, "number", number) end
-    if number % 1 ~= 0 or number < 200 or number > 999 then
-        error(format("status %s: expected a whole number from 200 to 999", tostring(number)), 2)
+-- What is seldom used
+
+local seldom_functions
+
+function seldom()
+    if not seldom_functions then
+        seldom_functions = later("seldom", errors, host, settings, check, set_status, BREAKS, function() return head_sent end)
     end
-    if reason ~= nil then
-        if type(reason) ~= "string" then wrong("status", 2, "string", reason) end
-        if find(reason, BREAKS) then error("status: its reason has a line break or a zero byte", 2) end
-    end
-    if head_sent then
-        host.log("warning", format("status %d ignored: the headers have been sent already", number))
-    else
-        set_status(floor(number), reason)
-    end
+    return seldom_functions
 end
 
-function methods.gets(self, n)
-    check(self, "gets")
-    if n ~= nil and (type(n) ~= "number" or n % 1 ~= 0 or n < 1) then
-        error(format("bad argument #1 to 'gets' (found %s, expected a whole number of bytes from 1 up)", tostring(n)), 2)
-    end
-    local data, problem = host.read(n and floor(n) or -1)
-    if problem and not data then error(problem, 0) end
-    if n and data == "" then return nil, problem end
-    if problem then return data, problem end
-    return data
+for name in gmatch("status gets config log sleep", "%a+") do
+    methods[name] = function(...) return seldom()[name](...) end
 end
 
--- What hooks can use too
-
-local function config(_, name)
-    local value = settings.config
-    for key in gmatch(tostring(name), "[^.]+") do
-        if type(value) ~= "table" then return nil end
-        local item = value[key]
-        if item == nil then item = value[tonumber(key)] end
-        value = item
-    end
-    return value
-end
-
-local function log(self, level, text)
-    if type(self) ~= "table" then error("con.log called with a dot: write con:log(...)", 2) end
-    if text == nil then level, text = "info", level end
-    if not LEVELS[level] then
-        error(format("log level '%s': expected debug, info, warning, error or critical", visible(tostring(level))), 2)
-    end
-    host.log(level, tostring(text))
-end
-
-local function sleep(_, seconds)
-    if type(seconds) ~= "number" or not (seconds >= 0 and seconds < 1e9) then
-        error(format("bad argument #1 to 'sleep' (found %s, expected seconds from 0 up)", tostring(seconds)), 2)
-    end
-    host.sleep(seconds)
-end
-
-methods.config, methods.log, methods.sleep = config, log, sleep
-
+-- Finalizers call it while the state is closed, when nothing may be compiled any more.
 function print(...)
     local n = select("#", ...)
     local parts = { ... }
@@ -386,4 +315,4 @@ local function written()
     return concat(blocks or {}, "", 1, blocks and filled or 0) .. concat(out, "", 1, count)
 end
 
-return begin, finish, abandon, written, { config = config, log = log, sleep = sleep }
+return begin, finish, abandon, written, { config = methods.config, log = methods.log, sleep = methods.sleep }

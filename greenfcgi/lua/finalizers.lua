@@ -11,23 +11,37 @@
 -- Not for LuaJIT 2.1, which ignores such an error, nor 5.4 and 5.5, which make a warning of it and collect nothing within
 -- finalizers.
 --
--- arguments: library: the debug library, whole; pcall: Lua's own; faithful(native, name): as in limits.lua
+-- arguments: library: the debug library, whole; pcall: Lua's own; errors(): the functions of errors.lua
+--            is_final(problem), late(): as in limits.lua
 
-local library, pcall, faithful = ...
+local library, pcall, errors, is_final, late = ...
 
 local error, next, rawget, rawset, setmetatable, type = error, next, rawget, rawset, setmetatable, type
 local find = string.find
-local native_collectgarbage, native_newproxy = faithful(collectgarbage, "collectgarbage"), newproxy
+local native_collectgarbage, native_newproxy = collectgarbage, newproxy
 local getmetatable, getfenv, setfenv = library.getmetatable, library.getfenv, library.setfenv
 
 -- How many finalizers are under way. Within one, a collection corrupts the heap (5.2), or keeps the state from its end
 -- (5.3).
 local depth = 0
 
+-- No hook is called within finalizers, and those that make objects with others need never end (5.3): when they have used
+-- so much of some seconds of CPU time, the script's time is over. What it has then ended with ends its finalizers, too.
+local clock = os.clock
+local WINDOW, MAX_SPENT = 5, 1
+local since, spent = clock(), 0
+
 local function finalize(finalizer, object)
+    if is_final(false) then return end
+    local began = clock()
+    if began - since > WINDOW then since, spent = began, 0 end
     depth = depth + 1
-    pcall(finalizer, object)
+    local ok, problem = pcall(finalizer, object)
+    -- Without memory, others would fail, too.
+    if not ok then is_final(problem) end
     depth = depth - 1
+    spent = spent + (clock() - began)
+    if spent > MAX_SPENT then pcall(late) end
 end
 
 -- What the options that collect, or change how, return where they do nothing.
@@ -43,7 +57,7 @@ function collectgarbage(option, ...)
         local answer = NOTHING[option]
         if answer ~= nil then return answer end
     end
-    return native_collectgarbage(option, ...)
+    return errors().call("collectgarbage", native_collectgarbage, option, ...)
 end
 
 -- The metatable of files has a finalizer, too. What scripts get of it is a copy without one, with the same methods.

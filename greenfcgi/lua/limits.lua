@@ -14,7 +14,7 @@
 -- arguments: library: the debug library, whole
 --            functions of the server: exhausted(), tick() (true: late, false: slow, 1: call
 --            sooner, 0: as usual), slow(traceback)
---            way(level): the traceback of what called the function at that level
+--            errors(): the functions of errors.lua
 --            for developers: observe(create, resume), which returns what takes the place of these two
 -- returns: is_final(problem): it is one of these errors
 --          late(), gone(), no_memory(): raise them
@@ -22,20 +22,16 @@
 --          script was
 --          arm(), disarm(): to be called before and after each run of the script
 --          look(): to be called after what may have taken long, as the count hook is
---          corrected(problem, thread, level), blame(problem): see below
---          faithful(native, name): a function that calls one of Lua's own with what it is given; an error is one of the
---          line that called, as if nothing stood between. Not for functions that call others
+--          corrected(problem, thread, level): see errors.lua
 --
--- Errors that are caught are those that the script would get from Lua itself: a message that names a place in the
--- server's own code, which stands between the script and a function of Lua, gets the place from where that was called.
+-- Errors that are caught are those that the script would get from Lua itself: `corrected` sees to it.
 
-local library, exhausted, tick, slow, way, observe = ...
+local library, exhausted, tick, slow, errors, observe = ...
 
-local byte, error, find, format, gsub, match, select, type =
-    string.byte, error, string.find, string.format, string.gsub, string.match, select, type
+local byte, error, find, select, type = string.byte, error, string.find, select, type
 local create, native_pcall, native_resume, native_xpcall = coroutine.create, pcall, coroutine.resume, xpcall
 local close, status = coroutine.close, coroutine.status
-local getinfo, sethook = library.getinfo, library.sethook
+local sethook = library.sethook
 
 local NO_MEMORY = "not enough memory"
 local TEXTS = {
@@ -50,7 +46,7 @@ local ending, where
 local function raise(kind, level)
     if not ending then
         ending = kind
-        where = level and way(level + 1) or ""
+        where = level and errors().way(level + 1) or ""
     end
     error(TEXTS[ending], 0)
 end
@@ -85,9 +81,14 @@ local is_armed = false
 function hook()
     local verdict = tick()
     if verdict == nil then return end
-    if verdict == true then late() end
+    if verdict == true then
+        -- As usual again: after each instruction, it would also come between the script's end and `disarm`, outside any
+        -- protected call.
+        sethook(hook, "", INSTRUCTIONS)
+        late()
+    end
     if verdict == false then
-        slow(way(2))
+        slow(errors().way(2))
     else
         sethook(hook, "", verdict == 1 and FEW or INSTRUCTIONS)
     end
@@ -97,81 +98,24 @@ local function over()
     if not ending then return nil end
     local kind, trace = ending, where
     if kind == "gone" then ending, where = nil, nil end
-    return kind, TEXTS[kind], trace
+    -- There is none where memory ran out while it was written down.
+    return kind, TEXTS[kind], trace or ""
 end
 
--- Places
-
-local function is_own(info)
-    local source = info.source
-    return source == "=greenfcgi" or source == "=?" or source == "@greenfcgi" or source == "=[C]" and info.what ~= "C"
-end
-
--- No tail calls here and below: they would take away frames that are counted.
-local function frame(thread, level)
-    local info
-    if thread then info = getinfo(thread, level, "Sln") else info = getinfo(level + 1, "Sln") end
-    return info
-end
-
--- "bad argument #2 to 'native'": the name is that of what stands in for the function; an object before a colon does not
--- count.
-local function renamed(text, info)
-    local number, rest = match(text, "^bad argument #(%d+) to '[^']*' (.*)$")
-    if not number then return text end
-    local name = info.name or "?"
-    if info.namewhat == "method" then number = number - 1 end
-    if number == 0 then return "calling '" .. name .. "' on bad self " .. rest end
-    return format("bad argument #%d to '%s' %s", number, name, rest)
-end
-
--- A message as it is without the server's own code, which it names; `level` is where the error has happened.
+-- What a message of the server's own code begins with: "greenfcgi", "?", "[C]".
 local G, QUESTION_MARK, BRACKET = 103, 63, 91
 
+-- No tail calls here and where it is called: they would take away frames that are counted.
 local function corrected(problem, thread, level)
     if type(problem) ~= "string" then return problem end
     local first = byte(problem)
     if first ~= G and first ~= QUESTION_MARK and first ~= BRACKET then return problem end
-    local text = match(problem, "^greenfcgi:%d+: (.*)$") or match(problem, "^%[C%]:%d+: (.*)$")
-        or match(problem, "^%?:[-%d?]+: (.*)$")
-    if not text then return problem end
+    -- There may be no memory for them.
+    local ok, functions = native_pcall(errors)
+    if not ok then return problem end
     if not thread then level = level + 1 end
-    local info = frame(thread, level)
-    while info and (info.what == "C" or info.what == "tail") do
-        level = level + 1
-        info = frame(thread, level)
-    end
-    -- The script has made this text itself.
-    if not info or not is_own(info) then return problem end
-    text = renamed(text, info)
-    while info and (info.what == "tail" or is_own(info)) do
-        level = level + 1
-        info = frame(thread, level)
-    end
-    if info and info.currentline > 0 then return info.short_src .. ":" .. info.currentline .. ": " .. text end
-    return text
-end
-
--- Raise an error at the line of the script that has called.
-local function blame(problem)
-    local level = 2
-    local info = getinfo(level, "S")
-    while info and (info.what == "tail" or is_own(info)) do
-        level = level + 1
-        info = getinfo(level, "S")
-    end
-    error(problem, level)
-end
-
-local function passed_on(name, ok, ...)
-    if ok then return ... end
-    local problem = ...
-    if is_final(problem) or type(problem) ~= "string" then error(problem, 0) end
-    blame((gsub(problem, "^(bad argument #%d+ to )'%?'", "%1'" .. name .. "'")))
-end
-
-local function faithful(native, name)
-    return function(...) return passed_on(name, native_pcall(native, ...)) end
+    problem = functions.corrected(problem, thread, level)
+    return problem
 end
 
 local function pass(ok, ...)
@@ -237,7 +181,10 @@ local function unwrap(thread, ok, ...)
     -- One that has failed, and not one that runs.
     if close and status(thread) == "dead" then close(thread) end
     if type(problem) ~= "string" or is_final(problem) then error(problem, 0) end
-    blame(problem)
+    -- There may be no memory for them.
+    local loaded, functions = native_pcall(errors)
+    if loaded then functions.blame(problem) end
+    error(problem, 0)
 end
 
 function coroutine.wrap(f)
@@ -264,4 +211,4 @@ local function look()
     if is_armed then hook() end
 end
 
-return is_final, late, gone, no_memory, over, arm, disarm, look, faithful, corrected, blame
+return is_final, late, gone, no_memory, over, arm, disarm, look, corrected

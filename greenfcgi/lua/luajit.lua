@@ -5,7 +5,7 @@
 local library, version, look = ...
 
 local error, ipairs, rawequal, type = error, ipairs, rawequal, type
-local native_gsub, native_resume = string.gsub, coroutine.resume
+local native_format, native_gsub, native_resume = string.format, string.gsub, coroutine.resume
 local getinfo = library.getinfo
 
 -- gsub holds 8 KB of the C stack while it calls a function, and a coroutine some of it while it runs. A template that
@@ -23,7 +23,7 @@ local function recount()
     while true do
         local frame = getinfo(level, "f")
         if not frame then return end
-        if frame.func == native_gsub then depth = depth + 1 end
+        if frame.func == native_gsub or frame.func == native_format then depth = depth + 1 end
         level = level + 1
     end
 end
@@ -88,4 +88,20 @@ local function bound_to_a_c_function()
     library.setmetatable(0, { __metatable = false })
 end
 
-if version >= 20100 then bound_to_a_c_function() end
+if version >= 20100 then
+    bound_to_a_c_function()
+else
+    -- 2.0 holds as much of the C stack while format calls a __tostring.
+    local function counted(...)
+        depth = depth - 1
+        return ...
+    end
+    function string.format(...)
+        if depth >= DEEPEST then
+            recount()
+            if depth >= DEEPEST then error("C stack overflow: format inside format, too deep", 2) end
+        end
+        depth = depth + 1
+        return counted(native_format(...))
+    end
+end

@@ -4,14 +4,14 @@
 -- answers as in this Lua. It also works as io.input and io.output.
 --
 -- arguments: library: the debug library, whole; execute, popen (boolean): which of them to define
---            slow(traceback), way(level), gone(): as in boot.lua
+--            slow(traceback), errors(), gone(): as in boot.lua
 --            functions of the server, which return (nil, problem, errno) where they fail:
 --            start(command, mode): the program's number
 --            read(number): its next output, "" at the end
 --            write(number, text): ""
 --            finish(number): "" and the status that waitpid tells
 
-local library, execute, popen, slow, way, gone, start, read, write, finish = ...
+local library, execute, popen, slow, errors, gone, start, read, write, finish = ...
 
 local error, math_type, pcall, select, setmetatable, tonumber, tostring, type =
     error, math.type, pcall, select, setmetatable, tonumber, tostring, type
@@ -29,7 +29,7 @@ local function waiting(f)
     return function(...)
         local result, problem, errno = f(...)
         while type(result) == "number" do
-            slow(way(2))
+            slow(errors().way(2))
             result, problem, errno = f(...)
         end
         if problem == GONE then gone() end

@@ -1,13 +1,13 @@
 -- Values for people: an error object in the log, a variable on a page. Few scripts need it, so it is compiled when the
 -- first of them does.
 --
--- arguments: getinfo, of the debug library
+-- arguments: lua: functions of Lua by their names (see boot.lua)
 -- returns: shown(value): a value as text
 
-local getinfo = ...
+local lua = ...
 
-local next, tostring, type = next, tostring, type
-local concat, find, gsub, sub = table.concat, string.find, string.gsub, string.sub
+local next, tostring, type, getinfo = lua.next, lua.tostring, lua.type, lua.getinfo
+local concat, find, gsub, sub = lua.concat, lua.find, lua.gsub, lua.sub
 
 local MAX_LENGTH, MAX_ITEMS, MAX_DEPTH = 300, 20, 3
 
@@ -39,7 +39,7 @@ local function shown(value, depth)
         return "{ " .. concat(parts, ", ") .. " }"
     elseif kind == "function" then
         local info = getinfo(value, "S")
-        local is_own = info.what == "C" or info.source == "=greenfcgi" or info.source == "=?"
+        local is_own = info.what == "C" or info.source == "=greenfcgi" or info.source == "=?" or info.source == "=[C]"
         return is_own and "function (built in)" or "function (" .. info.short_src .. ":" .. info.linedefined .. ")"
     end
     return (kind == "number" or kind == "boolean" or kind == "nil") and tostring(value) or kind

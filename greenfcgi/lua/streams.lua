@@ -1,22 +1,26 @@
 -- What scripts write to the standard streams goes to the error log, as by print; and /dev/urandom and /dev/random, files
 -- without an end. Read when the first of it is used, which most scripts do never.
 --
--- arguments: log(level, text); random(n): so many bytes of entropy; blame(problem): as in limits.lua
---            open, output, write, close: functions of io as they were
---            adopt(file): gives a file the metatable of these; stdout, stderr: the files of these names
--- returns: a table: methods; output, write, close of io; open_random(name); name(file) for tostring; type(file) as io.type;
+-- arguments: lua, natives: functions of Lua by their names (see boot.lua and standins.lua); errors(): those of errors.lua
+--            log(level, text); random(n): so many bytes of entropy; setmetatable of the debug library
+--            files(): the functions of files.lua
+-- returns: a table: methods; output, write, close of io; open_random(name); address(file) for tostring; type(file) as io.type;
 --          settle(): the run is over, so what is left of an unfinished line is logged
 
-local log, random, blame, native_open, native_output, native_write, native_close, adopt, stdout_file, stderr_file = ...
+local lua, natives, errors, log, random, set_metatable, files = ...
 
-local select, setmetatable, tostring, type, unpack =
-    select, setmetatable, tostring, type, unpack or table.unpack
-local match, concat = string.match, table.concat
+local select, setmetatable, tostring, type, unpack = lua.select, lua.setmetatable, lua.tostring, lua.type, lua.unpack
+local match, concat = lua.match, lua.concat
+local native_write, native_close = natives.write, natives.close
+
+local function native_output(...) return files().output(...) end
+
+local function blame(problem) errors().blame(problem) end
 
 -- Bytes of a line that are kept for its end to come; bytes of one read.
 local MAX_LINE, MAX_READ = 8192, 1048576
 -- What write returns.
-local WRITES_RETURN_FILES = _VERSION ~= "Lua 5.1"
+local WRITES_RETURN_FILES = lua.version ~= "Lua 5.1"
 
 -- What belongs to each of them. For the log: its level, and what has been written of a line.
 local streams = setmetatable({}, { __mode = "k" })
@@ -109,15 +113,22 @@ function methods.close(file)
     return true
 end
 
-local stdout, stderr = { level = "info", line = "" }, { level = "warning", line = "" }
-streams[stdout_file], streams[stderr_file] = stdout, stderr
+local function standard(file, level)
+    set_metatable(file, natives.file_meta)
+    local own = { level = level, line = "", address = tostring(file) }
+    set_metatable(file, natives.stream_meta)
+    streams[file] = own
+    return own
+end
+
+local stdout, stderr = standard(natives.stdout, "info"), standard(natives.stderr, "warning")
 
 local function open_random(name)
-    local file, problem, number = native_open("/dev/null")
+    local file, problem, number = natives.open("/dev/null")
     if not file then return nil, problem, number end
     streams[file] = { name = name, address = tostring(file) }
     file:close()
-    adopt(file)
+    set_metatable(file, natives.stream_meta)
     return file
 end
 

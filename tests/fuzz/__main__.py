@@ -1,16 +1,16 @@
-"""The target under atheris."""
+"""The protocol under atheris; with "lua" as the first argument, Lua programs in processes of their own."""
 
 from __future__ import annotations
 
 import sys
 
-import atheris
 
-from .counts import Counts
-
-
-def main() -> None:
+def protocol() -> None:
     """Run libFuzzer with the options of the command line; it never comes back, but ends the process."""
+    import atheris
+
+    from .counts import Counts
+
     # Coverage is of what is tried only: the checks are quicker without.
     with atheris.instrument_imports(include=["greenfcgi"], exclude=["greenfcgi.client"]):
         from .target import LIMITS, check
@@ -27,4 +27,8 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    if sys.argv[1:2] == ["lua"]:
+        from .lua.command import main
+
+        sys.exit(main(sys.argv[2:]))
+    protocol()
