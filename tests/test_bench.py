@@ -362,7 +362,7 @@ def test_every_load_comes_and_its_replies_are_compared(monkeypatch: pytest.Monke
 
 @pytest.mark.parametrize("name", LOADS)
 def test_a_wrong_reply_to_one_of_the_crowd_is_one_line(tmp_path: Path, name: str) -> None:
-    """The first twenty are right, and the third of a script that ought to have been ended for want of memory is not."""
+    """The first twenty are right, and what ought to have been ended for want of memory ends well."""
     root = tmp_path / "scripts"
     root.mkdir()
     text = """

@@ -74,10 +74,13 @@ def _together(target: Target) -> Iterator[int]:
 
 
 def _killed(target: Target) -> Iterator[int]:
-    """That the same script can end well shows that it is memory which the others want."""
+    """One script that wants the memory when it runs, and one when it is loaded, in turn.
+
+    That the first can end well shows that it is memory which they want.
+    """
     yield _ask(target, "hoard", f"{_SOME}", Reply(200, b"held %d MB\n" % _SOME, b""))
-    for _ in range(target.kills):
-        yield _ask(target, "hoard", f"{_TOO_MANY}", _FAILED)
+    for number in range(target.kills):
+        yield _ask(target, ("hoard", "hoard-at-load")[number % 2], f"{_TOO_MANY}", _FAILED)
 
 
 LOADS: Mapping[str, Load] = {
