@@ -236,3 +236,50 @@ class TestCaps:
                 connection.socket.close()
             resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
         until(lambda: descriptors(server.pid) < 50, "the connections to be closed")
+
+
+class TestLeaving:
+    def test_what_has_come_is_answered(self, inside: Inside) -> None:
+        """A stop closes kept connections behind the requests that have come on them, also several in one read."""
+        with inside.connect() as connection:
+            connection.sendall(request(b"first"))
+            assert answered(connection) == (200, b"first")
+            connection.sendall(request(b"one", 1) + request(b"two", 2) + request(b"three", 3))
+            stopping = gevent.spawn(inside.server.stop, PATIENCE)
+            client = Client()
+            while data := connection.recv(65536):
+                client.receive(data)
+            bodies = {number: reply.body for number, reply in client.replies.items()}
+            assert bodies == {1: b"one", 2: b"two", 3: b"three"}
+            assert stopping.get(timeout=PATIENCE)
+
+    def test_housekeeping_goes_on(self, inside: Inside) -> None:
+        """A request that comes while its connection is closed for being idle is answered, and beats go on."""
+        inside.server._keepalive_beats = 0
+        for _ in range(5):
+            with inside.connect() as connection:
+                connection.sendall(request(b"first"))
+                assert answered(connection) == (200, b"first")
+                try:
+                    connection.sendall(request(b"next"))
+                    assert connection.recv(1) is not None
+                except OSError:
+                    # It was closed before.
+                    pass
+        beats = inside.server.beat
+        gevent.sleep(5 * BEAT)
+        assert inside.server.beat > beats
+
+    def test_nothing_stays_taken(self, inside: Inside) -> None:
+        """Whatever a connection holds when it ends is given back."""
+        half = records.begin_request(7, keep_conn=True) + records.record(records.PARAMS, 7, b"\x01")
+        for end in (half, half + b"\1\5", request(b"z" * 3000, 5)[:-9], b"\1\4\0\7\xff\xff\0\0" + b"x" * 50_000):
+            with inside.connect() as connection:
+                for _ in range(20):
+                    connection.sendall(request() + request(b"y" * 1000, 3))
+                connection.sendall(end)
+            until_none_is_open = time.monotonic() + PATIENCE
+            while inside.server.sessions and time.monotonic() < until_none_is_open:
+                gevent.sleep(0.01)
+            assert [share.taken for share in inside.server.memory] == [0, 0, 0]
+            assert inside.server.descriptors.temporary.taken == 0

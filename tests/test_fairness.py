@@ -235,3 +235,17 @@ def test_a_script_that_has_become_quick_starts_at_once_again(inside: Inside) -> 
         assert inside.reply(connection) == b"done"
         assert bool(turns.long) == is_long
     connection.close()
+
+
+def test_long_scripts_run_without_a_queue(tmp_path: Path, clock: Clock) -> None:
+    """With `queue = 0` nobody waits for a worker; to wait for a turn, while workers are free, is something else."""
+    inside = Inside(tmp_path, clock, "queue = 0")
+    opened = [inside.connect() for _ in range(6)]
+    for _ in range(3):
+        for connection in opened:
+            connection.sendall(inside.request("work1.lua", 60))
+        for connection in opened:
+            assert inside.reply(connection) == b"done"
+    for connection in opened:
+        connection.close()
+    inside.close()
