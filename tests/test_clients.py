@@ -253,23 +253,6 @@ class TestLeaving:
             assert bodies == {1: b"one", 2: b"two", 3: b"three"}
             assert stopping.get(timeout=PATIENCE)
 
-    def test_housekeeping_goes_on(self, inside: Inside) -> None:
-        """A request that comes while its connection is closed for being idle is answered, and beats go on."""
-        inside.server._keepalive_beats = 0
-        for _ in range(5):
-            with inside.connect() as connection:
-                connection.sendall(request(b"first"))
-                assert answered(connection) == (200, b"first")
-                try:
-                    connection.sendall(request(b"next"))
-                    assert connection.recv(1) is not None
-                except OSError:
-                    # It was closed before.
-                    pass
-        beats = inside.server.beat
-        gevent.sleep(5 * BEAT)
-        assert inside.server.beat > beats
-
     def test_nothing_stays_taken(self, inside: Inside) -> None:
         """Whatever a connection holds when it ends is given back."""
         half = records.begin_request(7, keep_conn=True) + records.record(records.PARAMS, 7, b"\x01")
