@@ -499,8 +499,13 @@ class State:
 
     def _settle_files(self) -> None:
         """Give back what the files that have been closed had taken."""
-        if self.sound:
+        if not self.sound:
+            return
+        try:
             self._host.keep_files(self._settle())
+        except self._errors():
+            # The script's time was over in the midst of its last step.
+            self.sound = False
 
     def _errors(self) -> type[Exception]:
         error: type[Exception] = sys.modules[type(self._runtime).__module__].LuaError

@@ -382,6 +382,23 @@ class TestNoBody:
         assert (reply.status, reply.body) == (200, b"")
 
 
+@pytest.mark.parametrize("result", ["nil", "{}"])
+def test_what_is_logged_is_text(lua: Inside, result: str) -> None:
+    """A `__tostring` that returns something else is an error of the script."""
+    statements = f"""
+        local value = setmetatable({{}}, {{ __tostring = function() return {result} end }})
+        local ok, problem = pcall(con.log, con, value)
+        con:puts(tostring(ok) .. " " .. type(problem) .. " " .. tostring(problem))
+    """
+    assert lua.main(statements).text.startswith("false string ")
+
+
+def test_numbers_of_ffi_in_text(lua: Inside) -> None:
+    """LuaJIT's parser loads its ffi for them, which scripts do not get; the state goes on to its end."""
+    text = lua.main("(loadstring or load)('return 1LL') collectgarbage() collectgarbage() con:puts('on')").text
+    assert text == "on"
+
+
 class TestContentLength:
     def test_right(self, lua: Inside) -> None:
         """A length that is kept is sent without a word."""

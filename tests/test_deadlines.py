@@ -157,6 +157,24 @@ def test_an_idle_state_is_not_late(lua: Inside) -> None:
     assert state.fit
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "local function r(n) if n > 0 then coroutine.wrap(r)(n - 1) coroutine.wrap(r)(n - 1) end end r(60)",
+        "local function r() return xpcall(error, r) end while true do xpcall(error, r) end",
+    ],
+    ids=["coroutines", "errors"],
+)
+def test_endless_in_small_steps(lua: Inside, text: str) -> None:
+    """Coroutines that each run for a few instructions, and errors that are costly to catch, end at the deadline."""
+    began = time.monotonic()
+    answer = lua.main(text, Request(seconds=0.3))
+    assert answer.failure is not None
+    # Lua 5.1 may be out of memory before.
+    assert answer.failure.status in (504, 500)
+    assert time.monotonic() - began < 8
+
+
 @pytest.mark.parametrize("is_late", [False, True])
 def test_the_way_to_the_place(lua: Inside, is_late: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     """The traceback of a script that was stopped leads to where it was, also behind a late look at the clock."""

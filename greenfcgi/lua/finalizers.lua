@@ -135,6 +135,10 @@ local sentinel_meta = {
     end,
 }
 
+-- 5.2 and 5.3 may free the metatable that a table of weak keys and values, or what looked like one, gets in the place of
+-- another while a collection is under way.
+local kept = setmetatable({}, { __mode = "k" })
+
 function _G.setmetatable(object, meta)
     if type(object) ~= "table" then
         error("bad argument #1 to 'setmetatable' (table expected, got " .. type(object) .. ")", 2)
@@ -144,6 +148,7 @@ function _G.setmetatable(object, meta)
     end
     local before = getmetatable(object)
     if before and rawget(before, "__metatable") ~= nil then error("cannot change a protected metatable", 2) end
+    if before and meta then kept[object] = meta end
     local finalizer = meta and rawget(meta, "__gc")
     if finalizer == nil then return setmetatable(object, meta) end
     -- Lua finalizes an object whose metatable has __gc at this moment.

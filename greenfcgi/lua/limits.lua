@@ -118,8 +118,24 @@ local function corrected(problem, thread, level)
     return problem
 end
 
+-- Each coroutine of a PUC Lua counts its own instructions, so that many short ones would never be looked at; and an error
+-- that is caught at a great depth takes as long as many instructions. So every hundredth of either is looked at the clock.
+local OFTEN, counted = 100, 0
+
+local function count_one(weight)
+    counted = counted + weight
+    if counted >= OFTEN then
+        counted = 0
+        if is_armed then hook() end
+    end
+end
+
 local function pass(ok, ...)
-    if ending or (not ok and is_final((...))) then error(TEXTS[ending], 0) end
+    if not ok then
+        if is_final((...)) then error(TEXTS[ending], 0) end
+        count_one(5)
+    end
+    if ending then error(TEXTS[ending], 0) end
     return ok, ...
 end
 
@@ -161,7 +177,10 @@ end
 -- A hook belongs to one coroutine, except on LuaJIT.
 local function begin(f)
     local thread = create(f)
-    if not jit then sethook(thread, hook, "", INSTRUCTIONS) end
+    if not jit then
+        sethook(thread, hook, "", INSTRUCTIONS)
+        count_one(1)
+    end
     return thread
 end
 
@@ -193,7 +212,10 @@ function coroutine.wrap(f)
 end
 
 if close then
-    function coroutine.close(thread) return pass(close(thread)) end
+    function coroutine.close(thread)
+        count_one(1)
+        return pass(close(thread))
+    end
 end
 
 -- Only what belongs to the script is counted, and each run from nothing: most end before the hook is called.

@@ -11,6 +11,7 @@ local find, gsub, sub, byte = string.find, string.gsub, string.sub, string.byte
 local loaded = package.loaded
 local takes_strings = pcall(load, "")
 local native = loadstring or load
+local hidden
 
 local function load_text(native, chunk, name, mode, ...)
     local kind = byte(chunk, 1) == 27 and "binary" or "text"
@@ -28,7 +29,10 @@ local function load_text(native, chunk, name, mode, ...)
         f, problem = native(chunk, name, "bt", ...)
     end
     -- LuaJIT's parser puts its ffi there when it meets a number such as 1LL.
-    if not allowed.ffi then loaded.ffi = nil end
+    if not allowed.ffi and loaded.ffi then
+        -- LuaJIT 2.0 has nothing else that keeps it, and needs it to the end.
+        hidden, loaded.ffi = loaded.ffi, nil
+    end
     if f then return f end
     return nil, problem
 end

@@ -105,7 +105,10 @@ local function log(self, level, text)
     if not LEVELS[level] then
         blame(format("log level '%s': expected debug, info, warning, error or critical", visible(tostring(level))))
     end
-    host.log(level, tostring(text))
+    text = tostring(text)
+    -- What a __tostring returns is looked at by 5.3 and later only.
+    if type(text) ~= "string" then blame("'__tostring' must return a string") end
+    host.log(level, text)
 end
 
 local function sleep(_, seconds)
