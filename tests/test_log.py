@@ -462,7 +462,10 @@ class TestLoss:
         assert told[-1].endswith("[INFO] again")
 
     def test_pipe_of_several(self, tmp_path: Path) -> None:
-        """Lines that several processes write to one pipe stay whole, however full it is."""
+        """Lines that several processes write to one pipe stay whole, however full it is.
+
+        Nobody waits long for its reader: what that is too slow for is lost, and counted.
+        """
         near, far = os.pipe()
         pids = []
         for letter in b"abc":
@@ -480,8 +483,10 @@ class TestLoss:
             lines = reader.read().splitlines()
         for pid in pids:
             os.waitpid(pid, 0)
-        assert len(lines) == 1200
-        assert {line for line in lines if len(set(line)) != 1 or len(line) != 200} == set()
+        lost = sum(int(line.split()[1]) for line in lines if line.startswith(b"# "))
+        whole = [line for line in lines if not line.startswith(b"# ")]
+        assert 600 < len(whole) <= 1200 - lost
+        assert {line for line in whole if len(set(line)) != 1 or len(line) != 200} == set()
 
     def test_closed_pipe(self, tmp_path: Path) -> None:
         """A pipe whose reader has gone does not end the process or raise."""
