@@ -240,8 +240,9 @@ class Connection:
         if self._held_partial:
             self._partial.clear()
             self._hold_partial()
-        for request in self.requests.values():
-            self._release(request)
+        if self.requests:
+            for request in self.requests.values():
+                self._release(request)
 
     def _hold_partial(self) -> None:
         size = len(self._partial)

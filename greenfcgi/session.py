@@ -385,7 +385,9 @@ class Session:
         if self._truncated:
             return
         if not request.keep_conn or self._closing:
-            self._close_after_replies()
+            # What is being taken closes behind itself.
+            if self._events is None:
+                self._close_after_replies()
         elif server.give is not None:
             # Not here: more requests may have come in the same read.
             get_hub().loop.run_callback(self.leave)
@@ -520,9 +522,10 @@ class Session:
         self.connection.close()
         self._socket.close()
         self._server.forget(self)
-        for exchange in list(self.exchanges.values()):
-            self._abandon(exchange)
-        self.exchanges.clear()
+        if self.exchanges:
+            for exchange in list(self.exchanges.values()):
+                self._abandon(exchange)
+            self.exchanges.clear()
 
     def close(self) -> None:
         """Close now."""
