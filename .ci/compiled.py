@@ -45,7 +45,7 @@ class Compiled(BuildHookInterface[Any]):
         self._folder = TemporaryDirectory(prefix=f"{_PACKAGE}-")
         copy = Path(self._folder.name)
         shutil.copytree(Path(self.root, _PACKAGE), copy / _PACKAGE)
-        sources = [f"{_PACKAGE}/{module}.py" for module in self.config["modules"]]
+        sources = [f"{_PACKAGE}/{module.replace('.', '/')}.py" for module in self.config["modules"]]
         (copy / "setup.py").write_text(_SETUP.format(sources=sources, package=_PACKAGE))
         done = subprocess.run(
             [sys.executable, "setup.py", "build_ext", "--inplace"],
@@ -53,7 +53,7 @@ class Compiled(BuildHookInterface[Any]):
         )  # fmt: skip
         if done.returncode != 0:
             raise RuntimeError(f"the core does not compile:\n{done.stdout}")
-        found = [path for folder in (copy, copy / _PACKAGE) for path in folder.glob("*.so")]
+        found = [*copy.glob("*.so"), *(copy / _PACKAGE).rglob("*.so")]
         build_data["force_include"].update({str(path): str(path.relative_to(copy)) for path in found})
         told = copy / "mypyc"
         told.write_text(importlib.metadata.version("mypy"))

@@ -12,7 +12,7 @@ from .errors import BindError, BootError, ConfigError
 from .version import NAME
 
 if TYPE_CHECKING:
-    from .config import Config
+    from .config.load import Config
 
 
 _CONFIG = "config.toml"
@@ -88,7 +88,7 @@ def _parse(arguments: Sequence[str]) -> Options:
 
 
 def _develop(options: Options) -> int:
-    from .kinds import ADDRESS, Address, Unfit
+    from .config.types import ADDRESS, Address, Unfit
 
     text = f"127.0.0.1:{options.http}" if options.http.isdecimal() else options.http
     try:
@@ -103,14 +103,14 @@ def _develop(options: Options) -> int:
 
 
 def _configuration(path: str) -> Config:
-    from .config import load, names
-    from .listening import instead, is_listening
+    from .config.load import load, names
+    from .system.listen import instead, is_listening
 
     config = load(path)
     if is_listening(0) and "bind" not in names(path):
         config = instead(config, [0])
     if config.accesslog:
-        from .accessline import check_format
+        from .logs.access_format import check_format
 
         try:
             check_format(config.access_log_format)
@@ -121,7 +121,7 @@ def _configuration(path: str) -> Config:
 
 def _check(path: str) -> int:
     """Say that the configuration is fine, or each mistake in it."""
-    from .config import examine
+    from .config.load import examine
     from .preflight import preflight
 
     config, problems = examine(path)
@@ -143,7 +143,7 @@ def _print(output: bytes) -> int:
 
 
 def _print_config(config: Config) -> int:
-    from .config import dump
+    from .config.load import dump
 
     return _print(dump(config).encode())
 
@@ -151,10 +151,10 @@ def _print_config(config: Config) -> int:
 def _serve(config: Config, path: str) -> int:
     _forget_parser()
     if config.processes == 0:
-        from .standalone import serve
+        from .processes.standalone import serve
 
         return exits.OK if serve(config) else exits.FAILED
-    from .supervisor import Supervisor
+    from .processes.supervisor import Supervisor
 
     def read() -> Config:
         try:
@@ -174,7 +174,7 @@ def _forget_parser() -> None:
 def _try(config: Config, url: str) -> int:
     import signal
 
-    from .trial import respond
+    from .dev.try_request import respond
 
     # Ctrl-C ends a script that waits: the interpreter's own way is a traceback.
     signal.signal(signal.SIGINT, signal.SIG_DFL)

@@ -9,10 +9,10 @@ import os
 import stat
 from collections.abc import Callable, Iterator
 
-from .accessline import check_format
-from .config import Config
+from .config.load import Config
 from .errors import ConfigError
-from .lines import escape
+from .logs.access_format import check_format
+from .logs.text import escape
 
 #: Bytes of the path of a unix socket, on Linux and, with four less, on BSD.
 _MAX_SOCKET_PATH = 107
@@ -53,11 +53,11 @@ def _check_file(name: str, path: str, expected: str, is_right: Callable[[int], b
 
 def _check_lua(config: Config) -> Iterator[str]:
     # The only thing that is imported for it, and that needs an event loop.
-    from .lean import import_gevent
+    from .system.gevent_import import import_gevent
 
     import_gevent()
-    from .log import ErrorLog
-    from .state import Flavour
+    from .logs.error_log import ErrorLog
+    from .lua.state import Flavour
 
     try:
         flavour = Flavour(config, ErrorLog("-", "critical"))

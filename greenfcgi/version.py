@@ -8,7 +8,7 @@ from importlib.machinery import ExtensionFileLoader, PathFinder
 from . import __version__
 
 # Found, not imported: the supervisor gets by without it.
-_core = PathFinder.find_spec(f"{__package__}.records", [os.path.dirname(__file__)])
+_core = PathFinder.find_spec(f"{__package__}.fastcgi.records", [os.path.join(os.path.dirname(__file__), "fastcgi")])
 #: The core is what pyproject.toml has compiled from the same source, where that was asked for.
 COMPILED = _core is not None and isinstance(_core.loader, ExtensionFileLoader)
 #: "greenfcgi 0.1.0", or "greenfcgi 0.1.0 compiled".

@@ -10,11 +10,11 @@ from typing import NamedTuple
 
 from gevent.event import Event
 
-from greenfcgi import records
-from greenfcgi.config import load
-from greenfcgi.log import ErrorLog
-from greenfcgi.scripts import Catalogue
-from greenfcgi.state import Flavour, LuaFailure, State
+from greenfcgi.config.load import load
+from greenfcgi.fastcgi import records
+from greenfcgi.logs.error_log import ErrorLog
+from greenfcgi.lua.state import Flavour, LuaFailure, State
+from greenfcgi.scripts.catalogue import Catalogue
 
 #: Every Lua that lupa ships. They live side by side in one process as long as no native module is allowed.
 FLAVOURS = ("luajit21", "luajit20", "lua51", "lua52", "lua53", "lua54", "lua55")

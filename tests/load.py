@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 
-from greenfcgi.client import Client
+from greenfcgi.fastcgi.client import Client
 
 from .running import Connection, Server, until
 

@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from greenfcgi.client import Client, Reply
+from greenfcgi.fastcgi.client import Client, Reply
 
 #: Seconds that anything may take before a test gives up on it; slow machines can have more.
 PATIENCE = 10 * float(os.environ.get("TEST_PATIENCE", "1"))

@@ -11,8 +11,8 @@ from pathlib import Path
 import gevent
 import pytest
 
-from greenfcgi.client import Client
-from greenfcgi.kinds import REACH
+from greenfcgi.config.types import REACH
+from greenfcgi.fastcgi.client import Client
 
 from .inside import FLAVOURS, Inside, Request
 from .processes import children, descriptors, is_alive

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from greenfcgi import records
-from greenfcgi.client import Client, Reply
+from greenfcgi.fastcgi import records
+from greenfcgi.fastcgi.client import Client, Reply
 
 from .running import Server
 

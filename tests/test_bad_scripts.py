@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from greenfcgi import records
-from greenfcgi.client import Client
 from greenfcgi.errors import ScriptForbidden
+from greenfcgi.fastcgi import records
+from greenfcgi.fastcgi.client import Client
 
 from .inside import Inside
 from .running import Connection, Server

@@ -2,9 +2,9 @@
 
 import pytest
 
-from greenfcgi import budget
-from greenfcgi.budget import AS_USUAL, LATE, SLOW, SOONER, Budget
-from greenfcgi.turns import Turns
+from greenfcgi.lua import budget
+from greenfcgi.lua.budget import AS_USUAL, LATE, SLOW, SOONER, Budget
+from greenfcgi.lua.turns import Turns
 
 
 class Alone(Turns):

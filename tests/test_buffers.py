@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from greenfcgi import records
-from greenfcgi.client import Client
+from greenfcgi.fastcgi import records
+from greenfcgi.fastcgi.client import Client
 
 from .processes import descriptors, resident
 from .running import Connection, Server, until

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import pytest
 
-from greenfcgi.config import load
+from greenfcgi.config.load import load
 from greenfcgi.version import NAME
 
 from .running import PATIENCE, Server, until

@@ -6,11 +6,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from greenfcgi import records
-from greenfcgi.client import Client, Reply
 from greenfcgi.errors import ProtocolError
-from greenfcgi.messages import Request
-from greenfcgi.protocol import READY, STDIN, Connection
+from greenfcgi.fastcgi import records
+from greenfcgi.fastcgi.client import Client, Reply
+from greenfcgi.fastcgi.connection import READY, STDIN, Connection
+from greenfcgi.fastcgi.request import Request
 
 from .reads import cut
 

@@ -13,13 +13,13 @@ import gevent
 import gevent.socket
 import pytest
 
-from greenfcgi import records
-from greenfcgi.client import Client
-from greenfcgi.config import defaults
-from greenfcgi.exchange import Exchange
-from greenfcgi.log import ErrorLog
-from greenfcgi.patience import Patience
-from greenfcgi.server import Server as Inner
+from greenfcgi.config.load import defaults
+from greenfcgi.fastcgi import records
+from greenfcgi.fastcgi.client import Client
+from greenfcgi.logs.error_log import ErrorLog
+from greenfcgi.serving.exchange import Exchange
+from greenfcgi.serving.server import Server as Inner
+from greenfcgi.serving.timeouts import Patience
 
 from .load import Load
 from .processes import descriptors

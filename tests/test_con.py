@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from greenfcgi import records
-from greenfcgi.client import Client
+from greenfcgi.fastcgi import records
+from greenfcgi.fastcgi.client import Client
 
 from .inside import FLAVOURS, Inside, Request, encoded
 from .running import Server, until

@@ -17,7 +17,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from greenfcgi.config import Address, Config, defaults, describe, dump, examine, load
+from greenfcgi.config.load import Address, Config, defaults, describe, dump, examine, load
 from greenfcgi.errors import ConfigError
 
 pytestmark = pytest.mark.pythons

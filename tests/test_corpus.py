@@ -22,9 +22,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from greenfcgi import protocol, records
 from greenfcgi.errors import ProtocolError
-from greenfcgi.protocol import Connection
+from greenfcgi.fastcgi import connection, records
+from greenfcgi.fastcgi.connection import Connection
 
 from .reads import cut
 
@@ -32,7 +32,7 @@ CORPUS = Path(__file__).parent / "corpus"
 FILES = sorted(CORPUS.glob("**/*.hex"))
 NAMES = [f"{path.parent.name}/{path.stem}" for path in FILES]
 
-EVENTS = {getattr(protocol, name): name for name in ("BEGUN", "STDIN", "READY", "ABORTED", "TOO_LARGE", "NO_ROOM")}
+EVENTS = {getattr(connection, name): name for name in ("BEGUN", "STDIN", "READY", "ABORTED", "TOO_LARGE", "NO_ROOM")}
 STATUSES = ("REQUEST_COMPLETE", "CANT_MPX_CONN", "OVERLOADED", "UNKNOWN_ROLE")
 
 _HEADING = re.compile(r"# (expect|output|error|variable): (.+)")

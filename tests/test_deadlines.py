@@ -7,9 +7,9 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from greenfcgi import budget
-from greenfcgi.client import Client
 from greenfcgi.errors import ScriptLate
+from greenfcgi.fastcgi.client import Client
+from greenfcgi.lua import budget
 
 from .inside import FLAVOURS, Inside, Request
 from .running import Server

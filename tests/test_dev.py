@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 from greenfcgi import exits
-from greenfcgi.client import Client
+from greenfcgi.fastcgi.client import Client
 
 from .developing import WAYS, Developing
 from .processes import is_alive

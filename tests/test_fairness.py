@@ -14,11 +14,12 @@ import gevent
 import gevent.socket
 import pytest
 
-from greenfcgi import budget, exchange, server
-from greenfcgi.budget import Budget
-from greenfcgi.client import Client
-from greenfcgi.config import load
-from greenfcgi.process import Process
+from greenfcgi.config.load import load
+from greenfcgi.fastcgi.client import Client
+from greenfcgi.lua import budget
+from greenfcgi.lua.budget import Budget
+from greenfcgi.processes.server_process import Process
+from greenfcgi.serving import exchange, server
 
 from .running import PATIENCE
 

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from greenfcgi.client import Client
+from greenfcgi.fastcgi.client import Client
 
 from .load import Load
 from .processes import children, descriptors

@@ -6,12 +6,12 @@ import os
 from pathlib import Path
 
 from greenfcgi.errors import ScriptBusy
-from greenfcgi.flush import Flusher
-from greenfcgi.flush_queue import FlushQueue
-from greenfcgi.metrics import Metrics
-from greenfcgi.pool import Pool
-from greenfcgi.scripts import Script, Version
-from greenfcgi.state import State
+from greenfcgi.lua.state import State
+from greenfcgi.reload.flush_queue import FlushQueue
+from greenfcgi.reload.reloader import Flusher
+from greenfcgi.scripts.catalogue import Script, Version
+from greenfcgi.scripts.pool import Pool
+from greenfcgi.status.request_times import Metrics
 
 from .inside import Inside
 

@@ -20,10 +20,10 @@ from pathlib import Path
 
 import pytest
 
-from greenfcgi import records
 from greenfcgi.errors import ProtocolError
-from greenfcgi.messages import Request
-from greenfcgi.protocol import Connection
+from greenfcgi.fastcgi import records
+from greenfcgi.fastcgi.connection import Connection
+from greenfcgi.fastcgi.request import Request
 from greenfcgi.version import COMPILED
 
 from .fuzz.counts import Figures, figures

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from greenfcgi.client import Client
 from greenfcgi.errors import ScriptBroken
+from greenfcgi.fastcgi.client import Client
 
 from .inside import FLAVOURS, Inside, Request
 from .running import Server, until

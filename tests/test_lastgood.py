@@ -16,13 +16,13 @@ from pathlib import Path
 
 import pytest
 
-from greenfcgi import versionstore
-from greenfcgi.client import Client
-from greenfcgi.lastgood import LastGood
-from greenfcgi.scripts import Catalogue
-from greenfcgi.signature import digest
-from greenfcgi.texts import Text, Texts
-from greenfcgi.versionstore import VersionStore
+from greenfcgi.fastcgi.client import Client
+from greenfcgi.reload import version_store
+from greenfcgi.reload.last_good import LastGood
+from greenfcgi.reload.version_store import VersionStore
+from greenfcgi.scripts.catalogue import Catalogue
+from greenfcgi.scripts.file_signature import digest
+from greenfcgi.scripts.texts import Text, Texts
 
 from .inside import Inside
 from .processes import children, is_alive
@@ -541,7 +541,7 @@ class TestStore:
         self, script: str, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """Others read on, and do without writing."""
-        monkeypatch.setattr(versionstore, "_TRIES", 2)
+        monkeypatch.setattr(version_store, "_TRIES", 2)
         store = VersionStore()
         store.put(script, texts(page=b"old"), identity("old"))
         locks = "import fcntl, sys; fcntl.lockf(int(sys.argv[1]), fcntl.LOCK_EX); print('', flush=True); input()"

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from greenfcgi.bytecode import stripped
+from greenfcgi.lua.bytecode import stripped
 from tests.inside import FLAVOURS, Inside
 
 

@@ -1,4 +1,4 @@
-"""Imports go one way, downward, and what is rare stays in its place: lupa, gevent, processes."""
+"""Imports go one way, downward, between folders and inside each; and what is rare stays in its place."""
 
 from __future__ import annotations
 
@@ -17,38 +17,70 @@ pytestmark = pytest.mark.pythons
 PROJECT = Path(__file__).parent.parent
 PACKAGE = PROJECT / "greenfcgi"
 
-#: From the bottom up. A module imports from lower layers, and in its own layer from those that stand before it.
-LAYERS: tuple[tuple[str, ...], ...] = (
-    ("errors", "exits", "version", "standins", "trim", "quota", "shares", "file_rules", "native_modules", "bytecode"),
+#: From the bottom up: a module imports from lower folders, and in its own folder from those that stand before it.
+#: What stands alone in the package has "" for its folder.
+FOLDERS: tuple[tuple[str, tuple[str, ...]], ...] = (
+    ("", ("errors", "exits", "version", "quota")),
+    ("fastcgi", ("records", "request", "response", "proxied", "connection", "client")),
+    ("logs", ("text", "log_file", "error_log", "access_format", "access_log")),
+    ("config", ("lua_versions", "types", "settings", "load")),
     (
-        "records", "messages", "spool", "body", "replies", "patience", "flavours", "kinds", "settings", "config",
-        "lines", "sink", "log", "accessline", "accesslog", "logs", "metrics", "signature", "texts", "proxied",
-        "scripts",
+        "system",
+        (
+            "stub_modules", "gevent_import", "malloc", "signals", "systemd", "pidfile", "privileges", "socket_lock",
+            "listen",
+        ),
+    ),
+    ("scripts", ("file_signature", "texts", "catalogue", "pool")),
+    ("lua", ("turns", "budget", "file_rules", "native_modules", "bytecode", "bridge", "state", "startup")),
+    ("modules", ("programs",)),
+    (
+        "serving",
+        (
+            "timeouts", "shares", "spool", "body", "outbox", "exchange", "workers", "handover", "responder", "session",
+            "server",
+        ),
     ),
     (
-        "protocol", "client", "outbox", "exchange", "flush_queue", "polling", "filesystems", "folders", "ways",
-        "inotify", "watcher", "turns", "budget", "api", "programs", "board", "snapshot", "history", "versionstore",
+        "reload",
+        (
+            "flush_queue", "polling", "mounts", "directories", "links", "inotify", "watcher", "reloader",
+            "version_store", "last_good",
+        ),
     ),
-    ("state", "pool", "workers"),
-    ("startup", "responder", "flush", "lastgood", "heartbeat"),
-    ("session", "server", "privileges", "socketlock", "listening", "census", "statuspage", "status"),
+    ("status", ("request_times", "scoreboard", "snapshot", "totals", "collect", "page", "endpoint")),
     (
-        "systemd", "signals", "restarts", "pidfile", "lean", "handover", "stall", "children", "link", "process",
-        "standalone", "successor", "sockets", "supervisor",
+        "processes",
+        (
+            "heartbeat", "stall", "open_logs", "restarts", "children", "link", "server_process", "standalone",
+            "upgrade", "listeners", "supervisor",
+        ),
     ),
-    ("preflight", "trial", "cli", "__main__"),
+    ("dev.http", ("url_paths", "static_files", "head", "gateway")),
+    (
+        "dev",
+        (
+            "terminal", "pages", "sources", "error_page", "live_reload", "save_order", "inspector", "app",
+            "http_handler", "mode", "try_request",
+        ),
+    ),
+    ("", ("preflight", "cli", "__main__")),
 )  # fmt: skip
-#: The same of the developer mode, which stands above all but the command. Nothing else imports any of it.
-DEVELOPER = (
-    "pages", "terminal", "paths", "sources", "errorpage", "live", "saves", "gateway", "inspector", "files", "door",
-    "http_head", "http_handler", "mode",
-)  # fmt: skip
-ORDER = [module for layer in LAYERS for module in layer]
+ORDER = [f"{folder}.{name}".lstrip(".") for folder, names in FOLDERS for name in names]
+#: Imports that still go upward.
+UPWARD: set[tuple[str, str]] = {
+    ("lua.state", "modules.programs"),
+    ("lua.state", "status.request_times"),
+    ("reload.reloader", "status.request_times"),
+}
 
 #: The modules in which something waits, or is called by the event loop.
 WITH_GEVENT = {
-    "api", "exchange", "flush", "handover", "heartbeat", "inotify", "lean", "link", "outbox", "polling", "pool",
-    "process", "programs", "server", "session", "trial", "turns", "workers",
+    "lua.bridge", "lua.turns", "modules.programs", "processes.heartbeat", "processes.link",
+    "processes.server_process", "reload.inotify", "reload.polling", "reload.reloader", "scripts.pool",
+    "serving.exchange", "serving.handover", "serving.outbox", "serving.server", "serving.session", "serving.workers",
+    "system.gevent_import", "dev.try_request", "dev.http.gateway", "dev.http_handler", "dev.live_reload",
+    "dev.mode", "dev.save_order",
 }  # fmt: skip
 #: Each costs memory for the life of the server, or starts what only a supervisor may start.
 TOO_HEAVY = {
@@ -57,9 +89,14 @@ TOO_HEAVY = {
 }  # fmt: skip
 
 
+def path_of(module: str) -> Path:
+    """The file of a module of the package."""
+    return PACKAGE / f"{module.replace('.', '/')}.py"
+
+
 def tree(module: str) -> ast.Module:
     """The source of a module of the package, parsed."""
-    return ast.parse((PACKAGE / f"{module}.py").read_text())
+    return ast.parse(path_of(module).read_text())
 
 
 def at_run_time(node: ast.AST) -> Iterator[ast.AST]:
@@ -71,61 +108,82 @@ def at_run_time(node: ast.AST) -> Iterator[ast.AST]:
         yield from at_run_time(child)
 
 
-def imported(module: str) -> set[str]:
-    """What a module imports, at its top or in a function: ".pool" is the package's own, "gevent.event" another's."""
+def own_imports(module: str, nodes: Iterator[ast.AST]) -> set[str]:
+    """The modules of the package that these nodes of a module import."""
+    found = set()
+    for node in nodes:
+        if not isinstance(node, ast.ImportFrom) or not node.level:
+            continue
+        base = module.split(".")[: -node.level]
+        target = ".".join([*base, *([node.module] if node.module else [])])
+        named = {f"{target}.{alias.name}".lstrip(".") for alias in node.names}
+        found |= {target} if target in ORDER else {name for name in named if name in ORDER}
+    return found
+
+
+def others_imports(module: str) -> set[str]:
+    """The packages of others that a module imports."""
     found = set()
     for node in at_run_time(tree(module)):
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom) and node.level == 0:
+        elif isinstance(node, ast.ImportFrom) and not node.level:
             found.add(node.module or "")
-        elif isinstance(node, ast.ImportFrom) and node.module:
-            found.add(f".{node.module}")
-        elif isinstance(node, ast.ImportFrom):
-            found |= {f".{alias.name}" for alias in node.names}
-    return found
+    return {name.split(".")[0] for name in found}
 
 
 def users(*names: str) -> set[str]:
     """The modules that import one of these packages."""
-    return {module for module in ORDER if {name.split(".")[0] for name in imported(module)} & set(names)}
+    return {module for module in ORDER if others_imports(module) & set(names)}
 
 
-def test_every_module_has_its_layer() -> None:
+def test_every_module_has_its_place() -> None:
     """The table names each module of the package once."""
-    assert sorted(ORDER) == sorted({path.stem for path in PACKAGE.glob("*.py")} - {"__init__"})
+    modules = {str(path.relative_to(PACKAGE))[:-3].replace("/", ".") for path in PACKAGE.rglob("*.py")}
+    assert sorted(ORDER) == sorted(module for module in modules if not module.endswith("__init__"))
+
+
+def test_no_folder_is_crowded() -> None:
+    """About a dozen modules in each: what is there is seen at a glance."""
+    assert [folder for folder, names in FOLDERS if len(names) > 13] == []
 
 
 @pytest.mark.parametrize("module", ORDER)
 def test_imports_go_downward(module: str) -> None:
     """A module knows nothing of those above it."""
-    below = {f".{name}" for name in ORDER[: ORDER.index(module)]}
-    own = {name for name in imported(module) if name.startswith(".")}
-    assert own - below - {".__version__", ".dev.mode"} == set()
+    below = set(ORDER[: ORDER.index(module)])
+    above = own_imports(module, at_run_time(tree(module))) - below
+    assert {(module, name) for name in above} <= UPWARD
 
 
-def test_the_developer_mode_is_in_its_order() -> None:
-    """Its modules import downward too, and only the command imports it, when it is asked for."""
-    assert sorted(DEVELOPER) == sorted({path.stem for path in (PACKAGE / "dev").glob("*.py")} - {"__init__"})
-    for module in DEVELOPER:
-        nodes = [node for node in at_run_time(tree(f"dev/{module}")) if isinstance(node, ast.ImportFrom)]
-        own = {node.module or "" for node in nodes if node.level == 1}
-        own |= {alias.name for node in nodes if node.level == 1 and not node.module for alias in node.names}
-        assert own - {""} <= set(DEVELOPER[: DEVELOPER.index(module)]), module
-        above = {name for node in nodes if node.level == 2 for name in [node.module or ""]}
-        assert not above & {"trial", "cli", "supervisor"}, module
-    assert [module for module in ORDER if any(name.startswith(".dev") for name in imported(module))] == ["cli"]
+def test_only_the_command_knows_the_developer_mode() -> None:
+    """It is imported when it is asked for."""
+    importers = {
+        module for module in ORDER if any(
+            name.startswith("dev.") for name in own_imports(module, at_run_time(tree(module)))
+        )
+    }  # fmt: skip
+    assert {module for module in importers if not module.startswith("dev.")} == {"cli"}
+
+
+def test_folders_say_what_they_are_for() -> None:
+    """Each opens with a docstring, and does nothing when it is imported."""
+    for folder in {folder for folder, _ in FOLDERS} - {""}:
+        tree_of_it = ast.parse((PACKAGE / folder.replace(".", "/") / "__init__.py").read_text())
+        assert len(ast.get_docstring(tree_of_it) or "") > 20, folder
+        assert len(tree_of_it.body) == 1, folder
 
 
 def test_the_package_is_imported_by_relative_names() -> None:
     """So that the check above sees every import; and the package itself imports nothing when it is imported."""
     assert users("greenfcgi") == set()
-    assert imported("__init__") == set()
+    assert not [node for node in ast.walk(ast.parse((PACKAGE / "__init__.py").read_text()))
+                if isinstance(node, ast.Import | ast.ImportFrom)]  # fmt: skip
 
 
 def test_lupa_is_imported_in_one_module() -> None:
     """By a name that a setting chooses, so no other module imports by name; two look where one would be from."""
-    assert users("lupa", "importlib") == {"state", "version", "flavours"}
+    assert users("lupa", "importlib") == {"lua.state", "version", "config.lua_versions"}
 
 
 def test_gevent_is_imported_where_something_waits() -> None:
@@ -135,7 +193,10 @@ def test_gevent_is_imported_where_something_waits() -> None:
 
 def test_processes_are_started_in_few_places() -> None:
     """Forks are the supervisor's, and what scripts run is started in one module."""
-    starting = {"fork": {"children", "successor"}, "execve": {"successor"}, "posix_spawn": {"programs"}}
+    starting = {
+        "fork": {"processes.children", "processes.upgrade"}, "execve": {"processes.upgrade"},
+        "posix_spawn": {"modules.programs"},
+    }  # fmt: skip
     found: dict[str, set[str]] = {}
     for module in ORDER:
         nodes = list(ast.walk(tree(module)))
@@ -171,7 +232,7 @@ def test_gevent_comes_without_its_declarations() -> None:
     """It runs, and whoever wants zope.interface later gets the real one."""
     source = """
         import sys
-        from greenfcgi.lean import import_gevent
+        from greenfcgi.system.gevent_import import import_gevent
         print(import_gevent().__module__)
         print(sorted(name for name in sys.modules if name.partition(".")[0] == "zope"))
         import gevent.server
@@ -188,21 +249,17 @@ def test_the_supervisor_stays_without_gevent_and_lua() -> None:
     def reached(module: str, seen: set[str]) -> set[str]:
         if module not in seen:
             seen.add(module)
-            for node in tree(module).body:
-                names = [node.module or ""] if isinstance(node, ast.ImportFrom) and node.level and node.module else []
-                if isinstance(node, ast.ImportFrom) and node.level and not node.module:
-                    names = [alias.name for alias in node.names if alias.name in ORDER]
-                for name in names:
-                    reached(name, seen)
+            for name in own_imports(module, iter(tree(module).body)):
+                reached(name, seen)
         return seen
 
-    assert not reached("supervisor", set()) & (WITH_GEVENT | {"state"})
+    assert not reached("processes.supervisor", set()) & (WITH_GEVENT | {"lua.state"})
 
 
-def test_the_readme_shows_the_layers() -> None:
-    """The source tour has the same table."""
+def test_the_tour_shows_the_folders() -> None:
+    """The source tour has the same table, from the top down."""
     tour = (PROJECT / "README.md").read_text().partition("## Source tour")[2]
-    shown: dict[str, int] = {}
-    for layer, modules in re.findall(r"^\| ([0-9]) \| (.*?) \|", tour, re.MULTILINE):
-        shown |= dict.fromkeys(re.findall(r"`(\w+)`", modules), int(layer))
-    assert shown == {module: number for number, layer in enumerate(LAYERS) for module in layer}
+    shown: list[str] = []
+    for folder, modules in re.findall(r"^\| (?:`([a-z/]+)/`|the package itself) \| (.*?) \|", tour, re.MULTILINE):
+        shown += [f"{folder.replace('/', '.')}.{name}".lstrip(".") for name in re.findall(r"`(\w+)`", modules)]
+    assert sorted(shown) == sorted(ORDER)

@@ -16,14 +16,14 @@ from pathlib import Path
 
 import pytest
 
-from greenfcgi import listening
-from greenfcgi.client import Client
-from greenfcgi.config import Address, load
+from greenfcgi.config.load import Address, load
 from greenfcgi.errors import BindError
-from greenfcgi.listening import Bound
-from greenfcgi.log import ErrorLog
-from greenfcgi.privileges import Identity
-from greenfcgi.server import Server as Inside
+from greenfcgi.fastcgi.client import Client
+from greenfcgi.logs.error_log import ErrorLog
+from greenfcgi.serving.server import Server as Inside
+from greenfcgi.system import listen as listening
+from greenfcgi.system.listen import Bound
+from greenfcgi.system.privileges import Identity
 
 from .running import PATIENCE, Connection, Server, until
 

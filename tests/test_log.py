@@ -16,12 +16,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from greenfcgi import accesslog, records
-from greenfcgi.accesslog import BUFFER_SIZE, AccessLog
 from greenfcgi.errors import ConfigError
-from greenfcgi.lines import MAX_LINE, MAX_TEXT, MAX_TITLE, escape, shorten
-from greenfcgi.log import LEVELS, ErrorLog
-from greenfcgi.messages import Request
+from greenfcgi.fastcgi import records
+from greenfcgi.fastcgi.request import Request
+from greenfcgi.logs import access_log
+from greenfcgi.logs.access_log import BUFFER_SIZE, AccessLog
+from greenfcgi.logs.error_log import LEVELS, ErrorLog
+from greenfcgi.logs.text import MAX_LINE, MAX_TEXT, MAX_TITLE, escape, shorten
 
 from .running import Server
 
@@ -117,7 +118,7 @@ def texts(file: Path) -> list[str]:
 def write(log: AccessLog, entry: Entry = ENTRY) -> None:
     """Log a request, which ends when its seconds are over."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(accesslog, "monotonic", lambda: entry.seconds)
+        patch.setattr(access_log, "monotonic", lambda: entry.seconds)
         log.write(Answered(entry, log.variables))
 
 

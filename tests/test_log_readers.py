@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from greenfcgi.log import ErrorLog
+from greenfcgi.logs.error_log import ErrorLog
 
 from .processes import children
 from .running import Server, until

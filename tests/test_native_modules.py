@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from greenfcgi.native_modules import misfit
+from greenfcgi.lua.native_modules import misfit
 
 from .running import Server
 

@@ -9,7 +9,7 @@ import sys
 import textwrap
 from pathlib import Path
 
-from greenfcgi.client import Client
+from greenfcgi.fastcgi.client import Client
 
 from .processes import children, is_alive
 from .running import Server, until

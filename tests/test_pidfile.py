@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from greenfcgi.errors import BindError
-from greenfcgi.pidfile import PidFile
+from greenfcgi.system.pidfile import PidFile
 
 pytestmark = pytest.mark.pythons
 

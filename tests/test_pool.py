@@ -12,7 +12,7 @@ from gevent.event import Event
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from greenfcgi.pool import HALF_LIFE, Pool
+from greenfcgi.scripts.pool import HALF_LIFE, Pool
 
 from .running import PATIENCE
 

@@ -9,12 +9,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from greenfcgi import protocol, records
-from greenfcgi.client import Client
 from greenfcgi.errors import ProtocolError
-from greenfcgi.messages import Request
-from greenfcgi.protocol import ABORTED, BEGUN, READY, STDIN, TOO_LARGE, Connection
-from greenfcgi.records import Buffer
+from greenfcgi.fastcgi import records
+from greenfcgi.fastcgi.client import Client
+from greenfcgi.fastcgi.connection import ABORTED, BEGUN, MAX_PARAMS, MAX_REQUESTS, READY, STDIN, TOO_LARGE, Connection
+from greenfcgi.fastcgi.records import Buffer
+from greenfcgi.fastcgi.request import Request
 
 from .reads import cut
 
@@ -363,15 +363,15 @@ def test_two_cookie_pairs_are_joined_and_of_others_the_last_counts() -> None:
 
 def test_params_up_to_the_limit_are_taken() -> None:
     """The limit counts the whole stream, and the limit itself is within."""
-    longest = (b"n", b"v" * (protocol.MAX_PARAMS - 6))
-    assert len(records.encode_pairs([longest])) == protocol.MAX_PARAMS
+    longest = (b"n", b"v" * (MAX_PARAMS - 6))
+    assert len(records.encode_pairs([longest])) == MAX_PARAMS
     assert begun(Connection(), longest).variables() == dict([longest])
 
 
 def test_params_beyond_the_limit_are_said_once_and_can_be_answered() -> None:
     """One byte more is TOO_LARGE, then nothing more of that request is heard; it can be answered."""
     connection = Connection()
-    sent = begin() + params((b"n", b"v" * (protocol.MAX_PARAMS - 5))) + stdin(b"body") + stdin()
+    sent = begin() + params((b"n", b"v" * (MAX_PARAMS - 5))) + stdin(b"body") + stdin()
     [(event, request, _)] = connection.receive(sent + records.record(records.PARAMS, 1, b"v" * 9))
     assert event == TOO_LARGE
     assert (request.params, request.variables()) == (b"", {})
@@ -566,11 +566,11 @@ def test_ids_may_be_any_and_a_slow_one_holds_up_no_other() -> None:
 def test_requests_over_the_cap_are_told_overloaded() -> None:
     """As many requests as the cap are taken; one more is answered at once with 503, and its records are swallowed."""
     connection = Connection()
-    first, last = 1, protocol.MAX_REQUESTS
+    first, last = 1, MAX_REQUESTS
     feed([begin(request_id) for request_id in range(first, last + 1)], connection)
     over = last + 1
     heard = feed([begin(over) + params(SCRIPT, request_id=over) + stdin(b"", over)], connection)
-    assert (heard.events, heard.error, len(heard.active)) == ([], "", protocol.MAX_REQUESTS)
+    assert (heard.events, heard.error, len(heard.active)) == ([], "", MAX_REQUESTS)
     assert refused(heard.output, over) == (503, (0, records.OVERLOADED))
     connection.finish(connection.requests[first])
     assert kinds(feed([begin(over) + params(SCRIPT, request_id=over)], connection)) == [(BEGUN, over)]

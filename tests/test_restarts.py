@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 import pytest
 
-from greenfcgi.restarts import Restarts
+from greenfcgi.processes.restarts import Restarts
 
 from .processes import children
 from .running import Server, until

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from greenfcgi.client import Reply
+from greenfcgi.fastcgi.client import Reply
 
 from .running import Server
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from greenfcgi.file_rules import FileRules
+from greenfcgi.lua.file_rules import FileRules
 from greenfcgi.quota import Quota
 
 from .inside import FLAVOURS, Inside, Request

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from greenfcgi.client import Client
 from greenfcgi.errors import ScriptForbidden, ScriptMissing
-from greenfcgi.scripts import Catalogue
+from greenfcgi.fastcgi.client import Client
+from greenfcgi.scripts.catalogue import Catalogue
 
 from .running import Server
 

@@ -16,9 +16,9 @@ from pathlib import Path
 
 import pytest
 
-from greenfcgi import records
-from greenfcgi.body import MAX_IN_MEMORY
-from greenfcgi.client import Client, Reply
+from greenfcgi.fastcgi import records
+from greenfcgi.fastcgi.client import Client, Reply
+from greenfcgi.serving.body import MAX_IN_MEMORY
 
 from .processes import resident
 from .running import Connection, Server, until

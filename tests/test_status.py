@@ -14,12 +14,12 @@ from typing import Any
 import pytest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
 
-from greenfcgi import history, snapshot
-from greenfcgi.board import Board
-from greenfcgi.client import Client, Reply
-from greenfcgi.history import History
-from greenfcgi.snapshot import ScriptLine, Snapshot
-from greenfcgi.statuspage import page
+from greenfcgi.fastcgi.client import Client, Reply
+from greenfcgi.status import snapshot, totals
+from greenfcgi.status.page import page
+from greenfcgi.status.scoreboard import Board
+from greenfcgi.status.snapshot import ScriptLine, Snapshot
+from greenfcgi.status.totals import History
 
 from .processes import children
 from .running import Connection, Server, until
@@ -261,7 +261,7 @@ class TestHistory:
         past.add(2)
         # As if the supervisor had not come to clear it.
         board.publish(2, told)
-        found = history.read(board, Snapshot(pid=9, started=6.0, statuses={200: 1, 404: 1}))
+        found = totals.read(board, Snapshot(pid=9, started=6.0, statuses={200: 1, 404: 1}))
         assert found.total.statuses == {200: 8, 404: 1}
         assert [process.pid for process in found.processes] == [9]
         assert found.total.scripts == (ScriptLine("a", 7),)
@@ -323,14 +323,14 @@ class TestHostile:
         well = Snapshot(pid=2, started=5.0, statuses={200: 7})
         board.publish(1, HOSTILE[told])
         board.publish(2, snapshot.pack(well, 1000))
-        found = history.read(board, Snapshot(pid=9, started=6.0, statuses={404: 1}))
+        found = totals.read(board, Snapshot(pid=9, started=6.0, statuses={404: 1}))
         assert [process.pid for process in found.processes] == [2, 9]
         assert found.total.statuses == {200: 7, 404: 1}
         for form in ("text", "json", "html", "openmetrics"):
             assert page(form, found)[1]
         past.add(1)
         past.add(2)
-        found = history.read(board, Snapshot(pid=9, started=6.0, statuses={404: 1}))
+        found = totals.read(board, Snapshot(pid=9, started=6.0, statuses={404: 1}))
         assert found.total.statuses == {200: 7, 404: 1}
 
     @pytest.mark.parametrize("told", HOSTILE)
@@ -341,8 +341,8 @@ class TestHostile:
         History(board)
         head = json.dumps((1.0, 2, [])).encode()
         message = len(head).to_bytes(4) + head + HOSTILE[told] if with_head else HOSTILE[told]
-        board.publish(history.SLOT, message)
-        found = history.read(board, Snapshot(pid=9, started=6.0, statuses={404: 1}))
+        board.publish(totals.SLOT, message)
+        found = totals.read(board, Snapshot(pid=9, started=6.0, statuses={404: 1}))
         assert found.total.statuses == {404: 1}
         assert page("text", found)[1]
 

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from greenfcgi import records
-from greenfcgi.client import Client
+from greenfcgi.fastcgi import records
+from greenfcgi.fastcgi.client import Client
 
 from .running import PATIENCE, Connection, Server, until
 

@@ -18,8 +18,9 @@ from pathlib import Path
 
 import pytest
 
-from greenfcgi import exits, records
-from greenfcgi.client import Client
+from greenfcgi import exits
+from greenfcgi.fastcgi import records
+from greenfcgi.fastcgi.client import Client
 from greenfcgi.version import NAME
 
 from .load import Load

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
-from greenfcgi.client import Client
+from greenfcgi.fastcgi.client import Client
 
 from .running import Server
 

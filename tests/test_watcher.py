@@ -13,13 +13,13 @@ from pathlib import Path
 import gevent
 import pytest
 
-from greenfcgi import filesystems
-from greenfcgi import inotify as inotify_engine
-from greenfcgi.filesystems import silent_filesystem
-from greenfcgi.flush_queue import Changes, FlushQueue
-from greenfcgi.polling import PollWatcher
-from greenfcgi.signature import Signature, changed, signature
-from greenfcgi.watcher import Watcher, watch
+from greenfcgi.reload import inotify as inotify_engine
+from greenfcgi.reload import mounts
+from greenfcgi.reload.flush_queue import Changes, FlushQueue
+from greenfcgi.reload.mounts import silent_filesystem
+from greenfcgi.reload.polling import PollWatcher
+from greenfcgi.reload.watcher import Watcher, watch
+from greenfcgi.scripts.file_signature import Signature, changed, signature
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="inotify is Linux's")
 
@@ -774,7 +774,7 @@ def test_what_is_mounted_later_is_noticed(
     """A file that is mounted by itself is polled, with one warning; a folder leads to a full look."""
     mountinfo = tmp_path / "mountinfo"
     mountinfo.write_text("1 0 0:1 / / rw - ext4 x rw\n")
-    monkeypatch.setattr(filesystems, "MOUNTINFO", str(mountinfo))
+    monkeypatch.setattr(mounts, "MOUNTINFO", str(mountinfo))
     root = tmp_path / "root"
     root.mkdir()
     file = root / "m.lua"
@@ -1058,7 +1058,7 @@ def test_a_file_system_that_does_not_tell_is_polled(
     """One warning names folder and type, and changes are noticed all the same."""
     mountinfo = tmp_path / "mountinfo"
     mountinfo.write_text(f"1 0 0:1 / / rw - ext4 x rw\n2 1 0:2 / {tmp_path} rw - nfs4 filer:/ rw\n")
-    monkeypatch.setattr(filesystems, "MOUNTINFO", str(mountinfo))
+    monkeypatch.setattr(mounts, "MOUNTINFO", str(mountinfo))
     made = watching(engine, tmp_path)
     assert made.watcher.engine == "poll"
     made.start()
@@ -1077,7 +1077,7 @@ def test_a_file_added_on_a_silent_file_system_ends_inotify(
     share.mkdir()
     mountinfo = tmp_path / "mountinfo"
     mountinfo.write_text(f"1 0 0:1 / / rw - ext4 x rw\n2 1 0:2 / {share} rw - cifs //host/share rw\n")
-    monkeypatch.setattr(filesystems, "MOUNTINFO", str(mountinfo))
+    monkeypatch.setattr(mounts, "MOUNTINFO", str(mountinfo))
     made = watching("auto", root)
     made.start()
     assert made.watcher.engine == "inotify"

@@ -21,7 +21,7 @@ import pytest
 from .running import PATIENCE, Server, until
 
 PROJECT = Path(__file__).parent.parent
-SHARE = PROJECT / "greenfcgi" / "share"
+DEPLOY = PROJECT / "greenfcgi" / "deploy"
 IS_ROOT = os.geteuid() == 0
 MEGABYTE = 2**20
 
@@ -230,7 +230,7 @@ def running(name: str, command: list[str], port: int, log: Path) -> Iterator[Web
 
 @contextmanager
 def nginx(folder: Path, root: Path, server: str, **places: str) -> Iterator[Web]:
-    """nginx with share/nginx.conf, in front of `server`; `places` are further changes of that file."""
+    """nginx with deploy/nginx.conf, in front of `server`; `places` are further changes of that file."""
     path = program("nginx")
     folder.mkdir()
     shutil.copy("/etc/nginx/fastcgi_params", folder)
@@ -241,7 +241,7 @@ def nginx(folder: Path, root: Path, server: str, **places: str) -> Iterator[Web]
         "/srv/www/lua_scripts/public;": f"{root}/public;",
         "/srv/www/lua_scripts;": f"{root};",
     }
-    (folder / "greenfcgi.conf").write_text(changed((SHARE / "nginx.conf").read_text(), **places))
+    (folder / "greenfcgi.conf").write_text(changed((DEPLOY / "nginx.conf").read_text(), **places))
     kinds = ("client_body", "fastcgi", "proxy", "scgi", "uwsgi")
     (folder / "nginx.conf").write_text(
         "daemon off;\n"
@@ -258,12 +258,12 @@ def nginx(folder: Path, root: Path, server: str, **places: str) -> Iterator[Web]
 
 @contextmanager
 def lighttpd(folder: Path, root: Path, server: str, **places: str) -> Iterator[Web]:
-    """lighttpd with share/lighttpd.conf, in front of `server`; `places` are further changes of that file."""
+    """lighttpd with deploy/lighttpd.conf, in front of `server`; `places` are further changes of that file."""
     path = program("lighttpd")
     folder.mkdir()
     port = free_port()
     places |= {'"host" => "127.0.0.1", "port" => 9000': server, "/srv/www/lua_scripts": str(root)}
-    (folder / "greenfcgi.conf").write_text(changed((SHARE / "lighttpd.conf").read_text(), **places))
+    (folder / "greenfcgi.conf").write_text(changed((DEPLOY / "lighttpd.conf").read_text(), **places))
     (folder / "lighttpd.conf").write_text(
         f'server.bind = "127.0.0.1"\nserver.port = {port}\nserver.upload-dirs = ("{folder}")\n'
         f'include "{folder}/greenfcgi.conf"\n'
@@ -682,6 +682,6 @@ def test_the_readme_shows_the_tested_configuration(name: str) -> None:
         return [line for line in lines if line]
 
     shown = settings((PROJECT / "README.md").read_text().partition(f"```{name}\n")[2].partition("```")[0])
-    whole = iter(settings((SHARE / f"{name}.conf").read_text()))
+    whole = iter(settings((DEPLOY / f"{name}.conf").read_text()))
     assert shown
     assert [line for line in shown if line not in whole] == []

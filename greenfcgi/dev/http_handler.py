@@ -13,9 +13,9 @@ from typing import Any
 
 from gevent.pywsgi import Input, WSGIHandler
 
-from ..lines import escape
-from .gateway import CLIENT, BadBody
-from .http_head import MAX_HEAD, MAX_HEADERS, MAX_LINE, Head, Refused, read
+from ..logs.text import escape
+from .http.gateway import CLIENT, BadBody
+from .http.head import MAX_HEAD, MAX_HEADERS, MAX_LINE, Head, Refused, read
 from .terminal import Terminal
 
 #: Seconds, and bytes, for which what a refused client still sends is read: a close before that could lose the reply.

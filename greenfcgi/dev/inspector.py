@@ -7,11 +7,11 @@ import time
 from collections.abc import Mapping
 
 from ..errors import ScriptBroken, ScriptError
-from ..exchange import Exchange
-from ..lines import decode
-from ..replies import Reply, refusal
-from ..state import LuaFailure, State
-from .errorpage import Failure, Frame, Gap, as_html, as_text, frames_of, read_report
+from ..fastcgi.response import Reply, refusal
+from ..logs.text import decode
+from ..lua.state import LuaFailure, State
+from ..serving.exchange import Exchange
+from .error_page import Failure, Frame, Gap, as_html, as_text, frames_of, read_report
 from .sources import Sources
 from .terminal import Terminal
 

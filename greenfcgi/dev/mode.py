@@ -8,23 +8,24 @@ import socket
 
 from gevent.pywsgi import WSGIServer
 
-from .. import exits, listening
-from ..config import Config, defaults, load, names
+from .. import exits
+from ..config.load import Config, defaults, load, names
+from ..config.types import Address
 from ..errors import BindError, ConfigError
-from ..kinds import Address
-from ..listening import Bound
-from ..privileges import identity
-from ..process import Process
+from ..processes.server_process import Process
+from ..system import listen
+from ..system.listen import Bound
+from ..system.privileges import identity
 from ..version import NAME
-from .gateway import Gateway
+from .http.gateway import Gateway
 from .http_handler import Complaints, Handler
 from .inspector import DevInspector
-from .live import Live
-from .saves import Saves
+from .live_reload import Live
+from .save_order import Saves
 from .terminal import Terminal, TerminalLogs, has_colours
 
 try:
-    from .door import Door
+    from .app import Door
 except ImportError as problem:
     raise ConfigError(
         f"--dev: found no module {problem.name!r}, expected what the developer mode needs beside the server: "
@@ -113,7 +114,7 @@ def _listen(http: Address) -> socket.socket:
 
 def _listen_for_web_servers(config: Config, terminal: Terminal) -> list[Bound]:
     try:
-        return listening.listen_all(config, identity(config), {})
+        return listen.listen_all(config, identity(config), {})
     except BindError as problem:
         terminal.warning(f"no FastCGI: {problem}")
         return []
@@ -124,7 +125,7 @@ def _greet(terminal: Terminal, config: Config, flavour: str, http: Address, port
     terminal.print(f"{terminal.bold(NAME)}, developer mode, {flavour}")
     terminal.print(f"  {terminal.bold(f'http://{at}/')} shows {config.scripts.root}")
     if bound:
-        terminal.print(f"  FastCGI on {listening.names(bound)}")
+        terminal.print(f"  FastCGI on {listen.names(bound)}")
     terminal.print("  Save a file, see the page. Ctrl-C ends it.")
     if http.port and port != http.port:
         terminal.warning(f"port {http.port} is taken, this is the next one that is free")

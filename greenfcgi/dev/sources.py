@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Mapping
 
-from .paths import size
+from .http.url_paths import size
 
 #: Bytes of what is still a template.
 _MAX_TEMPLATE = 1024 * 1024

@@ -8,9 +8,9 @@ from __future__ import annotations
 import os
 import sys
 
-from ..lines import MAX_LINE, MAX_TITLE, decode, escape, printable, shorten
-from ..log import ErrorLog
-from ..logs import Logs
+from ..logs.error_log import ErrorLog
+from ..logs.text import MAX_LINE, MAX_TITLE, decode, escape, printable, shorten
+from ..processes.open_logs import Logs
 
 _RESET, _DIM, _BOLD = "\x1b[0m", "\x1b[2m", "\x1b[1m"
 _RED, _GREEN, _YELLOW, _CYAN = "\x1b[31m", "\x1b[32m", "\x1b[33m", "\x1b[36m"

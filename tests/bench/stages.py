@@ -21,15 +21,16 @@ import gevent
 from gevent.event import AsyncResult
 from greenlet import getcurrent, greenlet
 
-from greenfcgi import config, records
-from greenfcgi.body import Body
-from greenfcgi.client import Client
-from greenfcgi.exchange import Exchange
-from greenfcgi.process import Process
-from greenfcgi.protocol import READY, Connection
+from greenfcgi.config import load
+from greenfcgi.fastcgi import records
+from greenfcgi.fastcgi.client import Client
+from greenfcgi.fastcgi.connection import READY, Connection
+from greenfcgi.processes.server_process import Process
 from greenfcgi.quota import Quota
-from greenfcgi.server import Listener
-from greenfcgi.session import Session
+from greenfcgi.serving.body import Body
+from greenfcgi.serving.exchange import Exchange
+from greenfcgi.serving.server import Listener
+from greenfcgi.serving.session import Session
 
 from .columns import aligned
 from .peers import SCRIPTS
@@ -55,7 +56,7 @@ class _Inside:
     def __init__(self, folder: Path) -> None:
         path = folder / "config.toml"
         path.write_text(f'processes = 0\nbind = "unix:{folder}/unused"\n[scripts]\nroot = "{SCRIPTS}"\n')
-        self.process = Process(config.load(str(path)))
+        self.process = Process(load.load(str(path)))
         self.address = str(folder / "socket")
         listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         listening.bind(self.address)

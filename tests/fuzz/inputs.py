@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Final, NamedTuple
 
-from greenfcgi import records
+from greenfcgi.fastcgi import records
 
 from ..reads import cut
 

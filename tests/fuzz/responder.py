@@ -8,11 +8,11 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable
 
-from greenfcgi import protocol, records
-from greenfcgi.client import Client
 from greenfcgi.errors import ProtocolError
-from greenfcgi.messages import Request
-from greenfcgi.protocol import ABORTED, BEGUN, READY, STDIN, TOO_LARGE, Connection
+from greenfcgi.fastcgi import records
+from greenfcgi.fastcgi.client import Client
+from greenfcgi.fastcgi.connection import ABORTED, BEGUN, MAX_REQUESTS, READY, STDIN, TOO_LARGE, Connection
+from greenfcgi.fastcgi.request import Request
 
 from .rules import whole_records
 
@@ -66,7 +66,7 @@ class Responder:
         except ProtocolError as problem:
             self.error = str(problem)
         self._take_output()
-        assert len(connection.requests) <= protocol.MAX_REQUESTS
+        assert len(connection.requests) <= MAX_REQUESTS
         assert len(connection._partial) <= MOST_PARTIAL
 
     def settle(self) -> None:

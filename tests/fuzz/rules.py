@@ -10,8 +10,8 @@ from collections import Counter
 from collections.abc import Collection, Container
 from typing import NamedTuple
 
-from greenfcgi import protocol, records
-from greenfcgi.protocol import ABORTED, BEGUN, READY, STDIN, TOO_LARGE
+from greenfcgi.fastcgi import connection, records
+from greenfcgi.fastcgi.connection import ABORTED, BEGUN, READY, STDIN, TOO_LARGE
 
 Pair = tuple[bytes, bytes]
 #: (event, data); the parameters stand in the place of the empty data of BEGUN.
@@ -125,7 +125,7 @@ class Rules:
         self.begun[record.request_id] += 1
         self.keeps = self.keeps and bool(record.content[2] & 1)
         self._streams[record.request_id] = Streams()
-        return role == 1 and len(active) < protocol.MAX_REQUESTS
+        return role == 1 and len(active) < connection.MAX_REQUESTS
 
     def means(self, record: Record, active: Container[int]) -> list[Meaning]:
         """The events of a record that is not refused."""
@@ -150,7 +150,7 @@ class Rules:
     def _params(streams: Streams, content: bytes) -> list[Meaning]:
         """The events of a record of PARAMS."""
         streams.params += content
-        if len(streams.params) > protocol.MAX_PARAMS:
+        if len(streams.params) > connection.MAX_PARAMS:
             streams.params_ended = streams.stdin_ended = True
             return [(TOO_LARGE, b"")]
         streams.params_ended = not content

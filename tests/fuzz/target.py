@@ -6,16 +6,16 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
-from greenfcgi import messages, protocol, records
 from greenfcgi.errors import ProtocolError
-from greenfcgi.protocol import BEGUN, Connection
+from greenfcgi.fastcgi import connection, records, request
+from greenfcgi.fastcgi.connection import BEGUN, Connection
 
 from .inputs import MODES, PAIRS, Choices, pairs, read
 from .responder import Responder
 from .rules import Record, Rules, is_refused, variables, whole_pairs, whole_records
 
 #: Limits as they are under the fuzzer: so low that short inputs reach them.
-LIMITS = ((protocol, "MAX_REQUESTS", 3), (protocol, "MAX_PARAMS", 1000), (messages, "_MAX_PARTS", 3))
+LIMITS = ((connection, "MAX_REQUESTS", 3), (connection, "MAX_PARAMS", 1000), (request, "_MAX_PARTS", 3))
 
 #: What the responder says that it knows, in the check of GET_VALUES.
 _KNOWN = {b"X": b"1", b"": b"2", b"FCGI_MPXS_CONNS": b"1"}

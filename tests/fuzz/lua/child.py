@@ -16,11 +16,11 @@ from typing import Any, NamedTuple
 
 import gevent
 
-from greenfcgi.config import load
+from greenfcgi.config.load import load
 from greenfcgi.errors import ScriptError
-from greenfcgi.log import ErrorLog
-from greenfcgi.scripts import Catalogue
-from greenfcgi.state import Flavour, LuaFailure, State
+from greenfcgi.logs.error_log import ErrorLog
+from greenfcgi.lua.state import Flavour, LuaFailure, State
+from greenfcgi.scripts.catalogue import Catalogue
 
 from ...inside import FLAVOURS, Request, encoded
 from .world import KNOWN_ANSWER, KNOWN_SCRIPT, NOBODY, Setup, clear, furnish, head_problem

@@ -6,7 +6,7 @@ import os
 import time
 from pathlib import Path
 
-from greenfcgi.client import Client, Reply
+from greenfcgi.fastcgi.client import Client, Reply
 
 from ...running import Connection, Server
 from .child import Fault, Program, Reporter, limit

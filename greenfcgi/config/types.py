@@ -1,0 +1,334 @@
+"""The kinds of value that a setting can have: a size, a path, an address and so on.
+
+Each knows what to expect, how a TOML value becomes the value that the program works with, and how to write it
+back; what does not fit is raised as `Unfit`. Which setting is of which kind is in `settings`, the words around
+a message in `config`. A path may be looked for here, but no file is read.
+"""
+
+import os
+import re
+import socket
+import sys
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+
+from .lua_versions import AUTO, FLAVOURS, available
+
+if TYPE_CHECKING:
+    from ipaddress import IPv4Network, IPv6Network
+
+_MOST = 2**31 - 1  # what a C int holds, since listen() takes one; as a time, 68 years
+_MOST_BYTES = 2**40
+_MAX_ABSTRACT = 108  # bytes that the kernel has for the name of a socket, with the first one
+_DEEPEST = 32
+_UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30}
+_LUA_WORDS = (
+    "and break do else elseif end false for function goto if in local nil not or repeat return then true until while"
+)
+
+
+class Unfit(Exception):
+    """A value that a setting cannot have: what was found, what is expected, and its place (", element 2")."""
+
+    def __init__(self, found: object, expected: str, place: str = "") -> None:
+        super().__init__(expected)
+        self.found = found
+        self.expected = expected
+        self.place = place
+
+
+class Address(NamedTuple):
+    """Where to listen; `str()` gives the form that config.toml has. What a kind does not use is "" or 0."""
+
+    kind: Literal["unix", "tcp", "fd"]
+    path: str = ""  # unix: absolute, or "@name"
+    host: str = ""  # tcp: an IPv4 or IPv6 address without brackets, or a name
+    port: int = 0  # tcp: 0 is any free port
+    number: int = 0  # fd: a listening socket that was inherited
+
+    def __str__(self) -> str:
+        if self.kind == "unix":
+            return f"unix:{self.path}"
+        if self.kind == "fd":
+            return f"fd://{self.number}"
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+    @property
+    def is_abstract(self) -> bool:
+        """A unix socket without a file: `unix:@name`, on Linux."""
+        return self.path.startswith("@")
+
+    def is_loopback(self) -> bool:
+        """Whether only this machine can reach a TCP address. Names other than localhost may be anything."""
+        return self.host in ("localhost", "::1") or bool(re.fullmatch(r"127\.[0-9.]+", self.host))
+
+
+class Kind(NamedTuple):
+    """A kind of value, and the way from TOML and back.
+
+    `read` takes what TOML gave and the folder of config.toml, and raises Unfit; `write` undoes it.
+    """
+
+    expected: str
+    read: Callable[[object, str], object]
+    write: Callable[[Any], object] = lambda value: value
+
+
+def whole(least: int) -> Kind:
+    """A whole number from `least` to what a C int holds."""
+    expected = f"a whole number of at least {least}"
+
+    def read(found: object, folder: str) -> int:
+        if type(found) is not int or found < least:
+            raise Unfit(found, expected)
+        if found > _MOST:
+            raise Unfit(found, f"a whole number of at most {_MOST}")
+        return found
+
+    return Kind(expected, read)
+
+
+def seconds(least: float) -> Kind:
+    """A time in seconds, `least` or more."""
+    expected = f"a number of seconds, at least {least}"
+
+    def read(found: object, folder: str) -> float:
+        if not isinstance(found, (int, float)) or isinstance(found, bool) or not found >= least:  # nan is not
+            raise Unfit(found, expected)
+        if found > _MOST:
+            raise Unfit(found, f"a number of seconds, at most {_MOST}")
+        return found
+
+    return Kind(expected, read)
+
+
+def size(least: int, least_text: str) -> Kind:
+    """A number of bytes from `least`, which is `least_text` in the message, to 1 TiB."""
+    expected = f'a size in bytes or as text such as "16M", at least {least_text}'
+
+    def read(found: object, folder: str) -> int:
+        count = found
+        if isinstance(found, str) and (match := re.fullmatch("([0-9]{1,15})([KMG]?)B?", found.upper())):
+            count = int(match[1]) * _UNITS[match[2]]
+        if type(count) is not int or count < least:
+            raise Unfit(found, expected)
+        if count > _MOST_BYTES:
+            raise Unfit(found, 'a size of at most "1024G"')
+        return count
+
+    def write(count: int) -> object:
+        unit = next((unit for unit in "GMK" if count and count % _UNITS[unit] == 0), "")
+        return f"{count // _UNITS[unit]}{unit}" if unit else count
+
+    return Kind(expected, read, write)
+
+
+def _text(expected: str, pattern: str, but_not: str = "") -> Kind:
+    def read(found: object, folder: str) -> str:
+        if not isinstance(found, str) or not re.fullmatch(pattern, found) or found in but_not.split():
+            raise Unfit(found, expected)
+        return found
+
+    return Kind(expected, read)
+
+
+def _choice(*names: str) -> Kind:
+    return _text("one of " + ", ".join(f'"{name}"' for name in names), "|".join(names))
+
+
+def _path(expected: str, *kept: str) -> Kind:
+    """A path, relative to config.toml, as absolute text; the texts in `kept` stay as they are."""
+
+    def read(found: object, folder: str) -> str:
+        if isinstance(found, str) and found in kept:
+            return found
+        if not isinstance(found, str) or not found or "\0" in found:
+            raise Unfit(found, expected)
+        return os.path.normpath(os.path.join(folder, found))
+
+    return Kind(expected, read)
+
+
+def list_of(kind: Kind, least: int = 0, or_one: bool = False) -> Kind:
+    """Elements of one kind, as a tuple; with `or_one`, a text is a list of one."""
+    some = " of at least one element" if least else ""
+    expected = f"{kind.expected}, or a list of them" if or_one else f"a list{some}, each {kind.expected}"
+
+    def read(found: object, folder: str) -> tuple[object, ...]:
+        if or_one and isinstance(found, str):
+            return (kind.read(found, folder),)
+        if not isinstance(found, list) or len(found) < least:
+            raise Unfit(found, expected)
+        values = []
+        for number, element in enumerate(found, 1):
+            try:
+                values.append(kind.read(element, folder))
+            except Unfit as unfit:
+                raise Unfit(unfit.found, unfit.expected, f", element {number}") from None
+        return tuple(values)
+
+    def write(values: tuple[object, ...]) -> object:
+        written = [kind.write(value) for value in values]
+        return written[0] if or_one and len(written) == 1 else written
+
+    return Kind(expected, read, write)
+
+
+def _read_flag(found: object, folder: str) -> bool:
+    if not isinstance(found, bool):
+        raise Unfit(found, "true or false")
+    return found
+
+
+def _read_mode(found: object, folder: str) -> int:
+    return int(str(_OCTAL.read(found, folder)), 8)
+
+
+def _read_root(found: object, folder: str) -> str:
+    path = str(DIRECTORY.read(found, folder))
+    if not os.path.isdir(path):
+        raise Unfit(found, f"{ROOT.expected} (there is none at {path!r})")
+    return path
+
+
+def _read_startup(found: object, folder: str) -> str:
+    path = str(OPTIONAL_PATH.read(found, folder))
+    if path and not (os.path.isfile(path) and os.access(path, os.R_OK)):
+        raise Unfit(found, "a file that exists and can be read, relative to the folder of this file")
+    return path
+
+
+def _read_version(found: object, folder: str) -> str:
+    version = str(_VERSIONS.read(found, folder))
+    if version != AUTO:
+        return version
+    there = available()
+    if not there:
+        raise Unfit(found, "an installed lupa, with any Lua in it (pip install lupa)")
+    return there[0]
+
+
+def _read_network(found: object, folder: str) -> "IPv4Network | IPv6Network":
+    import ipaddress  # 270 KB that a server on a unix socket or the loopback does without
+
+    if isinstance(found, str):
+        try:
+            network = ipaddress.ip_network(found, strict=False)
+        except ValueError:
+            pass
+        else:
+            if "/" in found and ipaddress.ip_address(found.partition("/")[0]) != network.network_address:
+                raise Unfit(found, f'a network without host bits, such as "{network}"')
+            return network
+    raise Unfit(found, NETWORK.expected)
+
+
+def _read_address(found: object, folder: str) -> Address:
+    if isinstance(found, str) and "\0" not in found:
+        scheme, _, path = found.partition(":")
+        if scheme == "unix" and path.startswith("@"):
+            if not sys.platform.startswith("linux"):
+                raise Unfit(found, "the path of a file: sockets without one, unix:@name, are Linux's")
+            if 1 < len(path.encode("utf-8", "surrogateescape")) <= _MAX_ABSTRACT:
+                return Address("unix", path=path)
+            raise Unfit(found, f"a name of 1 to {_MAX_ABSTRACT - 1} bytes behind the @")
+        if scheme == "unix" and path:
+            return Address("unix", path=os.path.normpath(os.path.join(folder, path)))
+        if match := re.fullmatch("fd://([0-9]{1,9})", found):
+            return Address("fd", number=int(match[1]))
+        if match := re.fullmatch(r"(\[[0-9a-fA-F:.]+(?:%[\w.-]+)?\]|[^:\[\]]*):([0-9]+)", found):
+            if len(match[2]) > 5 or int(match[2]) > 65535:
+                raise Unfit(found, "a port from 1 to 65535, or 0 for any that is free")
+            if host := _host(match[1]):
+                return Address("tcp", host=host, port=int(match[2]))
+    raise Unfit(found, ADDRESS.expected)
+
+
+def _host(text: str) -> str:
+    """The host of a TCP address without brackets, "" when it is none."""
+    if text in ("", "*"):
+        return "0.0.0.0"
+    bracketed = text.startswith("[")
+    if bracketed or re.fullmatch("[0-9.]+", text):
+        family = socket.AF_INET6 if bracketed else socket.AF_INET
+        number, percent, zone = text.strip("[]").partition("%")
+        try:
+            return socket.inet_ntop(family, socket.inet_pton(family, number)) + percent + zone
+        except OSError:
+            return ""
+    return text if re.fullmatch(r"[A-Za-z0-9_-]{1,63}(\.[A-Za-z0-9_-]{1,63})*", text) else ""
+
+
+def _read_free(found: object, folder: str, depth: int = 0) -> object:
+    if not depth and not isinstance(found, dict):
+        raise Unfit(found, FREE.expected)
+    if depth > _DEEPEST:
+        raise Unfit(found, f"tables and lists at most {_DEEPEST} deep")
+    if type(found) is int and not -(2**63) <= found < 2**63:
+        raise Unfit(found, "whole numbers of 64 bits")
+    for value in found.values() if isinstance(found, dict) else found if isinstance(found, list) else ():
+        _read_free(value, folder, depth + 1)
+    return found
+
+
+def _read_user(found: object, folder: str) -> str:
+    if found == "":
+        return ""
+    import pwd
+
+    return _known(found, pwd.getpwnam, USER)
+
+
+def _read_group(found: object, folder: str) -> str:
+    if found == "":
+        return ""
+    import grp
+
+    return _known(found, grp.getgrnam, GROUP)
+
+
+def _known(found: object, find: Callable[[str], object], kind: Kind) -> str:
+    if isinstance(found, str) and "\0" not in found:
+        try:
+            find(found)
+        except KeyError:
+            pass
+        else:
+            return found
+    raise Unfit(found, kind.expected)
+
+
+FLAG = Kind("true or false", _read_flag)
+_OCTAL = _text('octal text such as "0660"', "(0|0o)?[0-7]{3}")
+MODE = Kind(_OCTAL.expected, _read_mode, lambda mode: f"{mode:04o}")
+OPTIONAL_PATH = _path('a path, or "" for none', "")
+STARTUP = Kind('a path of a file that can be read, or "" for none', _read_startup)
+DIRECTORY = _path("a path of a directory")
+ROOT = Kind("a path of a directory that exists", _read_root)
+NETWORK = Kind('a network such as "10.0.0.0/8", "192.0.2.7" or "2001:db8::/32"', _read_network, str)
+ADDRESS = Kind(
+    'an address such as "127.0.0.1:9000", "[::1]:9000", "unix:/run/greenfcgi.sock" or "fd://3"',
+    _read_address,
+    str,
+)
+_NAME = r"(?!\.\.?(?:/|\Z))[^/\0]+"
+FOLDER_BELOW = _text('a folder below scripts.root such as "public", or "" for none', f"|{_NAME}(?:/{_NAME})*")
+FREE = Kind("a table", _read_free)
+ANY_TEXT = _text("text", "(?s:.*)")
+ONE_LINE = _text("text on one line, not empty", r"[^\r\n\0]+")
+EXTENSION = _text('an extension such as ".lua"', r"\.[^/\0]+")
+IDENTIFIER = _text("a name that a Lua function can have", "[A-Za-z_][A-Za-z0-9_]*", _LUA_WORDS)
+STATUS = _text('a status from 200 to 599 such as "200 OK"', r"[2-5][0-9]{2} [^\x00-\x1f\x7f]+")
+HEADER = _text('a header such as "Name: value" on one line', r"[!#$%&'*+.^_`|~0-9A-Za-z-]+:[^\r\n\0]*")
+_VERSIONS = _choice(AUTO, *sorted(FLAVOURS, key=lambda name: (not name.startswith("luajit"), name)))
+VERSION = Kind(_VERSIONS.expected, _read_version)
+LEVEL = _choice("debug", "info", "warning", "error", "critical")
+ENGINE = _choice("auto", "inotify", "poll")
+ERROR_LOG = _path('a path, or "-" for stderr', "-")
+ACCESS_LOG = _path('a path, "-" for stdout, or "" for none', "-", "")
+SLOW_LOG = _path('a path, "-" for stderr, or "" for none', "-", "")
+LOG_FORMAT = _choice("text", "json")
+URL_PATH = _text('a path that begins with "/", or "" for none', r"|/[!-~]*", "/")
+REACH = _choice("os.execute", "io.popen", "ffi", "debug", "bytecode", "package.loadlib", "jit", "string.buffer")
+USER = Kind('a user of this machine, or "" to stay who starts it', _read_user)
+GROUP = Kind('a group of this machine, or "" for the user\'s own', _read_group)

@@ -1,0 +1,170 @@
+"""An HTTP request as the FastCGI request that a web server would make of it, answered by the same server.
+
+It goes over a socket pair into a `Session`, so what works here works behind nginx: same records, limits and replies.
+"""
+
+from __future__ import annotations
+
+import socket
+from _socket import socket as BareSocket
+from collections.abc import Callable, Generator, Iterator, Mapping
+from typing import Any, NamedTuple
+
+import gevent
+import gevent.socket
+
+from ... import __version__
+from ...fastcgi import records
+from ...fastcgi.client import Client
+from .url_paths import Script
+
+_READ_SIZE = 65536
+_READABLE = 1
+#: Where the environment of WSGI has the browser's socket.
+CLIENT = "greenfcgi.socket"
+_ID = 1
+#: What of the environment of WSGI goes on as it is.
+_KEPT = (
+    "REQUEST_METHOD", "QUERY_STRING", "CONTENT_TYPE", "CONTENT_LENGTH", "SERVER_NAME", "SERVER_PORT", "SERVER_PROTOCOL",
+    "REMOTE_ADDR", "REMOTE_PORT", "REQUEST_URI",
+)  # fmt: skip
+
+
+class BadBody(Exception):
+    """The body of a request breaks HTTP, or ends too early. Raised by what reads it; the text says why."""
+
+
+class Answer(NamedTuple):
+    """A reply: "200 OK", its headers, and its body part by part."""
+
+    status: str
+    headers: list[tuple[str, str]]
+    body: Generator[bytes]
+
+
+class Gateway:
+    """Asks the server. `connect` serves a connection; `root` is where the scripts are."""
+
+    def __init__(self, connect: Callable[[BareSocket, str], object], root: str) -> None:
+        self._connect = connect
+        self._root = root
+
+    def ask(self, environ: Mapping[str, Any], script: Script) -> Answer:
+        """The reply to a request, once its headers have come. Raises `BadBody`: then no script has run."""
+        near, far = socket.socketpair()
+        self._connect(BareSocket(far.family, far.type, far.proto, far.detach()), "developer mode")
+        connection = gevent.socket.socket(near.family, near.type, near.proto, near.detach())
+        try:
+            self._send(connection, environ, script)
+            parts = _parts(connection, environ.get(CLIENT))
+            head = next(parts, b"")
+            status, headers = _read_head(head)
+        except BaseException:
+            connection.close()
+            raise
+        return Answer(status, headers, parts)
+
+    def _send(self, connection: Any, environ: Mapping[str, Any], script: Script) -> None:
+        pairs = self._params(environ, script)
+        params = records.encode_pairs((name.encode("latin-1"), value.encode("latin-1")) for name, value in pairs)
+        pieces = [
+            records.begin_request(_ID),
+            *records.stream(records.PARAMS, _ID, params),
+            records.record(records.PARAMS, _ID),
+        ]
+        connection.sendall(b"".join(pieces))
+        body = environ["wsgi.input"]
+        try:
+            while data := body.read(_READ_SIZE):
+                for piece in records.stream(records.STDIN, _ID, data):
+                    connection.sendall(piece)
+            connection.sendall(records.record(records.STDIN, _ID))
+        except OSError:
+            # It has been answered already, and refuses the rest.
+            pass
+
+    def _params(self, environ: Mapping[str, Any], script: Script) -> Iterator[tuple[str, str]]:
+        for name in _KEPT:
+            yield name, str(environ.get(name) or "")
+        for name, value in environ.items():
+            if name.startswith("HTTP_") and isinstance(value, str):
+                yield name, value
+        # WSGI has bytes as characters of Latin-1; paths here are those of the file system.
+        root, name, info = (
+            text.encode("utf-8", "surrogateescape").decode("latin-1") for text in (self._root, script.name, script.info)
+        )
+        yield "SCRIPT_FILENAME", root + name
+        yield "SCRIPT_NAME", name
+        yield "PATH_INFO", info
+        yield "DOCUMENT_ROOT", root
+        yield "DOCUMENT_URI", name + info
+        yield "GATEWAY_INTERFACE", "CGI/1.1"
+        yield "SERVER_SOFTWARE", f"greenfcgi/{__version__} (developer mode)"
+        yield "REQUEST_SCHEME", "http"
+        yield "REDIRECT_STATUS", "200"
+
+
+def _parts(connection: Any, browser: Any) -> Generator[bytes]:
+    """The header block, then the body as it comes. Closes the connection, also when nobody wants the rest."""
+    client = Client()
+    taken, has_head = 0, False
+    watcher = gevent.get_hub().loop.io(browser.fileno(), _READABLE) if browser is not None else None
+    if watcher is not None:
+        watcher.start(_hang_up_when_gone, browser, connection, watcher)
+    try:
+        while data := _received(connection):
+            client.receive(data)
+            output = client.replies[_ID].stdout if _ID in client.replies else b""
+            if not has_head:
+                end = output.find(b"\r\n\r\n")
+                if end < 0:
+                    continue
+                has_head, taken = True, end + 4
+                yield output[:taken]
+            if len(output) > taken:
+                part, taken = output[taken:], len(output)
+                yield part
+    finally:
+        if watcher is not None:
+            watcher.stop()
+            watcher.close()
+        connection.close()
+
+
+def _hang_up_when_gone(browser: Any, connection: Any, watcher: Any) -> None:
+    """As web servers do: when the browser has gone, so has the request."""
+    try:
+        # The bare socket does not wait; gevent's would.
+        is_there = browser._sock.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT) != b""
+    except BlockingIOError:
+        return
+    except OSError:
+        is_there = False
+    watcher.stop()
+    if not is_there:
+        try:
+            # Of the bare socket: gevent's would raise in whoever reads from it.
+            connection._sock.shutdown(socket.SHUT_RDWR)
+        except OSError:
+            # The reply is complete.
+            pass
+
+
+def _received(connection: Any) -> bytes:
+    """The next bytes; none when the connection has ended, in whatever way."""
+    try:
+        found: bytes = connection.recv(_READ_SIZE)
+    except OSError:
+        return b""
+    return found
+
+
+def _read_head(head: bytes) -> tuple[str, list[tuple[str, str]]]:
+    status, headers = "502 Bad Gateway", []
+    for line in head.decode("latin-1").split("\r\n"):
+        name, colon, value = line.partition(":")
+        if name.lower() == "status":
+            status = value.strip()
+        elif colon:
+            headers.append((name, value.strip()))
+    return status, headers

@@ -1,0 +1,49 @@
+"""One process that does everything, without a supervisor (`processes = 0`): the least memory."""
+
+from __future__ import annotations
+
+from ..config.load import Config
+from ..system import listen, systemd
+from ..system.gevent_import import import_gevent
+from ..system.pidfile import PidFile
+from ..system.privileges import identity, prepare_logs
+from ..version import NAME
+
+
+def serve(config: Config) -> bool:
+    """Serve until a signal says otherwise. True when every request was finished.
+
+    Raises `ConfigError` and `BindError`.
+    """
+    config = listen.instead(config, systemd.listening())
+    who = identity(config)
+    prepare_logs(config, who)
+    import_gevent()
+    from .server_process import Process
+
+    process = Process(config)
+    bound = listen.listen_all(config, who, {})
+    listen.forget_stdin()
+    for level, text in listen.remarks(bound):
+        process.log.log(level, text)
+    pid_file = PidFile(config.pidfile)
+
+    def release() -> None:
+        systemd.notify("STOPPING=1")
+        for one in bound:
+            one.remove()
+        pid_file.remove()
+
+    try:
+        pid_file.write()
+        process.become(who)
+        process.try_startup()
+    except BaseException:
+        release()
+        raise
+    process.log.info(f"{NAME} ({process.flavour}) serves {config.scripts.root} on {listen.names(bound)}")
+    systemd.notify("READY=1")
+    interval = systemd.watchdog()
+    if interval:
+        process.every(interval, lambda: systemd.notify("WATCHDOG=1"))
+    return process.run(bound, release=release)

@@ -1,0 +1,72 @@
+"""A new supervisor on the same sockets: what the old one passes on when it starts the new binary (SIGUSR2).
+
+Descriptors are inherited; an environment variable says which of them is what.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import sys
+from typing import NamedTuple
+
+from ..system.listen import Bound, Open
+
+_VARIABLE = "GREENFCGI_INHERITED"
+#: What stands before an address when the descriptor is that of its lock.
+_LOCK = "lock "
+
+
+class Inheritance(NamedTuple):
+    """What a supervisor got from its predecessor: descriptors by address, the ends of the channel, the numbers that the
+    sockets of systemd have in their addresses, and a store of versions.
+    """
+
+    sockets: dict[str, Open]
+    channel: tuple[socket.socket, socket.socket]
+    handed_over: list[int]
+    #: Where the last good versions of scripts are; -1: nowhere.
+    versions: int
+
+
+def start(
+    bound: list[Bound], channel: tuple[socket.socket, socket.socket], handed_over: list[int], versions: int
+) -> int:
+    """Start the command of this process anew, with these sockets. Returns its process id. Raises `OSError`."""
+    named = [(str(one.address), one.socket.fileno()) for one in bound]
+    named += [(_LOCK + str(one.address), one.lock) for one in bound if one.lock != -1]
+    named += [("give", channel[0].fileno()), ("take", channel[1].fileno())]
+    named += [("versions", versions)] if versions != -1 else []
+    lines = [f"{number} {name}" for name, number in named] + [f"{number} systemd" for number in handed_over]
+    environment = {**os.environ, _VARIABLE: "\n".join(lines)}
+    pid = os.fork()
+    if pid == 0:
+        try:
+            for _, number in named:
+                os.set_inheritable(number, True)
+            if "WATCHDOG_PID" in environment:
+                # It feeds the watchdog once the service manager takes it for the main process.
+                environment["WATCHDOG_PID"] = str(os.getpid())
+            os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], environment)
+        finally:
+            os._exit(127)
+    return pid
+
+
+def inherited() -> Inheritance | None:
+    """What the predecessor of this process has passed on; None when there was none."""
+    text = os.environ.pop(_VARIABLE, "")
+    if not text:
+        return None
+    lines = [(name, int(number)) for number, _, name in (line.partition(" ") for line in text.split("\n"))]
+    handed_over = [number for name, number in lines if name == "systemd"]
+    named = {name: number for name, number in lines if name != "systemd"}
+    for number in named.values():
+        os.set_inheritable(number, False)
+    channel = socket.socket(fileno=named.pop("give")), socket.socket(fileno=named.pop("take"))
+    versions = named.pop("versions", -1)
+    locks = {name.removeprefix(_LOCK): number for name, number in named.items() if name.startswith(_LOCK)}
+    sockets = {
+        name: Open(number, locks.get(name, -1)) for name, number in named.items() if not name.startswith(_LOCK)
+    }
+    return Inheritance(sockets, channel, handed_over, versions)

@@ -1,0 +1,163 @@
+"""From changed files to fresh states: drains the flush queue, tries a changed script, and lets its old states go.
+
+A changed script is loaded into a fresh state first. When it does not load, the last good version goes on being
+served, the error is logged, and the next change is another try. Requests under way finish on the code they began
+with; their states go when they come back.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+import gevent
+
+from ..errors import ScriptBroken, ScriptBusy, ScriptError
+from ..logs.error_log import ErrorLog
+from ..logs.text import traceback_of
+from ..lua.state import State
+from ..scripts.catalogue import Catalogue, Script, Version
+from ..scripts.file_signature import changed
+from ..scripts.pool import Pool
+from ..status.request_times import Metrics
+from .flush_queue import Changes, FlushQueue
+
+#: Changed files that a message names.
+_MOST_NAMES = 3
+#: Seconds that the next script usually waits for one that is being loaded anew.
+PATIENCE = 0.1
+
+
+class Load(Protocol):
+    """Makes a state that holds a version of a script: the one that is served, unless another one is given.
+
+    Raises `ScriptError`.
+    """
+
+    def __call__(self, script: Script, version: Version | None = None, /) -> State: ...
+
+
+class Flusher:
+    """Flushes the scripts whose files have changed."""
+
+    def __init__(
+        self,
+        queue: FlushQueue,
+        catalogue: Catalogue,
+        pool: Pool[Script, State],
+        load: Load,
+        log: ErrorLog,
+        metrics: Metrics,
+        keep_good: bool = True,
+        patience: float = PATIENCE,
+        forgotten: Callable[[Script], None] = lambda script: None,
+    ) -> None:
+        self._queue = queue
+        self._catalogue = catalogue
+        self._pool = pool
+        self._load = load
+        self._log = log
+        self._metrics = metrics
+        #: When a changed script does not load, its last good version goes on; else whoever asks for it sees why.
+        self._keep_good = keep_good
+        #: Seconds that the next script waits for one that is being loaded anew.
+        self._patience = patience
+        #: Called with a script whose file is gone.
+        self._forgotten = forgotten
+        #: Called with what has been flushed.
+        self.observers: list[Callable[[Changes], None]] = []
+        #: The paths of the scripts that are being loaded anew.
+        self._renewing: set[str] = set()
+
+    def flush(self) -> None:
+        """Drain the queue. May wait, where a script's `init` does."""
+        if self._queue:
+            changes = self._queue.drain()
+            self._apply(changes)
+            for observe in self.observers:
+                observe(changes)
+
+    def _apply(self, changes: Changes) -> None:
+        for script in self._catalogue.follow_root():
+            self._forget(script, "not below scripts.root any more")
+        if changes.everything:
+            changes = Changes(frozenset(changed(self._catalogue.signatures())) | changes.paths, False)
+        # A symbolic link may be among them.
+        self._catalogue.forget_spellings()
+        for script in self._catalogue.touched(changes.paths):
+            if script.path in self._renewing:
+                # Its `init` waits: this change is for the next time.
+                self._queue.put(script.path)
+                continue
+            self._renewing.add(script.path)
+            # One at a time, so that requests have their turn when a deployment changes hundreds; but a script whose
+            # `init` waits does not hold up the others for long.
+            gevent.spawn(self._attempt, script).join(timeout=self._patience)
+
+    def _attempt(self, script: Script) -> None:
+        try:
+            self._renew(script)
+        except Exception as problem:
+            # The border of a flush: what fails for one script must not end it for the others.
+            self._log.error(f"{script.path}: flush failed: {problem!r}", traceback_of(problem))
+        finally:
+            self._renewing.discard(script.path)
+
+    def _renew(self, script: Script) -> None:
+        if not os.path.isfile(script.path):
+            self._forget(script, "its file is gone")
+            self._forgotten(script)
+        elif script.stale():
+            self._replace(script)
+
+    def _replace(self, script: Script) -> None:
+        version = script.new_version()
+        cause = _names(script.changed(), script.directory)
+        try:
+            state = self._load(script, version)
+        except ScriptBusy as problem:
+            # Nothing is wrong with the files: it is tried again with the next beat.
+            self._log.warning(f"{script.path}: changed{cause}, but cannot be loaded now: {problem}")
+            self._queue.put(script.path)
+            return
+        except ScriptError as problem:
+            self._fail(script, version, problem, cause)
+            return
+        script.version, script.tried = version, None
+        self._metrics.flushes += 1
+        closed = self._pool.flush(script)
+        if self._pool.count(script) or closed:
+            self._pool.add(state, script)
+        else:
+            # It had been let go to make room for others, and they keep it.
+            state.close()
+        self._log.info(f"{script.path}: changed{cause}, loaded anew; idle states closed: {closed}")
+
+    def _fail(self, script: Script, version: Version, problem: ScriptError, cause: str) -> None:
+        traceback = problem.traceback if isinstance(problem, ScriptBroken) else ""
+        if self._keep_good:
+            script.tried = version
+            script.version.is_held = True
+            instead = "the last good version goes on"
+        else:
+            # Each request tries it again from now on.
+            script.version, script.tried, script.loaded = script.new_version(), None, 0.0
+            self._pool.flush(script)
+            instead = "it is not served"
+        self._log.error(f"{script.path}: changed{cause}, but does not load; {instead}: {problem}", traceback)
+
+    def _forget(self, script: Script, reason: str) -> None:
+        self._catalogue.forget(script)
+        # No state is of this version any more, so the idle ones go now and the others when they come back.
+        script.version = script.new_version()
+        self._metrics.flushes += 1
+        self._pool.flush(script)
+        self._log.info(f"{script.path}: flushed: {reason}")
+
+
+def _names(paths: Sequence[str], folder: str) -> str:
+    """Files for a message, where they are not the script itself: " (in lib/html.lua)"."""
+    names = [os.path.relpath(path, folder) for path in paths[:_MOST_NAMES]]
+    more = len(paths) - len(names)
+    return f" (in {', '.join(names)}{f' and {more} more' if more else ''})" if names else ""

@@ -1,0 +1,68 @@
+"""Tells which files have changed: by inotify where that works, else by looking at them in turn.
+
+Here is the choice between the two, and what they have in common. A watcher knows neither scripts nor states:
+changed paths go into a flush queue, which somebody else drains.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Protocol
+
+from ..scripts.file_signature import Signature
+from .flush_queue import FlushQueue
+from .inotify import InotifyWatcher, reason
+from .polling import ErrorLogLike, PollWatcher
+
+
+class Watcher(Protocol):
+    """What both engines offer. Made, started and stopped once each, in the process that uses it."""
+
+    #: "inotify" or "poll": what is at work now.
+    engine: str
+    #: The files that somebody is writing now, where `watch` was asked to notice that, and can.
+    writing: set[str]
+
+    def start(self) -> None:
+        """Begin to watch."""
+
+    def stop(self) -> None:
+        """Watch no longer. Harmless when repeated."""
+
+    def add_file(self, path: str) -> None:
+        """Watch this file too, an absolute path, wherever links lead; it need not exist yet.
+
+        To be called before the file is read, and again with each version of a script that reads it.
+        """
+
+    def catch_up(self) -> None:
+        """Take what has happened until now, as far as that is quick."""
+
+    def check(self) -> None:
+        """See whether the folders are still where they were. To be called about once a second."""
+
+
+def watch(
+    engine: str,
+    folders: Sequence[str],
+    known: Callable[[], Mapping[str, Signature]],
+    queue: FlushQueue,
+    poll_interval: float,
+    log: ErrorLogLike,
+    notice_writing: bool = False,
+) -> Watcher:
+    """A watcher of `folders` with all below them, not started yet. `engine` is "auto", "inotify" or "poll".
+
+    Where inotify cannot do it, the watcher polls, and one warning says why: with "inotify" too, since a
+    service that notices changes late is better than none. `known` returns the files that count, as they were when they
+    were read; `poll_interval` is in seconds.
+    """
+    poll = PollWatcher(known, queue, poll_interval, log)
+    if engine == "poll":
+        return poll
+    try:
+        return InotifyWatcher(folders, known, queue, poll, log, notice_writing)
+    except (ImportError, AttributeError):
+        why = "this system has none"
+    except OSError as error:
+        why = reason(error)
+    log.warning(poll.instead(why))
+    return poll

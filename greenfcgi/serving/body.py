@@ -1,0 +1,83 @@
+"""A request's body: in memory while there is room, else in a temporary file. Knows no protocol."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from ..quota import Quota
+from .spool import Spool
+
+#: Bytes that one body may take in memory: one as long as `scripts.max_post` allows by default. What is longer goes to a
+#: temporary file, which costs an upload of 1 MiB twice the CPU.
+MAX_IN_MEMORY: Final = 1280 * 1024
+#: What each part of a body takes beside its own bytes: a web server may send it in records of one.
+_OVERHEAD: Final = 64
+
+
+class Body:
+    """Written as it comes in, then read from its beginning.
+
+    What it holds in memory is taken from `memory`, a file from `files`. `write` and `read` raise `OSError` when the
+    temporary file cannot be made, written or read (a full disk, no descriptor left).
+    """
+
+    __slots__ = ("_at", "_file", "_files", "_held", "_memory", "_parts", "length")
+
+    def __init__(self, memory: Quota, files: Quota) -> None:
+        self._memory = memory
+        self._files = files
+        #: Bytes written so far.
+        self.length = 0
+        self._parts: list[bytes] = []
+        self._file: Spool | None = None
+        self._at = 0
+        self._held = 0
+
+    def write(self, data: bytes) -> None:
+        """Add `data` at the end."""
+        self.length += len(data)
+        if self._file is None:
+            cost = len(data) + _OVERHEAD
+            if self._held + cost <= MAX_IN_MEMORY and self._memory.take(cost):
+                self._held += cost
+                self._parts.append(data)
+                return
+            self._file = Spool(self._files)
+            for part in self._parts:
+                self._file.append(part)
+            self._let_go()
+        self._file.append(data)
+
+    def read(self, size: int = -1) -> bytes:
+        """The next bytes: all that are left, or at most `size`. Empty at the end."""
+        left = self.length - self._at
+        if size < 0 or size > left:
+            size = left
+        if self._file is not None:
+            data = self._file.read(self._at, size)
+        else:
+            if len(self._parts) > 1:
+                self._parts = [b"".join(self._parts)]
+            data = self._parts[0][self._at : self._at + size] if self._parts else b""
+        self._at += len(data)
+        return data
+
+    def beginning(self, size: int) -> bytes:
+        """At most `size` bytes from its beginning, whatever has been read; the next `read` goes on as before."""
+        at, self._at = self._at, 0
+        try:
+            return self.read(size)
+        finally:
+            self._at = at
+
+    def close(self) -> None:
+        """Give the memory and the file back."""
+        self._let_go()
+        if self._file is not None:
+            self._file.close()
+            self._file = None
+
+    def _let_go(self) -> None:
+        self._parts.clear()
+        self._memory.give_back(self._held)
+        self._held = 0

@@ -1,0 +1,136 @@
+"""Worker greenlets, and the requests that wait for one. Does not know what a request is.
+
+A worker is a bare greenlet that is used again and again: to spawn one for each request costs 2 us more. A job is
+handed over by switching into an idle worker right from the event loop's callback, so a request whose script does
+not wait is answered before the callback returns.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from typing import Any, Final, Generic, TypeVar
+
+from gevent import get_hub
+from greenlet import getcurrent, greenlet
+
+from ..lua.turns import Turns
+
+Job = TypeVar("Job")
+
+
+#: Of the workers, the share that jobs which compute for long leave to others.
+_LEFT_TO_OTHERS: Final = 8
+
+
+class Workers(Generic[Job]):
+    """At most `most` jobs run at once, each by `work`, which must not raise; `queue` more wait in their order.
+
+    Those that wait start one at a time, each in a turn of its own.
+    """
+
+    def __init__(self, most: int, queue: int, work: Callable[[Job], None], turns: Turns) -> None:
+        self._most = most
+        self._max_long = most - most // _LEFT_TO_OTHERS
+        self._most_waiting = queue
+        #: The most jobs that have ever waited, and how many have been turned away.
+        self.longest = 0
+        self.rejected = 0
+        self._work = work
+        self._turns = turns
+        self._idle: list[greenlet] = []
+        self._count = 0
+        self._queue: deque[Job] = deque()
+        self._long: deque[Job] = deque()
+        #: Turns that are waited for, in each of which a long one starts.
+        self._starters = 0
+
+    @property
+    def count(self) -> int:
+        """How many workers there are; made on demand, they stay."""
+        return self._count
+
+    @property
+    def running(self) -> int:
+        """How many jobs run now."""
+        return self._count - len(self._idle)
+
+    @property
+    def waiting(self) -> int:
+        """How many jobs wait for a worker, or for their turn."""
+        return len(self._queue) + len(self._long)
+
+    def submit(self, job: Job) -> bool:
+        """Run `job`, or queue it; False when the queue is full. To be called in the hub.
+
+        Returns when the job has ended or waits.
+        """
+        if self._queue:
+            return self._wait(self._queue, job)
+        if self._idle:
+            self._idle.pop().switch(job)
+            return True
+        return self._run(job) or self._wait(self._queue, job)
+
+    def submit_long(self, job: Job) -> bool:
+        """Run `job`, which computes for long, when its turn comes; False when the queue is full."""
+        # As many as there are workers free wait for their turn alone.
+        if not self._wait(self._long, job, self._most - self.running):
+            return False
+        self._add_starter()
+        return True
+
+    def _wait(self, queue: deque[Job], job: Job, more: int = 0) -> bool:
+        waiting = self.waiting
+        if waiting >= self._most_waiting + more:
+            self.rejected += 1
+            return False
+        queue.append(job)
+        self.longest = max(self.longest, waiting + 1)
+        return True
+
+    def _run(self, job: Job) -> bool:
+        """Run `job` in a worker that is free; False when there is none."""
+        if self._idle:
+            self._idle.pop().switch(job)
+        elif self._count < self._most:
+            self._count += 1
+            greenlet(self._serve, get_hub()).switch(job)
+        else:
+            return False
+        return True
+
+    def _start_queued(self) -> None:
+        if self._queue and self.running < self._most:
+            self._run(self._queue.popleft())
+
+    def _add_starter(self) -> None:
+        """Wait for a turn to start a long one in.
+
+        As many turns as those have that compute already, and one more: so most end within the turn that they start in,
+        and hold a state no longer.
+        """
+        if self._long and self._starters <= len(self._turns) - self._starters:
+            self._starters += 1
+            self._turns.queue(self._start_long)
+
+    def _start_long(self) -> None:
+        self._starters -= 1
+        if self._long and self.running < self._max_long:
+            self._run(self._long.popleft())
+            self._add_starter()
+
+    def _serve(self, job: Any) -> None:
+        hub = get_hub()
+        me = getcurrent()
+        # Not hub.switch(), which looks for a hook that only gevent's own greenlets have.
+        switch = greenlet.switch
+        while True:
+            self._work(job)
+            del job
+            self._idle.append(me)
+            if self._queue:
+                self._turns.queue(self._start_queued)
+            if self._long:
+                self._add_starter()
+            job = switch(hub)

@@ -1,0 +1,77 @@
+"""Takes the `Snapshot` of a process: looks at its connections, workers, states and scripts, and changes nothing."""
+
+from __future__ import annotations
+
+import os
+import time
+
+from ..lua.state import State
+from ..scripts.catalogue import Catalogue, Script
+from ..scripts.pool import Pool
+from ..serving.server import Server
+from .request_times import Metrics
+from .snapshot import ScriptLine, Share, Snapshot
+
+#: Characters of the reason why a script does not load: enough for a line.
+_LONGEST = 300
+
+
+def take(
+    started: float, server: Server, pool: Pool[Script, State], catalogue: Catalogue, metrics: Metrics
+) -> Snapshot:
+    """What the process does now, and has done since it was `started`, in seconds of the epoch."""
+    workers = server.workers
+    return Snapshot(
+        pid=os.getpid(),
+        started=started,
+        running=workers.running,
+        waiting=workers.waiting,
+        waiting_for_state=pool.waiting,
+        workers=workers.count,
+        connections=len(server.sessions),
+        states=len(pool),
+        longest_queue=workers.longest,
+        accepted=server.accepted,
+        rejected=workers.rejected,
+        evictions=pool.evicted,
+        flushes=metrics.flushes,
+        timeouts=metrics.timeouts,
+        memory_kills=metrics.memory_kills,
+        seconds=metrics.seconds,
+        statuses=metrics.statuses,
+        histogram=metrics.histogram,
+        scripts=_scripts(pool, catalogue),
+        held=_held(server),
+    )
+
+
+def _held(server: Server) -> dict[str, Share]:
+    connections, temporary, scripts = server.descriptors
+    connections.taken = len(server.sessions)
+    connections.peak = max(connections.peak, connections.taken)
+    shares = server.memory._asdict() | {
+        "connections": connections, "temporary files": temporary, "files of scripts": scripts,
+    }  # fmt: skip
+    return {name: Share(one.taken, one.limit, one.peak, one.refused) for name, one in shares.items()}
+
+
+def _scripts(pool: Pool[Script, State], catalogue: Catalogue) -> tuple[ScriptLine, ...]:
+    holders: dict[Script, list[State]] = {script: [] for script in catalogue}
+    for state in pool.states:
+        if state.script in holders:
+            holders[state.script].append(state)
+    idle = set(pool.idle())
+    now = time.monotonic()
+    return tuple(
+        ScriptLine(
+            script.path,
+            script.requests + sum(state.requests for state in states),
+            len(states),
+            sum(state not in idle for state in states),
+            max((now - state.made for state in states), default=0.0),
+            sum(state.memory() for state in states),
+            script.loaded,
+            script.problem[:_LONGEST],
+        )
+        for script, states in holders.items()
+    )

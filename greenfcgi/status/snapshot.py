@@ -1,0 +1,179 @@
+"""What one process tells of itself at one moment: values, how several are added up, how they go into shared memory."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from typing import Any, NamedTuple
+
+from .request_times import BOUNDS
+
+#: What is larger is no time, and no count: its sums and dates could fail.
+_MAX_NUMBER = 2**40
+
+
+class ScriptLine(NamedTuple):
+    """One script: requests answered so far, and its states of this moment.
+
+    `states` are all its states, `busy` those in use. `age` is that of the oldest in seconds, `memory` that of all in
+    bytes. `loaded` is when the version that is served was loaded, in seconds of the epoch; 0: none has been.
+    `problem` says why the files that are there now do not load; "" when they do. Then the last good version goes on.
+    """
+
+    path: str
+    requests: int = 0
+    states: int = 0
+    busy: int = 0
+    age: float = 0.0
+    memory: int = 0
+    loaded: float = 0.0
+    problem: str = ""
+
+
+class Share(NamedTuple):
+    """What one share of memory or descriptors holds: now, at most, the most so far, and how often there was no more."""
+
+    taken: int = 0
+    limit: int = 0
+    peak: int = 0
+    refused: int = 0
+
+
+class Snapshot(NamedTuple):
+    """One process, or several added up. `started` is in seconds of the epoch."""
+
+    pid: int = 0
+    started: float = 0.0
+    # Of this moment.
+    running: int = 0
+    waiting: int = 0
+    waiting_for_state: int = 0
+    workers: int = 0
+    connections: int = 0
+    states: int = 0
+    # Since the process began.
+    longest_queue: int = 0
+    accepted: int = 0
+    rejected: int = 0
+    evictions: int = 0
+    flushes: int = 0
+    timeouts: int = 0
+    memory_kills: int = 0
+    seconds: float = 0.0
+    statuses: dict[int, int] = {}
+    histogram: list[int] = [0] * (len(BOUNDS) + 1)
+    scripts: tuple[ScriptLine, ...] = ()
+    held: dict[str, Share] = {}
+
+    @property
+    def requests(self) -> int:
+        """All that have ended."""
+        return sum(self.statuses.values())
+
+
+_MOMENTARY = ("running", "waiting", "waiting_for_state", "workers", "connections", "states")
+_ADDED = (
+    *_MOMENTARY, "accepted", "rejected", "evictions", "flushes", "timeouts", "memory_kills", "seconds",
+)  # fmt: skip
+
+
+def total(snapshots: Iterable[Snapshot]) -> Snapshot:
+    """All of them added up, with the scripts that most requests were for first."""
+    snapshots = list(snapshots)
+    statuses: dict[int, int] = {}
+    for snapshot in snapshots:
+        for status, count in snapshot.statuses.items():
+            statuses[status] = statuses.get(status, 0) + count
+    values: dict[str, Any] = {name: sum(getattr(one, name) for one in snapshots) for name in _ADDED}
+    return Snapshot(
+        **values,
+        started=min((one.started for one in snapshots), default=0.0),
+        longest_queue=max((one.longest_queue for one in snapshots), default=0),
+        statuses=dict(sorted(statuses.items())),
+        histogram=[sum(one.histogram[at] for one in snapshots) for at in range(len(BOUNDS) + 1)],
+        scripts=_scripts(line for one in snapshots for line in one.scripts),
+        held=_held(one.held for one in snapshots),
+    )
+
+
+def _held(several: Iterable[dict[str, Share]]) -> dict[str, Share]:
+    found: dict[str, Share] = {}
+    for held in several:
+        for name, share in held.items():
+            found[name] = Share(*map(sum, zip(found.get(name, Share()), share, strict=True)))
+    return found
+
+
+def _scripts(lines: Iterable[ScriptLine]) -> tuple[ScriptLine, ...]:
+    found: dict[str, ScriptLine] = {}
+    for line in lines:
+        other = found.get(line.path, ScriptLine(line.path))
+        found[line.path] = ScriptLine(
+            line.path,
+            other.requests + line.requests,
+            other.states + line.states,
+            other.busy + line.busy,
+            max(other.age, line.age),
+            other.memory + line.memory,
+            max(other.loaded, line.loaded),
+            line.problem or other.problem,
+        )
+    return tuple(sorted(found.values(), key=lambda line: (-line.requests, line.path)))
+
+
+def ended(snapshot: Snapshot) -> Snapshot:
+    """What is left of a process that has ended: its counters."""
+    scripts = tuple(ScriptLine(line.path, line.requests) for line in snapshot.scripts if line.requests)
+    nothing: dict[str, Any] = dict.fromkeys(_MOMENTARY, 0)
+    held = {name: Share(refused=share.refused) for name, share in snapshot.held.items()}
+    return snapshot._replace(**nothing, scripts=scripts, held=held)
+
+
+def pack(snapshot: Snapshot, room: int) -> bytes:
+    """As bytes, at most `room` of them: scripts that few requests were for are left out where that takes more."""
+    scripts = sorted(snapshot.scripts, key=lambda line: -line.requests)
+    while True:
+        # Not marshal or pickle: a supervisor that is root must not trust what a process wrote.
+        data = json.dumps(snapshot._replace(scripts=tuple(scripts))).encode()
+        if len(data) <= room or not scripts:
+            return data
+        scripts = scripts[: len(scripts) // 2]
+
+
+def unpack(data: bytes) -> Snapshot:
+    """What `pack` has packed. Raises `ValueError` when it is anything else: a script that may write to memory (ffi) can
+    have written it.
+    """
+    try:
+        found = Snapshot(*json.loads(data))
+        # Keys of objects are text in JSON.
+        statuses = {int(status): count for status, count in found.statuses.items()}
+        scripts = tuple(ScriptLine(*line) for line in found.scripts)
+        held = {name: Share(*share) for name, share in found.held.items()}
+        snapshot = found._replace(statuses=statuses, scripts=scripts, held=held)
+    except (TypeError, AttributeError, RecursionError) as problem:
+        raise ValueError(f"not a snapshot: {problem}") from None
+    numbers = [*snapshot.statuses, *snapshot.statuses.values()]
+    is_right = (
+        _is_like(snapshot, Snapshot())
+        and len(snapshot.histogram) == len(BOUNDS) + 1
+        and all(_is_like(line, ScriptLine("")) for line in snapshot.scripts)
+        and all(_is_like(share, Share()) for share in snapshot.held.values())
+        and all(_is_number(number, int) for number in [*numbers, *snapshot.histogram])
+    )
+    if not is_right:
+        raise ValueError("not a snapshot: a value of another kind")
+    return snapshot
+
+
+def _is_like(values: tuple[object, ...], others: tuple[object, ...]) -> bool:
+    """Each value is of the type of the other one."""
+    return all(
+        _is_number(value, type(other)) if isinstance(other, (int, float)) else type(value) is type(other)
+        for value, other in zip(values, others, strict=True)
+    )
+
+
+def _is_number(value: object, kind: type) -> bool:
+    """A number of this type that sums and times can be made of."""
+    return (type(value) is kind or (kind is float and type(value) is int)) and 0 <= value < _MAX_NUMBER  # type: ignore[operator]

@@ -1,0 +1,108 @@
+"""What the processes of a supervisor that have ended had told last: added up, so that no counter ever goes back.
+
+The supervisor writes it into the first slot of the board, where every process can read it beside what the others tell.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from typing import NamedTuple
+
+from . import snapshot
+from .scoreboard import ROOM, Board
+from .snapshot import Snapshot
+
+#: The slot of the supervisor itself.
+SLOT = 0
+#: Those whose slot has not been taken by another since; the board has fewer slots.
+_MOST_KEYS = 1024
+
+#: The process id alone may be another's by now.
+_Key = tuple[int, float]
+
+
+class Overview(NamedTuple):
+    """All processes of a server: since when it serves (seconds of the epoch), how often a process has had to be
+    replaced, those that there are, and all that there have been added up.
+    """
+
+    began: float
+    replaced: int
+    processes: tuple[Snapshot, ...]
+    total: Snapshot
+
+
+class History:
+    """The supervisor's side. Without a status page no process tells anything, and nothing is added up."""
+
+    def __init__(self, board: Board) -> None:
+        self._board = board
+        self._began = time.time()
+        self._replaced = 0
+        self._keys: list[_Key] = []
+        self._total = Snapshot()
+        self._write()
+
+    def add(self, slot: int) -> None:
+        """The process of this slot has ended."""
+        told = self._board.told(slot)
+        if not told:
+            return
+        try:
+            last = snapshot.unpack(told)
+            together = snapshot.total([self._total, snapshot.ended(last)])
+        except ValueError:
+            last, together = Snapshot(), self._total
+        self._keys = [*self._keys, (last.pid, last.started)][-_MOST_KEYS:]
+        self._total = together
+        self._write()
+        self._board.clear(slot)
+
+    def count_replaced(self) -> None:
+        """A process has ended that nobody told to."""
+        self._replaced += 1
+        self._write()
+
+    def _write(self) -> None:
+        head = json.dumps((self._began, self._replaced, self._keys)).encode()
+        room = ROOM - len(head) - 4
+        self._board.publish(SLOT, len(head).to_bytes(4) + head + snapshot.pack(self._total, room))
+
+
+def read(board: Board, own: Snapshot) -> Overview:
+    """All processes, with what this one tells now in the place of what it has told last.
+
+    A message that is none is passed over: any process can write to any slot, if its scripts may write to memory (ffi).
+    """
+    others = [found for found in map(_unpacked, board.others()) if found is not None]
+    # Behind the others: what has been added since they were read is not counted twice.
+    began, replaced, keys, ended = _past(board.told(SLOT), own.started)
+    there = {(one.pid, one.started): one for one in others if [one.pid, one.started] not in keys}
+    there[own.pid, own.started] = own
+    processes = tuple(sorted(there.values(), key=lambda one: one.pid))
+    return Overview(began, replaced, processes, snapshot.total([ended, *processes]))
+
+
+def _past(told: bytes, started: float) -> tuple[float, int, list[object], Snapshot]:
+    """What the supervisor has written; where that is nothing, the server began at `started`, and nothing was before."""
+    end = 4 + int.from_bytes(told[:4])
+    try:
+        began, replaced, keys = json.loads(told[4:end])
+        if isinstance(began, float) and isinstance(replaced, int) and isinstance(keys, list):
+            return began, replaced, keys, _unpacked(told[end:]) or Snapshot()
+    except (ValueError, TypeError, RecursionError):
+        pass
+    return started, 0, [], Snapshot()
+
+
+def _unpacked(told: bytes) -> Snapshot | None:
+    try:
+        return snapshot.unpack(told)
+    except ValueError:
+        return None
+
+
+def alone(own: Snapshot) -> Overview:
+    """A process without a supervisor."""
+    return Overview(own.started, 0, (own,), snapshot.total([own]))

@@ -1,0 +1,86 @@
+"""Who runs scripts: from root to the user and group of the configuration, and whose the files are that root makes."""
+
+from __future__ import annotations
+
+import os
+from typing import NamedTuple
+
+from ..config.load import Config
+from ..errors import ConfigError
+
+
+class Identity(NamedTuple):
+    """A user and a group as the system knows them; -1: stay who you are. `user` is its name, or ""."""
+
+    user: str
+    uid: int
+    gid: int
+
+    def own(self, file: str | int) -> None:
+        """Give a file, or what a descriptor is open for, to them. Raises `OSError`."""
+        if (self.uid, self.gid) == (-1, -1):
+            return
+        if isinstance(file, int):
+            os.fchown(file, self.uid, self.gid)
+        else:
+            os.chown(file, self.uid, self.gid, follow_symlinks=False)
+
+    def assume(self) -> None:
+        """Become them, for good. Raises `ConfigError` when that is not allowed."""
+        try:
+            if self.gid != -1:
+                if self.user:
+                    os.initgroups(self.user, self.gid)
+                else:
+                    os.setgroups([self.gid])
+                os.setgid(self.gid)
+            if self.uid != -1:
+                os.setuid(self.uid)
+        except OSError as problem:
+            what = f'user: cannot become "{self.user}"' if self.user else f"group: cannot take group {self.gid}"
+            raise ConfigError(f"{what}: {problem.strerror}") from None
+        if self.user:
+            import pwd
+
+            os.environ |= {"USER": self.user, "LOGNAME": self.user, "HOME": pwd.getpwnam(self.user).pw_dir}
+
+
+def identity(config: Config) -> Identity:
+    """Whom `user` and `group` name. Raises `ConfigError` when this process cannot become them."""
+    uid = gid = -1
+    if config.user:
+        import pwd
+
+        uid, gid = pwd.getpwnam(config.user)[2:4]
+    if config.group:
+        import grp
+
+        gid = grp.getgrnam(config.group).gr_gid
+    if os.geteuid() == 0:
+        return Identity(config.user, uid, gid)
+    if uid not in (-1, os.geteuid()):
+        raise ConfigError(f'user: found "{config.user}", but only root can become another user; expected "" or root')
+    if gid not in (-1, os.getegid()):
+        raise ConfigError(f'group: found "{config.group}", but only root can take another group; expected "" or root')
+    return Identity("", -1, -1)
+
+
+def prepare_logs(config: Config, who: Identity) -> None:
+    """Make the log files that are not there, so that whoever runs scripts can append to them. Never raises.
+
+    A file that is there stays whose it is: root must not give away what somebody has put in its place.
+    """
+    for path in (config.errorlog, config.accesslog, config.slowlog):
+        if path not in ("", "-"):
+            try:
+                descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o640)
+            except OSError:
+                # It is there, or whoever opens it for writing says why not.
+                continue
+            try:
+                who.own(descriptor)
+            except OSError:
+                # The same.
+                pass
+            finally:
+                os.close(descriptor)
