@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from .inside import Inside
-from .running import Server
+from .support.inside import Inside
+from .support.running import Server
 
 
 @pytest.fixture

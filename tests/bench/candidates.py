@@ -9,7 +9,7 @@ from pathlib import Path
 
 from greenfcgi import __version__
 
-from ..compiled import Built, NotBuilt, build
+from ..support.compiled import Built, NotBuilt, build
 from .errors import BenchError, NotInstalled
 from .peers import Peer
 from .work import CANDIDATE_PEER

@@ -14,7 +14,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from ..developing import WAYS, Developing
+from ..support.developing import WAYS, Developing
 from .columns import aligned
 from .command import carry_out, progress
 from .errors import BenchError

@@ -10,7 +10,7 @@ from typing import Final, NamedTuple
 
 from greenfcgi.fastcgi import records
 
-from ..reads import cut
+from ..support.reads import cut
 
 # The first byte of an input, modulo `MODES`
 PAIRS: Final = 0

@@ -22,7 +22,7 @@ from greenfcgi.logs.error_log import ErrorLog
 from greenfcgi.lua.state import Flavour, LuaFailure, State
 from greenfcgi.scripts.catalogue import Catalogue
 
-from ...inside import FLAVOURS, Request, encoded
+from ...support.inside import FLAVOURS, Request, encoded
 from .world import KNOWN_ANSWER, KNOWN_SCRIPT, NOBODY, Setup, clear, furnish, head_problem
 
 #: Bytes of address space: on luajit20, lua.memory is not kept.

@@ -8,7 +8,7 @@ import time
 from collections import Counter
 from collections.abc import Sequence
 
-from ...inside import FLAVOURS
+from ...support.inside import FLAVOURS
 from .campaign import LATE, PATIENCE, Result, confirm, run_all, run_texts, summary
 from .child import Program
 from .programs import program_text

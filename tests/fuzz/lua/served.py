@@ -8,7 +8,7 @@ from pathlib import Path
 
 from greenfcgi.fastcgi.client import Client, Reply
 
-from ...running import Connection, Server
+from ...support.running import Connection, Server
 from .child import Fault, Program, Reporter, limit
 from .world import KNOWN_ANSWER, KNOWN_SCRIPT, NOBODY, Setup, furnish, head_problem
 

@@ -1,0 +1,85 @@
+"""Ways out of a Lua state, one file each in `escapes/`: every Lua holds against every one of them."""
+
+from __future__ import annotations
+
+import locale
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from ..support.inside import FLAVOURS, Inside, Request
+
+ESCAPES = sorted(Path(__file__).parent.joinpath("escapes").glob("*.lua"))
+
+
+@pytest.fixture(scope="module", params=FLAVOURS)
+def lua(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Inside]:
+    """One flavour after the other."""
+    inside = Inside(tmp_path_factory.mktemp(request.param), request.param)
+    yield inside
+    inside.close()
+
+
+def request() -> Request:
+    """A request with something in it."""
+    return Request({"A": "1", "QUERY_STRING": "a=b"}, b"a body of some length")
+
+
+@pytest.mark.parametrize("escape", ESCAPES, ids=lambda path: path.stem)
+def test_holds(lua: Inside, escape: Path) -> None:
+    """The attempt gets nothing, twice in one state; the process, its locale and its streams are as before."""
+    before = locale.setlocale(locale.LC_ALL)
+    state = lua.load(escape.read_bytes(), escape.name)
+    for _ in range(2):
+        assert lua.run(state, request()).text == "held"
+        assert state.sound
+    state.close()
+    assert locale.setlocale(locale.LC_ALL) == before
+    for descriptor in (0, 1, 2):
+        os.fstat(descriptor)
+    assert lua.main("con:puts(('next'):upper())").text == "NEXT"
+
+
+def test_changed_libraries_in_the_response(lua: Inside) -> None:
+    """With the whole standard library replaced, headers, log and errors are as they should be."""
+    lua.forget_log()
+    state = lua.load(Path(__file__).parent.joinpath("escapes", "changed_libraries.lua").read_bytes())
+    answer = lua.run(state, request())
+    assert answer.lines == ["Status: 203 Mine", "Content-Type: text/html", "X-A: b", "X-C: 5"]
+    assert ": logged \\x00\\n\n" in lua.log()
+    assert "Content-Length says 100, but the script wrote 4 bytes: header dropped" in lua.log()
+    answer = lua.run(state)
+    assert answer.failure is not None
+    assert answer.error.endswith("status 1: expected a whole number from 200 to 999")
+    assert "changed_libraries.lua" not in answer.error
+    assert "page.lua:" in answer.failure.traceback
+
+
+def test_compiler_that_the_operator_has_switched_on(tmp_path: Path) -> None:
+    """`lua.jit` decides about LuaJIT's compiler, and a script cannot switch it off either."""
+    for version in ("luajit21", "luajit20"):
+        lua = Inside(tmp_path, version, "[lua]\njit = true\n")
+        assert lua.main("jit.off() con:puts(tostring(jit.status()))").text == "true"
+        lua.close()
+
+
+def test_nothing_of_the_server_is_reachable_from_a_hook(lua: Inside) -> None:
+    """A hook's con has the functions that it says, and nothing else."""
+    lua.forget_log()
+    state = lua.load(
+        """
+        function main() end
+        function heartbeat(con)
+            local names = {}
+            for name in pairs(getmetatable(con).__index) do names[#names + 1] = name end
+            table.sort(names)
+            con:log(table.concat(names, " "))
+            for name in pairs(con) do con:log("more: " .. name) end
+        end
+        """
+    )
+    state.hook("heartbeat")
+    assert lua.log().endswith(": config log sleep\n")
+    assert "more" not in lua.log()

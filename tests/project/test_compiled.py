@@ -1,0 +1,83 @@
+"""The core compiled by mypyc does what its source does: a part of the tests, against the modules of a wheel."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from ..support import compiled
+from ..support.compiled import Built, NotBuilt
+from ..support.running import PATIENCE
+
+#: What the compiled modules do is in these: bytes, requests, states, limits, ends.
+PART = (
+    "fastcgi/test_connection", "fastcgi/test_records", "fastcgi/test_corpus", "fuzz/test_protocol",
+    "serving/test_server", "serving/test_stop", "serving/test_clients", "scripts/test_pool", "system/test_listen",
+    "lua/test_states",
+)  # fmt: skip
+TESTS = Path(__file__).parents[1]
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory) -> Built:
+    """The package, unpacked, with a copy of the tests beside it; skips where it cannot be built."""
+    folder = tmp_path_factory.mktemp("wheel")
+    try:
+        found = compiled.build(folder)
+    except NotBuilt as reason:
+        pytest.skip(str(reason))
+    shutil.copy(TESTS.parent / "pyproject.toml", found.folder)
+    shutil.copytree(TESTS, found.folder / "tests", ignore=shutil.ignore_patterns("__pycache__"))
+    return found
+
+
+def run(built: Built, *arguments: str, seconds: float = PATIENCE) -> str:
+    """Run Python where only the compiled package is found, and return what it prints."""
+    done = subprocess.run(
+        [sys.executable, *arguments], cwd=built.folder, env=os.environ | {"PYTHONPATH": str(built.folder)},
+        capture_output=True, text=True, timeout=seconds, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def files(built: Built, modules: Sequence[str]) -> list[Path]:
+    """Where these modules of the package are imported from."""
+    program = "import importlib, sys\nfor name in sys.argv[1:]: print(importlib.import_module(name).__file__)"
+    return [Path(line) for line in run(built, "-c", program, *(f"greenfcgi.{name}" for name in modules)).splitlines()]
+
+
+@pytest.mark.pythons
+def test_the_core_is_compiled_and_nothing_else(built: Built) -> None:
+    """Each module that pyproject.toml names is imported from an extension module, and its source lies beside it."""
+    found = files(built, compiled.modules())
+    assert [".".join((path.parent.name, path.name.partition(".")[0])) for path in found] == compiled.modules()
+    for path in found:
+        assert path.suffix == ".so"
+        assert path.parent.parent == built.folder / "greenfcgi"
+        assert path.with_name(f"{path.name.partition('.')[0]}.py").exists()
+    assert [path.suffix for path in files(built, ["lua.state", "serving.body", "processes.supervisor"])] == [".py"] * 3
+
+
+@pytest.mark.pythons
+def test_it_says_that_it_is_compiled(built: Built) -> None:
+    """`--version` tells; the server's log begins with the same name."""
+    assert run(built, "-m", "greenfcgi", "--version").endswith(" compiled\n")
+
+
+def test_the_source_tree_holds_no_extension_module() -> None:
+    """No build has left anything behind that would be imported instead of a source."""
+    assert list((TESTS.parent / "greenfcgi").rglob("*.so")) == []
+    assert list(TESTS.parent.glob("*.so")) == []
+
+
+def test_a_part_of_the_tests_passes(built: Built) -> None:
+    """What is tested of the source holds for the compiled modules, too."""
+    tests = [f"tests/{name}.py" for name in PART]
+    run(built, "-m", "pytest", "-q", "-p", "no:cacheprovider", *tests, seconds=30 * PATIENCE)

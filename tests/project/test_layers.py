@@ -1,0 +1,265 @@
+"""Imports go one way, downward, between folders and inside each; and what is rare stays in its place."""
+
+from __future__ import annotations
+
+import ast
+import re
+import subprocess
+import sys
+import textwrap
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+pytestmark = pytest.mark.pythons
+
+PROJECT = Path(__file__).parents[2]
+PACKAGE = PROJECT / "greenfcgi"
+
+#: From the bottom up: a module imports from lower folders, and in its own folder from those that stand before it.
+#: What stands alone in the package has "" for its folder.
+FOLDERS: tuple[tuple[str, tuple[str, ...]], ...] = (
+    ("", ("errors", "exits", "version", "quota")),
+    ("fastcgi", ("records", "request", "response", "proxied", "connection", "client")),
+    ("logs", ("text", "log_file", "error_log", "access_format", "access_log")),
+    ("config", ("lua_versions", "types", "settings", "load")),
+    (
+        "system",
+        (
+            "stub_modules", "gevent_import", "malloc", "signals", "systemd", "pidfile", "privileges", "socket_lock",
+            "listen",
+        ),
+    ),
+    ("scripts", ("file_signature", "texts", "catalogue", "pool")),
+    ("lua", ("turns", "budget", "file_rules", "native_modules", "bytecode", "bridge", "state", "startup")),
+    ("modules", ("programs",)),
+    (
+        "serving",
+        (
+            "timeouts", "shares", "spool", "body", "outbox", "exchange", "workers", "handover", "responder", "session",
+            "server",
+        ),
+    ),
+    (
+        "reload",
+        (
+            "flush_queue", "polling", "mounts", "directories", "links", "inotify", "watcher", "reloader",
+            "version_store", "last_good",
+        ),
+    ),
+    ("status", ("request_times", "scoreboard", "snapshot", "totals", "collect", "page", "endpoint")),
+    (
+        "processes",
+        (
+            "heartbeat", "stall", "open_logs", "restarts", "children", "link", "server_process", "standalone",
+            "upgrade", "listeners", "supervisor",
+        ),
+    ),
+    ("dev.http", ("url_paths", "static_files", "head", "gateway")),
+    (
+        "dev",
+        (
+            "terminal", "pages", "sources", "error_page", "live_reload", "save_order", "inspector", "app",
+            "http_handler", "mode", "try_request",
+        ),
+    ),
+    ("", ("preflight", "cli", "__main__")),
+)  # fmt: skip
+ORDER = [f"{folder}.{name}".lstrip(".") for folder, names in FOLDERS for name in names]
+#: Imports that still go upward.
+UPWARD: set[tuple[str, str]] = {
+    ("lua.state", "modules.programs"),
+    ("lua.state", "status.request_times"),
+    ("reload.reloader", "status.request_times"),
+}
+
+#: The modules in which something waits, or is called by the event loop.
+WITH_GEVENT = {
+    "lua.bridge", "lua.turns", "modules.programs", "processes.heartbeat", "processes.link",
+    "processes.server_process", "reload.inotify", "reload.polling", "reload.reloader", "scripts.pool",
+    "serving.exchange", "serving.handover", "serving.outbox", "serving.server", "serving.session", "serving.workers",
+    "system.gevent_import", "dev.try_request", "dev.http.gateway", "dev.http_handler", "dev.live_reload",
+    "dev.mode", "dev.save_order",
+}  # fmt: skip
+#: Each costs memory for the life of the server, or starts what only a supervisor may start.
+TOO_HEAVY = {
+    "asyncio", "concurrent", "dataclasses", "inspect", "logging", "multiprocessing", "pathlib", "subprocess",
+    "threading",
+}  # fmt: skip
+
+
+def path_of(module: str) -> Path:
+    """The file of a module of the package."""
+    return PACKAGE / f"{module.replace('.', '/')}.py"
+
+
+def tree(module: str) -> ast.Module:
+    """The source of a module of the package, parsed."""
+    return ast.parse(path_of(module).read_text())
+
+
+def at_run_time(node: ast.AST) -> Iterator[ast.AST]:
+    """A node and all below it, but for what only type checkers see."""
+    if isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING":
+        return
+    yield node
+    for child in ast.iter_child_nodes(node):
+        yield from at_run_time(child)
+
+
+def own_imports(module: str, nodes: Iterator[ast.AST]) -> set[str]:
+    """The modules of the package that these nodes of a module import."""
+    found = set()
+    for node in nodes:
+        if not isinstance(node, ast.ImportFrom) or not node.level:
+            continue
+        base = module.split(".")[: -node.level]
+        target = ".".join([*base, *([node.module] if node.module else [])])
+        named = {f"{target}.{alias.name}".lstrip(".") for alias in node.names}
+        found |= {target} if target in ORDER else {name for name in named if name in ORDER}
+    return found
+
+
+def others_imports(module: str) -> set[str]:
+    """The packages of others that a module imports."""
+    found = set()
+    for node in at_run_time(tree(module)):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and not node.level:
+            found.add(node.module or "")
+    return {name.split(".")[0] for name in found}
+
+
+def users(*names: str) -> set[str]:
+    """The modules that import one of these packages."""
+    return {module for module in ORDER if others_imports(module) & set(names)}
+
+
+def test_every_module_has_its_place() -> None:
+    """The table names each module of the package once."""
+    modules = {str(path.relative_to(PACKAGE))[:-3].replace("/", ".") for path in PACKAGE.rglob("*.py")}
+    assert sorted(ORDER) == sorted(module for module in modules if not module.endswith("__init__"))
+
+
+def test_no_folder_is_crowded() -> None:
+    """About a dozen modules in each: what is there is seen at a glance."""
+    assert [folder for folder, names in FOLDERS if len(names) > 13] == []
+
+
+@pytest.mark.parametrize("module", ORDER)
+def test_imports_go_downward(module: str) -> None:
+    """A module knows nothing of those above it."""
+    below = set(ORDER[: ORDER.index(module)])
+    above = own_imports(module, at_run_time(tree(module))) - below
+    assert {(module, name) for name in above} <= UPWARD
+
+
+def test_only_the_command_knows_the_developer_mode() -> None:
+    """It is imported when it is asked for."""
+    importers = {
+        module for module in ORDER if any(
+            name.startswith("dev.") for name in own_imports(module, at_run_time(tree(module)))
+        )
+    }  # fmt: skip
+    assert {module for module in importers if not module.startswith("dev.")} == {"cli"}
+
+
+def test_folders_say_what_they_are_for() -> None:
+    """Each opens with a docstring, and does nothing when it is imported."""
+    for folder in {folder for folder, _ in FOLDERS} - {""}:
+        tree_of_it = ast.parse((PACKAGE / folder.replace(".", "/") / "__init__.py").read_text())
+        assert len(ast.get_docstring(tree_of_it) or "") > 20, folder
+        assert len(tree_of_it.body) == 1, folder
+
+
+def test_the_package_is_imported_by_relative_names() -> None:
+    """So that the check above sees every import; and the package itself imports nothing when it is imported."""
+    assert users("greenfcgi") == set()
+    assert not [node for node in ast.walk(ast.parse((PACKAGE / "__init__.py").read_text()))
+                if isinstance(node, ast.Import | ast.ImportFrom)]  # fmt: skip
+
+
+def test_lupa_is_imported_in_one_module() -> None:
+    """By a name that a setting chooses, so no other module imports by name; two look where one would be from."""
+    assert users("lupa", "importlib") == {"lua.state", "version", "config.lua_versions"}
+
+
+def test_gevent_is_imported_where_something_waits() -> None:
+    """The others are plain functions and values, which need no event loop."""
+    assert users("gevent", "greenlet") == WITH_GEVENT
+
+
+def test_processes_are_started_in_few_places() -> None:
+    """Forks are the supervisor's, and what scripts run is started in one module."""
+    starting = {
+        "fork": {"processes.children", "processes.upgrade"}, "execve": {"processes.upgrade"},
+        "posix_spawn": {"modules.programs"},
+    }  # fmt: skip
+    found: dict[str, set[str]] = {}
+    for module in ORDER:
+        nodes = list(ast.walk(tree(module)))
+        names = {node.attr for node in nodes if isinstance(node, ast.Attribute)}
+        names |= {alias.name for node in nodes if isinstance(node, ast.ImportFrom) for alias in node.names}
+        for name in names & {*starting, "forkpty", "posix_spawnp", "system", "popen", "execv", "execvp", "execvpe"}:
+            found.setdefault(name, set()).add(module)
+    assert found == starting
+
+
+def test_every_border_keeps_the_traceback() -> None:
+    """Whoever catches any exception, and writes to a log what has failed, writes down where, too."""
+    borders, without = 0, []
+    for path in PACKAGE.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if not (isinstance(node, ast.ExceptHandler) and getattr(node.type, "id", "") == "Exception"):
+                continue
+            calls = [call for call in ast.walk(node) if isinstance(call, ast.Call)]
+            if any(getattr(call.func, "attr", "") in ("critical", "error", "warning") for call in calls):
+                borders += 1
+                if not any(getattr(call.func, "id", "") == "traceback_of" for call in calls):
+                    without.append(f"{path.name}:{node.lineno}")
+    assert borders >= 10
+    assert without == []
+
+
+def test_what_is_heavy_is_not_imported() -> None:
+    """Memory for the life of the server is spent on nothing that there is a lighter way for."""
+    assert users(*TOO_HEAVY) == set()
+
+
+def test_gevent_comes_without_its_declarations() -> None:
+    """It runs, and whoever wants zope.interface later gets the real one."""
+    source = """
+        import sys
+        from greenfcgi.system.gevent_import import import_gevent
+        print(import_gevent().__module__)
+        print(sorted(name for name in sys.modules if name.partition(".")[0] == "zope"))
+        import gevent.server
+        from zope.interface import Interface, implementedBy
+        print(gevent.spawn(lambda: "runs").get(), Interface.__module__)
+    """
+    printed = subprocess.check_output([sys.executable, "-c", textwrap.dedent(source)], cwd=PROJECT, text=True)
+    assert printed.splitlines() == ["gevent.libev.corecext", "[]", "runs zope.interface"]
+
+
+def test_the_supervisor_stays_without_gevent_and_lua() -> None:
+    """What it imports before it forks, and what that imports, has neither: each process gets its own."""
+
+    def reached(module: str, seen: set[str]) -> set[str]:
+        if module not in seen:
+            seen.add(module)
+            for name in own_imports(module, iter(tree(module).body)):
+                reached(name, seen)
+        return seen
+
+    assert not reached("processes.supervisor", set()) & (WITH_GEVENT | {"lua.state"})
+
+
+def test_the_tour_shows_the_folders() -> None:
+    """The source tour has the same table, from the top down."""
+    tour = (PROJECT / "README.md").read_text().partition("## Source tour")[2]
+    shown: list[str] = []
+    for folder, modules in re.findall(r"^\| (?:`([a-z/]+)/`|the package itself) \| (.*?) \|", tour, re.MULTILINE):
+        shown += [f"{folder.replace('/', '.')}.{name}".lstrip(".") for name in re.findall(r"`(\w+)`", modules)]
+    assert sorted(shown) == sorted(ORDER)

@@ -1,0 +1,45 @@
+"""What a flush makes of a change, where the server as a whole cannot be brought to it: no descriptor is left."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from greenfcgi.errors import ScriptBusy
+from greenfcgi.lua.state import State
+from greenfcgi.reload.flush_queue import FlushQueue
+from greenfcgi.reload.reloader import Flusher
+from greenfcgi.scripts.catalogue import Script, Version
+from greenfcgi.scripts.pool import Pool
+from greenfcgi.status.request_times import Metrics
+
+from ..support.inside import Inside
+
+
+def test_a_script_that_cannot_be_loaded_for_now_is_tried_again(tmp_path: Path) -> None:
+    """Without a descriptor to read it with, the version before goes on, and the next beat takes the change up."""
+    inside = Inside(tmp_path)
+    path = inside.write("page.lua", "function main(env, con) con:puts('old') end")
+    busy = True
+
+    def load(script: Script, version: Version | None = None, /) -> State:
+        if busy and version is not None:
+            version.read(script.path)
+            raise ScriptBusy(f"{script.path}: Too many open files")
+        return inside.flavour.make(script, version)
+
+    queue, pool = FlushQueue(), Pool(load, 2, 2)
+    catalogue = inside._catalogue
+    flusher = Flusher(queue, catalogue, pool, load, inside._log, Metrics())
+    script = catalogue.find(os.fsencode(path))
+    pool.give_back(pool.checkout(script), script)
+    path.write_text("function main(env, con) con:puts('new') end")
+    queue.put(str(path))
+    flusher.flush()
+    assert "changed, but cannot be loaded now" in inside.log()
+    assert Inside.run(pool.checkout(script)).text == "old"
+    busy = False
+    flusher.flush()
+    assert Inside.run(pool.checkout(script)).text == "new"
+    assert not queue
+    inside.close()

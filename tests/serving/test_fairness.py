@@ -1,0 +1,252 @@
+"""Whatever arrives is done in turns: who computes little waits for two time slices at most, whatever else is going on.
+
+The clock is that of the scripts: it goes on by 50 us with each thousand instructions of Lua, and by nothing else. So a
+wait is counted, not measured, and is the same on any machine.
+"""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import gevent
+import gevent.socket
+import pytest
+
+from greenfcgi.config.load import load
+from greenfcgi.fastcgi.client import Client
+from greenfcgi.lua import budget
+from greenfcgi.lua.budget import Budget
+from greenfcgi.processes.server_process import Process
+from greenfcgi.serving import exchange, server
+
+from ..support.running import PATIENCE
+
+SLICE = 0.01
+TICK = 50e-6
+#: What code may use that has not waited for its turn, with what passes until its next look at the clock.
+SHORT = SLICE / 32 + 2 * TICK
+#: The clients here wait in the server's own event loop, which costs them a turn of somebody else's more.
+MAX_WAIT = 2 * SLICE + 4 * SHORT
+
+HELLO = "function main(env, con) con:puts('hello') end"
+#: Computes for so many ticks: an instruction for the loop, and one for its body.
+WORK = """
+    function main(env, con)
+        local n = 0
+        for _ = 1, 500 * tonumber(env.QUERY_STRING) do n = n + 1 end
+        con:puts("done")
+    end
+"""
+
+
+class Clock:
+    """Seconds that scripts have computed."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def monotonic(self) -> float:
+        """The time."""
+        return self.now
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    """The clock of everything that looks at how long scripts compute."""
+    made, tick = Clock(), Budget.tick
+
+    def count(self: Budget) -> object:
+        made.now += TICK
+        return tick(self)
+
+    monkeypatch.setattr(Budget, "tick", count)
+    monkeypatch.setattr(budget, "monotonic", made.monotonic)
+    monkeypatch.setattr(exchange, "monotonic", made.monotonic)
+    monkeypatch.setattr(server, "time", made)
+    return made
+
+
+class Inside:
+    """A whole server in this process, and clients of it."""
+
+    def __init__(self, folder: Path, clock: Clock, settings: str = "") -> None:
+        self.root = folder / "lua_scripts"
+        self.root.mkdir()
+        (self.root / "hello.lua").write_text(HELLO)
+        for name in range(64):
+            (self.root / f"work{name}.lua").write_text(WORK)
+        path = folder / "config.toml"
+        path.write_text(f'errorlog = "error.log"\nreload = false\n{settings}\n[lua]\ntime_slice = {SLICE}\n')
+        self.clock = clock
+        self.process = Process(load(str(path)))
+        self.listener = gevent.socket.socket(socket.AF_UNIX)
+        self.listener.bind(str(folder / "s.sock"))
+        self.listener.listen(256)
+        bare = socket.socket(fileno=self.listener.detach())
+        bare.setblocking(False)
+        self.process.server.listen(bare)
+        self.address = str(folder / "s.sock")
+
+    def connect(self) -> gevent.socket.socket:
+        """A connection; nothing is served before the caller waits."""
+        made = gevent.socket.socket(socket.AF_UNIX)
+        made.settimeout(PATIENCE)
+        made.connect(self.address)
+        return made
+
+    def request(self, script: str, query: object = "", request_id: int = 1) -> bytes:
+        """A kept request."""
+        params = {"SCRIPT_FILENAME": f"{self.root}/{script}", "REQUEST_METHOD": "GET", "QUERY_STRING": str(query)}
+        return Client.request(params, request_id=request_id, keep_conn=True)
+
+    def reply(self, connection: gevent.socket.socket, request_id: int = 1) -> bytes:
+        """Wait for the reply to a request."""
+        client = Client()
+        while not (request_id in client.replies and client.replies[request_id].ended):
+            data = connection.recv(65536)
+            assert data
+            client.receive(data)
+        return client.replies[request_id].body
+
+    def close(self) -> None:
+        """End it."""
+        self.process.server.stop(0)
+
+
+@pytest.fixture
+def inside(tmp_path: Path, clock: Clock) -> Iterator[Inside]:
+    """A server."""
+    made = Inside(tmp_path, clock)
+    yield made
+    made.close()
+
+
+Source = Callable[[Inside, int], None]
+
+
+def new_connections(inside: Inside, ticks: int) -> None:
+    """Sixteen clients, each with a new connection for each request."""
+
+    def ask(name: int) -> None:
+        for _ in range(4):
+            connection = inside.connect()
+            connection.sendall(inside.request(f"work{name}.lua", ticks))
+            assert inside.reply(connection) == b"done"
+            connection.close()
+
+    gevent.joinall([gevent.spawn(ask, name % 3) for name in range(16)], raise_error=True)
+
+
+def in_sequence(inside: Inside, ticks: int) -> None:
+    """One client with one request after the other, each on a connection of its own."""
+    for _ in range(16):
+        connection = inside.connect()
+        connection.sendall(inside.request("work3.lua", ticks))
+        assert inside.reply(connection) == b"done"
+        connection.close()
+
+
+def in_one_read(inside: Inside, ticks: int) -> None:
+    """Many requests in one read."""
+    connection = inside.connect()
+    connection.sendall(b"".join(inside.request("work4.lua", ticks, number) for number in range(1, 85)))
+    client = Client()
+    while not all(number in client.replies and client.replies[number].ended for number in range(1, 85)):
+        client.receive(connection.recv(65536))
+    connection.close()
+
+
+def many_kept(inside: Inside, ticks: int) -> None:
+    """Forty scripts that nobody has seen, on kept connections that are all ready at the same moment."""
+    opened = [inside.connect() for _ in range(40)]
+    for connection in opened:
+        connection.sendall(inside.request("hello.lua"))
+        assert inside.reply(connection) == b"hello"
+    for number, connection in enumerate(opened):
+        connection.sendall(inside.request(f"work{20 + number}.lua", ticks))
+    for connection in opened:
+        assert inside.reply(connection) == b"done"
+        connection.close()
+
+
+def waiting_for_workers(inside: Inside, ticks: int) -> None:
+    """More requests than there are workers."""
+    opened = [inside.connect() for _ in range(150)]
+    for connection in opened:
+        connection.sendall(inside.request("work5.lua", ticks))
+    for connection in opened:
+        assert inside.reply(connection) == b"done"
+        connection.close()
+
+
+def states_that_go(inside: Inside, ticks: int) -> None:
+    """A hundred states whose scripts compute in `shutdown`, all let go at once."""
+    for name in range(100):
+        text = f"TICKS = {ticks}\nfunction shutdown() local n = 0 for _ = 1, 500 * TICKS do n = n + 1 end end\n"
+        (inside.root / f"go{name}.lua").write_text(text + HELLO)
+        connection = inside.connect()
+        connection.sendall(inside.request(f"go{name}.lua"))
+        assert inside.reply(connection) == b"hello"
+        connection.close()
+    inside.process.close_states(PATIENCE)
+
+
+SOURCES = (states_that_go, new_connections, in_sequence, in_one_read, many_kept, waiting_for_workers)
+
+
+def worst_wait(inside: Inside, sources: tuple[Source, ...], ticks: int) -> float:
+    """The longest wait of a hello on a kept connection while all sources are at work, in seconds of scripts' time."""
+    connection = inside.connect()
+    connection.sendall(inside.request("hello.lua"))
+    assert inside.reply(connection) == b"hello"
+    busy = [gevent.spawn(source, inside, ticks) for source in sources]
+    waits = []
+    while not all(one.dead for one in busy):
+        began = inside.clock.now
+        connection.sendall(inside.request("hello.lua"))
+        assert inside.reply(connection) == b"hello"
+        waits.append(inside.clock.now - began)
+        gevent.sleep(0.0001)
+    gevent.joinall(busy, raise_error=True)
+    connection.close()
+    assert waits
+    return max(waits)
+
+
+@pytest.mark.parametrize("source", SOURCES, ids=lambda source: source.__name__)
+@pytest.mark.parametrize("ticks", [5, 60, 500])
+def test_nobody_waits_long_for_one_source(inside: Inside, source: Source, ticks: int) -> None:
+    """Scripts of 0.25 ms, 3 ms and 25 ms, from each source alone."""
+    assert worst_wait(inside, (source,), ticks) <= MAX_WAIT
+
+
+def test_nobody_waits_long_for_all_of_them(inside: Inside) -> None:
+    """All sources at once."""
+    assert worst_wait(inside, SOURCES, 60) <= MAX_WAIT
+
+
+def test_a_script_that_has_become_quick_starts_at_once_again(inside: Inside) -> None:
+    """What a script has computed the last time decides, not what it once did."""
+    connection = inside.connect()
+    turns = inside.process.server.turns
+    for ticks, is_long in ((60, True), (1, False), (60, True)):
+        connection.sendall(inside.request("work1.lua", ticks))
+        assert inside.reply(connection) == b"done"
+        assert bool(turns.long) == is_long
+    connection.close()
+
+
+def test_long_scripts_run_without_a_queue(tmp_path: Path, clock: Clock) -> None:
+    """With `queue = 0` nobody waits for a worker; to wait for a turn, while workers are free, is something else."""
+    inside = Inside(tmp_path, clock, "queue = 0")
+    opened = [inside.connect() for _ in range(6)]
+    for _ in range(3):
+        for connection in opened:
+            connection.sendall(inside.request("work1.lua", 60))
+        for connection in opened:
+            assert inside.reply(connection) == b"done"
+    for connection in opened:
+        connection.close()
+    inside.close()
