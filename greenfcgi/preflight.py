@@ -57,17 +57,17 @@ def _check_lua(config: Config) -> Iterator[str]:
 
     import_gevent()
     from .logs.error_log import ErrorLog
-    from .lua.state import Flavour
+    from .lua.engine import LuaEngine
 
     try:
-        flavour = Flavour(config, ErrorLog("-", "critical"))
+        engine = LuaEngine(config, ErrorLog("-", "critical"))
     except ConfigError as problem:
         yield str(problem)
         return
     startup = config.scripts.startup
     if startup:
         try:
-            mistake = flavour.syntax_problem(startup)
+            mistake = engine.syntax_problem(startup)
         except OSError as error:
             mistake = f"{startup}: {error.strerror}"
         if mistake:

@@ -48,13 +48,13 @@ def serve(path: str, http: Address) -> int:
     # Reloading is what this mode is for, so there is a watcher.
     assert process.watcher is not None
     assert process.queue is not None
-    assert process.flusher is not None
+    assert process.reloader is not None
     catalogue = process.catalogue
     public = os.path.join(config.scripts.root, config.scripts.public)
     live = Live(public, config.scripts.extensions, lambda name: name in catalogue.signatures())
-    catalogue.written = live.note_written
-    saves = Saves(process.watcher, process.queue, process.flusher, live.counts, terminal)
-    process.flusher.observers.append(live.tell)
+    catalogue.on_write = live.note_written
+    saves = Saves(process.watcher, process.queue, process.reloader, live.counts, terminal)
+    process.reloader.observers.append(live.tell)
     process.server.observers.append(inspector.ended)
     own = tuple(filter(None, (config.status_path, config.ping_path)))
     gateway = Gateway(process.server.connect, config.scripts.root)
@@ -62,7 +62,7 @@ def serve(path: str, http: Address) -> int:
     listener = _listen(http)
     port = listener.getsockname()[1]
     bound = _listen_for_web_servers(config, terminal) if has_bind else []
-    _greet(terminal, config, process.flavour, http, port, bound)
+    _greet(terminal, config, process.lua, http, port, bound)
     server = WSGIServer(listener, door, log=None, error_log=Complaints(terminal), handler_class=Handler)
     saves.start()
     server.start()

@@ -16,7 +16,7 @@ from gevent.lock import RLock
 from ..logs.error_log import ErrorLog
 from ..logs.text import traceback_of
 from ..reload.flush_queue import FlushQueue
-from ..reload.reloader import Flusher
+from ..reload.reloader import Reloader
 from ..reload.watcher import Watcher
 from .http.url_paths import size
 
@@ -32,11 +32,11 @@ class Saves:
     """Brings saves and requests into an order. `counts` says that a file is part of a page."""
 
     def __init__(
-        self, watcher: Watcher, queue: FlushQueue, flusher: Flusher, counts: Callable[[str], bool], log: ErrorLog
+        self, watcher: Watcher, queue: FlushQueue, reloader: Reloader, counts: Callable[[str], bool], log: ErrorLog
     ) -> None:
         self._watcher = watcher
         self._queue = queue
-        self._flusher = flusher
+        self._reloader = reloader
         self._counts = counts
         self._log = log
         #: Files that a program keeps open and writes to, until it closes them.
@@ -57,7 +57,7 @@ class Saves:
             self._wait_for_writers(end)
             if self._lock.acquire(timeout=max(0.0, end - time.monotonic())):
                 try:
-                    self._flusher.flush()
+                    self._reloader.flush()
                 finally:
                     self._lock.release()
             # What was loaded may have been half of the next save.

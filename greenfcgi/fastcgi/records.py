@@ -237,7 +237,7 @@ Routing = Callable[[bytes], tuple[bytes | None, ...]]
 def router(more: Sequence[bytes] = ()) -> Routing:
     """What finds the variables in `ROUTING` and those in `more`, all of which differ.
 
-    `state.Flavour` has a quicker way to the same.
+    `LuaEngine` has a quicker way to the same.
     """
     names = (*ROUTING, *more)
 

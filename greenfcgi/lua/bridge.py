@@ -1,6 +1,6 @@
 """What a script can reach of the server: the functions behind `con`, and the Lua sources that wrap them.
 
-`Host` is one state's window to the outside. Its functions are called from Lua, so they take and return scalars
+`Bridge` is one state's window to the outside. Its functions are called from Lua, so they take and return scalars
 only (a Lua table or function that crosses over from a coroutine can crash the process), never raise (an exception
 would reach the script as a Python object), and ask for room in the state before they return text (a push into a
 state at its memory limit ends the process).
@@ -11,7 +11,7 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Callable, Mapping
-from typing import Protocol
+from typing import Any, NamedTuple, Protocol
 
 import gevent
 from gevent.event import Event
@@ -19,7 +19,7 @@ from gevent.event import Event
 from ..logs.error_log import ErrorLog
 from ..logs.text import MAX_TEXT, decode, shorten
 from ..quota import Quota
-from ..scripts.catalogue import Version
+from ..scripts.version import Version
 from .budget import LATE, Budget
 from .file_rules import FileRules
 
@@ -28,11 +28,9 @@ from .file_rules import FileRules
 #: then it is to be called again with that number, and waits on.
 Answer = bytes | bool | float | None | tuple[bytes | None, bytes | None]
 
-_PARTS = (
-    "boot", "guard", "finalizers", "luajit", "limits", "bounds", "load", "standins", "random", "con", "errors", "files",
-    "generator", "loading", "luafcgid", "modules", "reasons", "seldom", "show", "streams", "route",
-)  # fmt: skip
-
+#: What a function of a module returns to Lua: an answer, or (nil, problem, errno), or (text, number).
+Outcome = Answer | tuple[bytes | None, bytes | int] | tuple[None, bytes, int] | tuple[bytes, bytes, int]
+ModuleFunction = Callable[..., Outcome]
 
 #: Bytes for any of these parts, twice: as text, and compiled.
 _ROOM_TO_COMPILE = 128 * 1024
@@ -44,6 +42,23 @@ TellSlow = Callable[[str, str, float, bytes], None]
 
 #: Takes what developers are told of a global that was written by the way: the script, the name, the place.
 Hint = Callable[[str, str, str], None]
+
+
+class Module(NamedTuple):
+    """A module that scripts may require. It costs a state nothing before its script does.
+
+    `lua_source` is a chunk that gets three tables: functions of Lua as they were before any script, what all modules
+    share, and the module's own functions by their names (see `boot.lua`). What it returns is what `require` gives.
+
+    `functions` makes these for one state, when the module is first required there. They are called from Lua as all of
+    `Bridge` is; what has to happen when a run of the script is over, they add to `bridge.at_end`.
+    """
+
+    name: str
+    lua_source: bytes
+    functions: Callable[[Bridge], Mapping[str, ModuleFunction]]
+    #: It runs in each new state before the script does, and is no module for `require`.
+    at_start: bool = False
 
 
 class Exchange(Protocol):
@@ -87,12 +102,13 @@ class Exchange(Protocol):
         """The script has computed for longer than a short turn."""
 
 
-class Host:
-    """The functions that one state calls."""
+class Bridge:
+    """What one state calls of the server."""
 
     __slots__ = (
-        "_files", "_hint", "_log", "_minor", "_name", "_parts", "_room", "_rules", "_tell_slow", "_version", "budget",
-        "closes_with", "exchange", "exhausted", "granted", "is_ending", "loading",
+        "_files", "_functions", "_hint", "_log", "_minor", "_modules", "_name", "_parts", "_rules", "_tell_slow",
+        "_version", "at_end", "budget", "closes_with", "directory", "exchange", "exhausted", "granted", "is_ending",
+        "loading", "reserve",
     )  # fmt: skip
 
     def __init__(
@@ -102,15 +118,18 @@ class Host:
         log: ErrorLog,
         tell_slow: TellSlow,
         budget: Budget,
-        room: Callable[[int], bool],
+        reserve: Callable[[int], bool],
         exhausted: Callable[[], None],
         hint: Hint | None = None,
         files: Quota | None = None,
         minor: int = 1,
         parts: Mapping[str, bytes] | None = None,
+        modules: Mapping[str, Module] | None = None,
     ) -> None:
         self._name = name
-        self._rules = FileRules(os.fsencode(os.path.dirname(name)))
+        #: Where the script lies.
+        self.directory = os.path.dirname(name)
+        self._rules = FileRules(os.fsencode(self.directory))
         #: What all states may have open together, and how much of it this one was granted.
         self._files = files
         self.granted = 0
@@ -119,12 +138,18 @@ class Host:
         #: Of Lua's version, 5.x.
         self._minor = minor
         self._parts = parts or {}
+        self._modules = modules or {}
+        #: The functions of the modules that the script has required, which Lua knows by their numbers.
+        self._functions: list[ModuleFunction] = []
+        #: What modules do when a run of the script is over.
+        self.at_end: list[Callable[[], None]] = []
         self._version = version
         self._log = log
         self._tell_slow = tell_slow
         #: The time of the run under way.
         self.budget = budget
-        self._room = room
+        #: Asked before text is returned: makes room for so many bytes in the state. False where there is none.
+        self.reserve = reserve
         #: Called from Lua when the state has no memory left.
         self.exhausted = exhausted
         self._hint = hint
@@ -135,12 +160,34 @@ class Host:
         #: The script is being loaded: all files are those of its version, so that it is in one piece.
         self.loading = True
 
-    def functions(self) -> tuple[Callable[..., Answer], ...]:
-        """What `boot.lua` takes, in its order."""
-        return (
+    def server_functions(self) -> dict[bytes, Callable[..., Outcome]]:
+        """What `boot.lua` gets, by the names that it has there."""
+        functions: tuple[Callable[..., Outcome], ...] = (
             self.log, self.send, self.read, self.sleep, self.source, self.check, self.native, self.grant, self.entropy,
-            self.more, self.exhausted, self.budget.tick, self.slow,
+            self.more, self.slow, self.hint, self.open_module, self.call,
         )  # fmt: skip
+        named = {function.__name__.encode(): function for function in functions}
+        return named | {b"exhausted": self.exhausted, b"tick": self.budget.tick}
+
+    def open_module(self, name: bytes) -> Outcome:
+        """The script requires a module: its source, the names of its functions in lines, and the first one's number."""
+        module = self._modules[name.decode()]
+        functions = module.functions(self)
+        names = "\n".join(functions).encode()
+        if not self.reserve(len(module.lua_source) + len(names)):
+            return False
+        first = len(self._functions)
+        self._functions += functions.values()
+        return module.lua_source, names, first
+
+    def call(self, number: int, *arguments: Any) -> Outcome:
+        """Call the function of a module that has this number."""
+        return self._functions[number](*arguments)
+
+    def end_run(self) -> None:
+        """A run of the script is over."""
+        for end in self.at_end:
+            end()
 
     def log(self, level: bytes, text: bytes) -> None:
         """Write to the error log, with the script and the request it happened in."""
@@ -179,7 +226,7 @@ class Host:
         except OSError as problem:
             return self._problem(f"cannot read the request's body: {problem.strerror}".encode())
         problem_text = self.exchange.body_problem().encode()
-        return (data, problem_text or None) if self._room(len(data) + len(problem_text)) else False
+        return (data, problem_text or None) if self.reserve(len(data) + len(problem_text)) else False
 
     def sleep(self, seconds: float) -> Answer:
         """Wait while other requests run. Returns nil, or what went wrong."""
@@ -256,7 +303,7 @@ class Host:
 
     def entropy(self, number: int) -> Answer:
         """So many bytes that nobody can guess."""
-        return os.urandom(number) if self._room(number) else False
+        return os.urandom(number) if self.reserve(number) else False
 
     def more(self, name: bytes, kilobytes: float | None) -> Answer:
         """A part of the server's own Lua that few scripts need.
@@ -270,47 +317,7 @@ class Host:
         return text if kilobytes is not None and kilobytes * 1024 + _ROOM_TO_COMPILE <= self.closes_with else False
 
     def _text(self, text: bytes) -> Answer:
-        return text if self._room(len(text)) else False
+        return text if self.reserve(len(text)) else False
 
     def _problem(self, text: bytes) -> Answer:
-        return (None, text) if self._room(len(text)) else False
-
-
-def lua_parts(*more: str) -> dict[str, bytes]:
-    """The Lua sources of the package by name: those that every state is made of, and more."""
-    # Not importlib.resources: it costs memory, and the package is never run from a zip file.
-    folder = os.path.join(os.path.dirname(__file__), "prelude")
-    parts = {}
-    for name in (*_PARTS, *more):
-        with open(os.path.join(folder, name + ".lua"), "rb") as file:
-            parts[name] = file.read()
-    return parts
-
-
-def lua_literal(value: object) -> bytes:
-    """A value of TOML as Lua source: tables, arrays, text, numbers, booleans; dates and times as ISO 8601 text."""
-    if isinstance(value, bool):
-        return b"true" if value else b"false"
-    if isinstance(value, int):
-        return b"%d" % value
-    if isinstance(value, float):
-        return _lua_float(value)
-    if isinstance(value, Mapping):
-        items = (b"[" + lua_literal(str(key)) + b"]=" + lua_literal(item) for key, item in value.items())
-        return b"{" + b",".join(items) + b"}"
-    if isinstance(value, (list, tuple)):
-        return b"{" + b",".join(lua_literal(item) for item in value) + b"}"
-    text = value if isinstance(value, str) else value.isoformat()  # type: ignore[attr-defined]
-    return b'"' + b"".join(map(_lua_byte, text.encode())) + b'"'
-
-
-def _lua_byte(byte: int) -> bytes:
-    return b"\\%03d" % byte if byte < 32 or byte in b'"\\\x7f' else b"%c" % byte
-
-
-def _lua_float(value: float) -> bytes:
-    if value != value:
-        return b"(0/0)"
-    if value in (float("inf"), float("-inf")):
-        return b"(1/0)" if value > 0 else b"(-1/0)"
-    return repr(value).encode()
+        return (None, text) if self.reserve(len(text)) else False

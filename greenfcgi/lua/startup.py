@@ -7,9 +7,10 @@ from collections.abc import Iterator
 
 from ..config.load import Config
 from ..errors import ConfigError, ScriptError
-from ..scripts.catalogue import Script, Version
+from ..scripts.script import Script
 from ..scripts.texts import Texts
-from .state import Flavour
+from ..scripts.version import Version
+from .loader import StateLoader
 
 
 class _Trial(Version):
@@ -25,7 +26,7 @@ class _Trial(Version):
         return self._text if path == self._path else super().read(path, fresh, loading)
 
 
-def try_startup(config: Config, flavour: Flavour) -> None:
+def try_startup(config: Config, loader: StateLoader) -> None:
     """Run scripts.startup in a state of its own, which goes again. Raises `ConfigError`, one line, when it fails.
 
     A script in the root, then the first one that there is below, can be the one that it is run for: what it requires
@@ -37,7 +38,7 @@ def try_startup(config: Config, flavour: Flavour) -> None:
     for folder in _folders(config):
         path = os.path.join(folder, "scripts.startup")
         try:
-            flavour.make(Script(path, Texts(0), _ignore, _ignore), _Trial(path, config.scripts.handler)).close()
+            loader.make(Script(path, Texts(0), _ignore, _ignore), _Trial(path, config.scripts.handler)).close()
         except ScriptError as problem:
             failure = failure or problem
         else:

@@ -13,14 +13,14 @@ from __future__ import annotations
 import atexit
 import os
 import signal
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from typing import Any
 
 from gevent import get_hub
 from gevent.event import Event
 
-from ..lua.bridge import Answer, Host
+from ..lua.bridge import Bridge, ModuleFunction, Outcome
 from ..lua.budget import LATE, SLOW
 
 #: Bytes that are read at once, so that a large output makes neither the server nor the state grow.
@@ -44,9 +44,6 @@ _DESCRIPTORS = 3
 _IGNORED = (
     signal.SIGPIPE, signal.SIGXFSZ, signal.SIGINT, signal.SIGUSR2, signal.SIGTTIN, signal.SIGTTOU,
 )  # fmt: skip
-
-#: What a function tells Lua beside the usual answers: (nil, problem, errno), or (text, number).
-Outcome = Answer | tuple[bytes | None, bytes | int] | tuple[None, bytes, int]
 
 #: The programs of all states that have not been reaped yet.
 _alive: set[Program] = set()
@@ -181,35 +178,30 @@ class Program:
 
 
 class Programs:
-    """The programs of one state. `room` is asked before text is returned, as `Host` does.
+    """The programs of one state.
 
     A script may have kept the number of a program that was ended with an earlier request.
     """
 
-    __slots__ = ("_directory", "_host", "_last", "_programs", "_room")
+    __slots__ = ("_bridge", "_directory", "_last", "_programs")
 
-    def __init__(self, host: Host, directory: str, room: Callable[[int], bool]) -> None:
-        self._host = host
-        quoted = os.fsencode(directory).replace(b"'", b"'\\''")
+    def __init__(self, bridge: Bridge) -> None:
+        self._bridge = bridge
+        quoted = os.fsencode(bridge.directory).replace(b"'", b"'\\''")
         # On the same line as the command, so that the shell counts lines right.
         self._directory = b"cd '" + quoted + b"' || exit; "
-        self._room = room
         self._last = 0
         self._programs: dict[int, Program] = {}
 
-    def functions(self) -> tuple[Callable[..., Outcome], ...]:
-        """start, read, write and finish, as `programs.lua` takes them."""
-        return self.start, self.read, self.write, self.finish
-
     def start(self, command: bytes, mode: bytes) -> Outcome:
         """Start a program, and return its number; or (nil, problem, errno)."""
-        if len(self._programs) >= _MOST or not self._host.take_descriptors(_DESCRIPTORS):
+        if len(self._programs) >= _MOST or not self._bridge.take_descriptors(_DESCRIPTORS):
             return self._problem(OSError(24, "Too many open files"))
         try:
             # C's strings end at a zero byte.
             program = Program(self._directory + command.partition(b"\0")[0], mode, self._tell)
         except OSError as problem:
-            self._host.give_descriptors(_DESCRIPTORS)
+            self._bridge.give_descriptors(_DESCRIPTORS)
             return self._problem(problem)
         self._last += 1
         self._programs[self._last] = program
@@ -231,7 +223,7 @@ class Programs:
             if not data:
                 # A script that forgets to close it holds no descriptor.
                 program.close_pipe()
-            return data if self._room(len(data)) else False
+            return data if self._bridge.reserve(len(data)) else False
         return b""
 
     def write(self, number: int, data: bytes) -> Outcome:
@@ -264,21 +256,21 @@ class Programs:
             if answer is not None:
                 return answer
         while program.read_errors():
-            answer = self._told(self._host.budget.tick())
+            answer = self._told(self._bridge.budget.tick())
             if answer is not None:
                 return answer
         del self._programs[number]
-        self._host.give_descriptors(_DESCRIPTORS)
+        self._bridge.give_descriptors(_DESCRIPTORS)
         return b"", program.reap()
 
     def end(self) -> None:
         """The run is over: end what the script has left. Does not wait."""
         while self._programs:
             self._programs.popitem()[1].end()
-            self._host.give_descriptors(_DESCRIPTORS)
+            self._bridge.give_descriptors(_DESCRIPTORS)
 
     def _tell(self, line: bytes) -> None:
-        self._host.log(b"warning", b"a program's stderr: " + line)
+        self._bridge.log(b"warning", b"a program's stderr: " + line)
 
     def _wait_for_pipe(self, program: Program) -> Outcome:
         ready = Event()
@@ -290,7 +282,7 @@ class Programs:
 
     def _wait(self, event: Event) -> Outcome:
         """Wait for the event. Returns nil when it is to be looked for again, or what there is to tell."""
-        budget, exchange = self._host.budget, self._host.exchange
+        budget, exchange = self._bridge.budget, self._bridge.exchange
         if exchange is None:
             event.wait(budget.patience())
         else:
@@ -305,7 +297,14 @@ class Programs:
 
     def _problem(self, problem: OSError) -> Outcome:
         text = (problem.strerror or str(problem)).encode()
-        return (None, text, problem.errno or 0) if self._room(len(text)) else False
+        return (None, text, problem.errno or 0) if self._bridge.reserve(len(text)) else False
+
+
+def functions(bridge: Bridge) -> Mapping[str, ModuleFunction]:
+    """What `programs.lua` calls, for one state."""
+    programs = Programs(bridge)
+    bridge.at_end.append(programs.end)
+    return {one.__name__: one for one in (programs.start, programs.read, programs.write, programs.finish)}
 
 
 @atexit.register

@@ -22,13 +22,17 @@ from .. import exits
 from ..config.load import Config
 from ..errors import ConfigError, ScriptError
 from ..logs.text import traceback_of
+from ..lua.engine import LuaEngine
+from ..lua.loader import StateLoader
 from ..lua.startup import try_startup
-from ..lua.state import Flavour, State
+from ..lua.state import State
+from ..modules.shipped import import_all, modules
 from ..reload.flush_queue import FlushQueue
-from ..reload.reloader import PATIENCE, Flusher, Load
+from ..reload.reloader import PATIENCE, Load, Reloader
 from ..reload.watcher import Watcher, watch
-from ..scripts.catalogue import Catalogue, Script
+from ..scripts.catalogue import Catalogue
 from ..scripts.pool import Pool
+from ..scripts.script import Script
 from ..serving.exchange import Exchange
 from ..serving.responder import Inspector, Responder
 from ..serving.server import Server
@@ -83,28 +87,29 @@ class Process:
         self._logs = logs or Logs(config)
         self.log = self._logs.error
         self._metrics = Metrics()
-        self._flavour = Flavour(
-            config, self.log, self._logs.tell_slow if config.slowlog else None, self._metrics,
+        self._engine = LuaEngine(
+            config, self.log, modules(config), self._logs.tell_slow if config.slowlog else None,
             None if inspector is None else inspector.hint, self._shares.descriptors.scripts,
         )  # fmt: skip
+        self._loader = StateLoader(self._engine, self.log)
         #: Scripts' hooks at work. They may wait, so each has a greenlet of its own.
         self._hooks: set[gevent.Greenlet[..., None]] = set()
         #: States whose heartbeat waits for its turn.
         self._queued_beats = 0
         self.catalogue = Catalogue(config.scripts.root, config.scripts.extensions, config.scripts.public)
-        self._make: Load = self._flavour.make
+        self._make: Load = self._loader.make
         self._last_good: LastGood | None = None
         if versions is not None:
             # Here, since a process alone does without.
             from ..reload.last_good import LastGood
 
-            self._last_good = LastGood(self._flavour.make, versions, self.log, self._look_again)
+            self._last_good = LastGood(self._loader.make, versions, self.log, self._look_again)
             self._make = self._last_good.make
         self.pool: Pool[Script, State] = Pool(self._make, config.states.max, config.states.clones, self._discard)
-        turns = self._flavour.turns
+        turns = self._engine.turns
         responder = Responder(config, self.catalogue, self.pool, self.log, turns, inspector)
         access = self._logs.access
-        routing = self._flavour.router(access.variables if access is not None else ())
+        routing = self._engine.router(access.variables if access is not None else ())
         self.server = Server(
             config, responder.respond, self.log, access, routing, turns=turns, shared=self._shares,
             authorizer=self._authorizer(config.scripts.authorizer),
@@ -112,7 +117,7 @@ class Process:
         #: Where changed files wait, who tells of them, and what becomes of them; None with reload = false.
         self.queue: FlushQueue | None = None
         self.watcher: Watcher | None = None
-        self.flusher: Flusher | None = None
+        self.reloader: Reloader | None = None
         #: States have gone, and their memory is still this process's.
         self._has_free_memory = False
         #: Bytes that connections have given back since this process gave memory back to the system, at the last beat.
@@ -159,13 +164,13 @@ class Process:
                 config.reload_engine, [config.scripts.root, *config.lua.path], self.catalogue.signatures, self.queue,
                 config.poll_interval, self.log, is_development,
             )  # fmt: skip
-            self.catalogue.noticed = self.watcher.add_file
-            self.flusher = Flusher(
-                self.queue, self.catalogue, self.pool, self._make, self.log, self._metrics,
-                keep_good=not is_development, patience=_DEVELOPER_PATIENCE if is_development else PATIENCE,
+            self.catalogue.on_read = self.watcher.add_file
+            self.reloader = Reloader(
+                self.queue, self.catalogue, self.pool, self._make, self.log,
+                keep_last_good=not is_development, patience=_DEVELOPER_PATIENCE if is_development else PATIENCE,
                 forgotten=_nothing if self._last_good is None else self._last_good.forget,
             )  # fmt: skip
-            tasks += [self.watcher.check, Detached(self.flusher.flush, self.log)]
+            tasks += [self.watcher.check, Detached(self.reloader.flush, self.log)]
         if self._last_good is not None:
             tasks.append(self._keep_last_good)
         return [*tasks, self._logs.flush]
@@ -210,7 +215,10 @@ class Process:
         # Here and below: figures, and json with them, are 0.3 MB that a server without a status page does without.
         from ..status import collect
 
-        return collect.take(self._started, self.server, self.pool, self.catalogue, self._metrics)
+        return collect.take(
+            self._started, self.server, self.pool, self.catalogue, self._metrics, self._engine,
+            self.reloader.flushes if self.reloader is not None else 0,
+        )  # fmt: skip
 
     def _overview(self) -> Overview:
         from ..status import totals
@@ -225,9 +233,9 @@ class Process:
 
     def _discard(self, state: State) -> None:
         state.script.requests += state.requests
-        if state.sound:
+        if state.is_healthy:
             # Hundreds at once would hold up everybody: each starts in a turn.
-            self._flavour.turns.queue(self._hook_greenlet(state.close).start)
+            self._engine.turns.queue(self._hook_greenlet(state.close).start)
         else:
             # It has no hook to run, and much memory perhaps.
             state.close()
@@ -239,7 +247,7 @@ class Process:
         for state in self.pool.idle():
             if state.has_hook("heartbeat"):
                 self._queued_beats += 1
-                self._flavour.turns.queue(partial(self._start_heartbeat_hook, state))
+                self._engine.turns.queue(partial(self._start_heartbeat_hook, state))
 
     def _start_heartbeat_hook(self, state: State) -> None:
         # In a turn, and the state is taken only now: requests need it meanwhile.
@@ -261,7 +269,7 @@ class Process:
 
     def try_startup(self) -> None:
         """See whether scripts.startup runs. Raises `ConfigError` when it does not. To be called by who runs scripts."""
-        try_startup(self._config, self._flavour)
+        try_startup(self._config, self._loader)
 
     def start(self) -> None:
         """Begin housekeeping, so that `server.connect` can serve connections."""
@@ -270,9 +278,9 @@ class Process:
         self._heartbeat.start()
 
     @property
-    def flavour(self) -> str:
+    def lua(self) -> str:
         """The Lua that runs scripts: "LuaJIT 2.1"."""
-        return self._flavour.name
+        return self._engine.name
 
     def every(self, seconds: float, task: Callable[[], None]) -> None:
         """Call `task` so often while the event loop runs."""
@@ -404,8 +412,7 @@ def _import_all(config: Config) -> None:
         pass
     if config.status_path:
         from ..status import collect, page  # noqa: F401
-    if {"os.execute", "io.popen"} & set(config.lua.allow):
-        from ..modules import programs  # noqa: F401
+    import_all(config)
 
 
 def _raise_limit() -> None:

@@ -41,7 +41,7 @@ def serve(config: Config) -> bool:
     except BaseException:
         release()
         raise
-    process.log.info(f"{NAME} ({process.flavour}) serves {config.scripts.root} on {listen.names(bound)}")
+    process.log.info(f"{NAME} ({process.lua}) serves {config.scripts.root} on {listen.names(bound)}")
     systemd.notify("READY=1")
     interval = systemd.watchdog()
     if interval:

@@ -13,8 +13,9 @@ from collections.abc import Callable, Iterable
 from ..errors import ScriptBroken, ScriptBusy, ScriptError, ScriptMissing
 from ..logs.error_log import ErrorLog
 from ..lua.state import State
-from ..scripts.catalogue import Script, Version
 from ..scripts.file_signature import digest, signature
+from ..scripts.script import Script
+from ..scripts.version import Version
 from .reloader import Load
 from .version_store import HALF, VersionStore
 
@@ -40,7 +41,7 @@ class LastGood:
         are now. Raises `ScriptError`.
         """
         wanted = version or script.version
-        is_known = version is None and script.loaded
+        is_known = version is None and script.loaded_at
         try:
             state = self._load(script, version)
         except ScriptError as problem:
@@ -55,7 +56,7 @@ class LastGood:
     def _make_instead(self, script: Script, failed: Version, problem: ScriptError) -> State:
         if isinstance(problem, (ScriptMissing, ScriptBusy)):
             raise problem
-        if script.loaded:
+        if script.loaded_at:
             if script.version is failed:
                 raise problem
             # Somebody else has found one meanwhile.
@@ -78,7 +79,7 @@ class LastGood:
         if script.version.is_complete:
             # While this one waited, the files were put in order.
             return state
-        script.version, script.tried, script.problem = good, failed, str(problem)
+        script.restored(good, failed, str(problem))
         traceback = problem.traceback if isinstance(problem, ScriptBroken) else ""
         self._log.error(f"{script.path}: does not load; the last good version goes on: {problem}", traceback)
         if script.stale():
@@ -111,7 +112,7 @@ class LastGood:
                 self._store.drop(path)
         for script in scripts:
             version = script.version
-            if script.loaded and not version.is_held and version.kept != version.file_count():
+            if script.loaded_at and not version.is_held and version.kept != version.file_count():
                 self._keep(script.path, version, grown=True)
 
     def forget(self, script: Script) -> None:

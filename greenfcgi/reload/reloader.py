@@ -17,10 +17,11 @@ from ..errors import ScriptBroken, ScriptBusy, ScriptError
 from ..logs.error_log import ErrorLog
 from ..logs.text import traceback_of
 from ..lua.state import State
-from ..scripts.catalogue import Catalogue, Script, Version
+from ..scripts.catalogue import Catalogue
 from ..scripts.file_signature import changed
 from ..scripts.pool import Pool
-from ..status.request_times import Metrics
+from ..scripts.script import Script
+from ..scripts.version import Version
 from .flush_queue import Changes, FlushQueue
 
 #: Changed files that a message names.
@@ -38,7 +39,7 @@ class Load(Protocol):
     def __call__(self, script: Script, version: Version | None = None, /) -> State: ...
 
 
-class Flusher:
+class Reloader:
     """Flushes the scripts whose files have changed."""
 
     def __init__(
@@ -48,8 +49,7 @@ class Flusher:
         pool: Pool[Script, State],
         load: Load,
         log: ErrorLog,
-        metrics: Metrics,
-        keep_good: bool = True,
+        keep_last_good: bool = True,
         patience: float = PATIENCE,
         forgotten: Callable[[Script], None] = lambda script: None,
     ) -> None:
@@ -58,9 +58,10 @@ class Flusher:
         self._pool = pool
         self._load = load
         self._log = log
-        self._metrics = metrics
+        #: Versions of scripts that have been taken out because a file had changed.
+        self.flushes = 0
         #: When a changed script does not load, its last good version goes on; else whoever asks for it sees why.
-        self._keep_good = keep_good
+        self._keep_last_good = keep_last_good
         #: Seconds that the next script waits for one that is being loaded anew.
         self._patience = patience
         #: Called with a script whose file is gone.
@@ -84,8 +85,8 @@ class Flusher:
         if changes.everything:
             changes = Changes(frozenset(changed(self._catalogue.signatures())) | changes.paths, False)
         # A symbolic link may be among them.
-        self._catalogue.forget_spellings()
-        for script in self._catalogue.touched(changes.paths):
+        self._catalogue.forget_aliases()
+        for script in self._catalogue.affected_by(changes.paths):
             if script.path in self._renewing:
                 # Its `init` waits: this change is for the next time.
                 self._queue.put(script.path)
@@ -124,8 +125,8 @@ class Flusher:
         except ScriptError as problem:
             self._fail(script, version, problem, cause)
             return
-        script.version, script.tried = version, None
-        self._metrics.flushes += 1
+        script.replaced(version)
+        self.flushes += 1
         closed = self._pool.flush(script)
         if self._pool.count(script) or closed:
             self._pool.add(state, script)
@@ -136,13 +137,12 @@ class Flusher:
 
     def _fail(self, script: Script, version: Version, problem: ScriptError, cause: str) -> None:
         traceback = problem.traceback if isinstance(problem, ScriptBroken) else ""
-        if self._keep_good:
-            script.tried = version
-            script.version.is_held = True
+        if self._keep_last_good:
+            script.held(version)
             instead = "the last good version goes on"
         else:
             # Each request tries it again from now on.
-            script.version, script.tried, script.loaded = script.new_version(), None, 0.0
+            script.withdrawn()
             self._pool.flush(script)
             instead = "it is not served"
         self._log.error(f"{script.path}: changed{cause}, but does not load; {instead}: {problem}", traceback)
@@ -150,8 +150,8 @@ class Flusher:
     def _forget(self, script: Script, reason: str) -> None:
         self._catalogue.forget(script)
         # No state is of this version any more, so the idle ones go now and the others when they come back.
-        script.version = script.new_version()
-        self._metrics.flushes += 1
+        script.withdrawn()
+        self.flushes += 1
         self._pool.flush(script)
         self._log.info(f"{script.path}: flushed: {reason}")
 

@@ -1,4 +1,4 @@
-"""Who has which state. Knows no Lua: a state is anything that can be closed and says whether it is still fit.
+"""Who has which state. Knows no Lua: a state is anything that can be closed and says whether it can be used again.
 
 A request takes an idle state that holds its script; else a new one is made, when the script has fewer than
 `clones` states and the pool fewer than `most`; else, when the pool is full, the least popular idle state goes and
@@ -25,7 +25,7 @@ class Member(Hashable, Protocol):
     """What the pool asks of a state."""
 
     @property
-    def fit(self) -> bool:
+    def is_reusable(self) -> bool:
         """It may be used again."""
 
     def close(self) -> None:
@@ -143,16 +143,16 @@ class Pool(Generic[Script, State]):
         return True
 
     def give_back(self, state: State, script: Script) -> None:
-        """The user of `state` is done with it. A state that is not fit any more is closed."""
+        """The user of `state` is done with it. A state that cannot be used again is closed."""
         holding = self._holdings[script]
-        fit = state.fit
-        if fit:
+        is_reusable = state.is_reusable
+        if is_reusable:
             holding.put(state, self._now)
         else:
             self._release(holding)
         if self._waiting:
             self._serve_waiting()
-        if not fit:
+        if not is_reusable:
             self._close([state])
 
     def add(self, state: State, script: Script) -> None:
@@ -167,7 +167,7 @@ class Pool(Generic[Script, State]):
         self._close(unwanted)
 
     def flush(self, script: Script) -> int:
-        """Close the idle states of `script` that are not fit any more; those in use go when they come back.
+        """Close the idle states of `script` that cannot be used again; those in use go when they come back.
 
         Returns how many were closed.
         """
@@ -176,7 +176,7 @@ class Pool(Generic[Script, State]):
             return 0
         stale = []
         for at in range(len(holding.idle) - 1, -1, -1):
-            if not holding.idle[at].fit:
+            if not holding.idle[at].is_reusable:
                 stale.append(holding.take(at))
                 self._release(holding)
         self._close(stale)

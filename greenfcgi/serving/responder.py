@@ -13,8 +13,9 @@ from ..logs.error_log import ErrorLog
 from ..logs.text import escape, traceback_of
 from ..lua.state import LuaFailure, State
 from ..lua.turns import Turns
-from ..scripts.catalogue import Catalogue, Script
+from ..scripts.catalogue import Catalogue
 from ..scripts.pool import Pool
+from ..scripts.script import Script
 from .exchange import Exchange
 
 #: Above this, nginx and others answer 502 unless their buffer for headers has been made larger: the default

@@ -5,9 +5,11 @@ from __future__ import annotations
 import os
 import time
 
+from ..lua.engine import LuaEngine
 from ..lua.state import State
-from ..scripts.catalogue import Catalogue, Script
+from ..scripts.catalogue import Catalogue
 from ..scripts.pool import Pool
+from ..scripts.script import Script
 from ..serving.server import Server
 from .request_times import Metrics
 from .snapshot import ScriptLine, Share, Snapshot
@@ -17,7 +19,8 @@ _LONGEST = 300
 
 
 def take(
-    started: float, server: Server, pool: Pool[Script, State], catalogue: Catalogue, metrics: Metrics
+    started: float, server: Server, pool: Pool[Script, State], catalogue: Catalogue, metrics: Metrics,
+    engine: LuaEngine, flushes: int,
 ) -> Snapshot:
     """What the process does now, and has done since it was `started`, in seconds of the epoch."""
     workers = server.workers
@@ -34,9 +37,9 @@ def take(
         accepted=server.accepted,
         rejected=workers.rejected,
         evictions=pool.evicted,
-        flushes=metrics.flushes,
-        timeouts=metrics.timeouts,
-        memory_kills=metrics.memory_kills,
+        flushes=flushes,
+        timeouts=engine.timeouts,
+        memory_kills=engine.memory_kills,
         seconds=metrics.seconds,
         statuses=metrics.statuses,
         histogram=metrics.histogram,
@@ -70,7 +73,7 @@ def _scripts(pool: Pool[Script, State], catalogue: Catalogue) -> tuple[ScriptLin
             sum(state not in idle for state in states),
             max((now - state.made for state in states), default=0.0),
             sum(state.memory() for state in states),
-            script.loaded,
+            script.loaded_at,
             script.problem[:_LONGEST],
         )
         for script, states in holders.items()

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from greenfcgi.errors import ProtocolError
 from greenfcgi.fastcgi import records
-from greenfcgi.lua.state import Flavour
+from greenfcgi.lua.engine import LuaEngine
 
 from ..support.inside import FLAVOURS, Inside
 
@@ -254,16 +254,16 @@ _WANTED = (
 
 
 @pytest.fixture(scope="module")
-def flavours(tmp_path_factory: pytest.TempPathFactory) -> list[Flavour]:
+def flavours(tmp_path_factory: pytest.TempPathFactory) -> list[LuaEngine]:
     """Every Lua."""
     insides = [Inside(tmp_path_factory.mktemp(version), version) for version in FLAVOURS]
     for inside in insides:
         inside.close()
-    return [inside.flavour for inside in insides]
+    return [inside.engine for inside in insides]
 
 
 @pytest.fixture(scope="module", params=[(), _WANTED], ids=["routing", "more"])
-def routings(request: pytest.FixtureRequest, flavours: list[Flavour]) -> list[records.Routing]:
+def routings(request: pytest.FixtureRequest, flavours: list[LuaEngine]) -> list[records.Routing]:
     """A router, and what may stand in its place: one for each Lua."""
     return [records.router(request.param), *(flavour.router(request.param) for flavour in flavours)]
 

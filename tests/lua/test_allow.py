@@ -84,7 +84,7 @@ def flavour(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
 
 def is_old(lua: Inside) -> bool:
     """Programs end as in Lua 5.1."""
-    return lua.flavour.name.startswith(("LuaJIT", "Lua 5.1"))
+    return lua.engine.name.startswith(("LuaJIT", "Lua 5.1"))
 
 
 def no_child_is_left() -> bool:
@@ -157,7 +157,7 @@ def test_nothing_is_left(lua: Inside) -> None:
     gc.collect()
     before = descriptors()
     for ending in endings:
-        if ending.startswith("local t") and not lua.flavour.limited:
+        if ending.startswith("local t") and not lua.engine.limited:
             continue
         started = "local f = io.popen('printf abc; trap \"\" TERM; sleep 1 &')"
         state = lua.load(f"function main() {started} {ending} end")
@@ -168,17 +168,17 @@ def test_nothing_is_left(lua: Inside) -> None:
 
 def test_output_beyond_memory(lua: Inside) -> None:
     """An output that does not fit into the state ends the script alone."""
-    if not lua.flavour.limited:
+    if not lua.engine.limited:
         pytest.skip("the memory of this Lua cannot be limited")
     state = lua.load("function main(env, con) con:puts(#io.popen('head -c 1000000000 /dev/zero'):read('*a')) end")
     assert lua.run(state).error == "out of memory (lua.memory is 33554432 bytes)"
-    assert not state.sound
+    assert not state.is_healthy
 
 
 @pytest.mark.parametrize("room", [0, 10_000, 40_000, 70_000, 100_000, 140_000, 200_000])
 def test_output_into_a_full_state(lua: Inside, room: int) -> None:
     """What a program has written is handed over at any fill level, or the script ends."""
-    if not lua.flavour.limited:
+    if not lua.engine.limited:
         pytest.skip("the memory of this Lua cannot be limited")
     state = lua.load(f"""
         function main(env, con)

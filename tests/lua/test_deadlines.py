@@ -107,7 +107,7 @@ def test_it_ends(lua: Inside, name: str) -> None:
     assert answer.failure is not None
     assert answer.failure.status == 504, answer.failure
     assert answer.error == f"stopped: it ran longer than timeout, {TIMEOUT * 2:g} s"
-    assert not state.fit
+    assert not state.is_reusable
 
 
 @pytest.mark.parametrize(
@@ -131,7 +131,7 @@ def test_hooks_end(lua: Inside) -> None:
     state = lua.load("function main() end function heartbeat() while true do end end")
     state.hook("heartbeat")
     assert "page.lua: heartbeat: stopped: it ran longer than timeout, 0.1 s" in lua.log()
-    assert not state.fit
+    assert not state.is_reusable
 
 
 @pytest.mark.parametrize(
@@ -154,7 +154,7 @@ def test_an_idle_state_is_not_late(lua: Inside) -> None:
     for _ in range(2000):
         assert not state.has_hook("heartbeat")
     assert lua.run(state, Request(seconds=TIMEOUT)).status == 200
-    assert state.fit
+    assert state.is_reusable
 
 
 @pytest.mark.parametrize(

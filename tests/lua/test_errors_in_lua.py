@@ -92,7 +92,7 @@ def test_load(lua: Inside) -> None:
         con:puts(select("#", loadstring(5)), " ", tostring((loadstring(5))), "; ")
         con:puts(tostring(pcall(load, 5)), " ", tostring(pcall(load, {})), " ", tostring(pcall(load, "")))
     """
-    refused = "false false false" if lua.flavour.name == "Lua 5.1" else "true false true"
+    refused = "false false false" if lua.engine.name == "Lua 5.1" else "true false true"
     expected = f"nil mine; nil reader function must return a string 1; 2 nil; {refused}"
     assert lua.main(statements).text == expected
 

@@ -34,7 +34,7 @@ def test_holds(lua: Inside, escape: Path) -> None:
     state = lua.load(escape.read_bytes(), escape.name)
     for _ in range(2):
         assert lua.run(state, request()).text == "held"
-        assert state.sound
+        assert state.is_healthy
     state.close()
     assert locale.setlocale(locale.LC_ALL) == before
     for descriptor in (0, 1, 2):

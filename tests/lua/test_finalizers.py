@@ -53,7 +53,7 @@ def flavour(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
 
 def has_proxies(lua: Inside) -> bool:
     """Only userdata have finalizers, and scripts make them by newproxy."""
-    return lua.flavour.name == "Lua 5.1" or lua.flavour.name.startswith("LuaJIT")
+    return lua.engine.name == "Lua 5.1" or lua.engine.name.startswith("LuaJIT")
 
 
 @pytest.mark.parametrize("version", FLAVOURS)

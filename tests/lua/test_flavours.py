@@ -125,7 +125,7 @@ class TestErrors:
         error = re.sub(r"^\S*/page\.lua:1: ", "", lua.run(state).error)
         # Lua 5.5 makes a text of nil before anyone can see it.
         assert error == message or (raised == "nil" and error == "<no error object>")
-        assert state.sound
+        assert state.is_healthy
         assert lua.run(state, Request({"A": "1"})).text == "next"
 
     @pytest.mark.parametrize(
@@ -148,11 +148,11 @@ class TestErrors:
     )
     def test_infinite_recursion(self, lua: Inside, recursion: str) -> None:
         """However a script recurses, it ends in an error of its own, and the state goes on unless memory ran out."""
-        if lua.flavour.name.startswith("LuaJIT 2.0") and "coroutine" in recursion:
+        if lua.engine.name.startswith("LuaJIT 2.0") and "coroutine" in recursion:
             pytest.skip("LuaJIT 2.0 sets no bound to coroutines inside coroutines")
         state = lua.load(f"function main(env, con) if env.A then con:puts('next') else {recursion} end end")
         assert re.search("overflow|out of memory|error in error handling|too many", lua.run(state).error)
-        if state.sound:
+        if state.is_healthy:
             assert lua.run(state, Request({"A": "1"})).text == "next"
 
     @pytest.mark.parametrize(
@@ -248,7 +248,7 @@ class TestFiles:
             con:puts(tostring((load("return x", "=n", "b"))):sub(1, 8))
         """
         # Lua 5.1 has neither modes nor environments there.
-        expected = "nil nil nil function" if lua.flavour.name == "Lua 5.1" else "nil 5 6 nil"
+        expected = "nil nil nil function" if lua.engine.name == "Lua 5.1" else "nil 5 6 nil"
         assert lua.main(statements).text == expected
 
     def test_module_is_run_once(self, lua: Inside) -> None:
@@ -288,7 +288,7 @@ class TestFiles:
         for name in ("os.execute", "io.popen"):
             expected = f'{name} is not available to scripts: unless lua.allow has "{name}"'
             assert lua.main(f"{name}('true')").error.endswith(expected)
-        if lua.flavour.name.startswith("LuaJIT"):
+        if lua.engine.name.startswith("LuaJIT"):
             assert lua.main("require 'ffi'").error.endswith('\n\tlua.allow does not have "ffi"')
 
     def test_module_that_is_broken(self, lua: Inside) -> None:
@@ -303,18 +303,18 @@ class TestMemory:
         """A script that takes too much is stopped; its state is not used again; the next one is fine."""
         state = lua.load("function main(env, con) local t = {} for i = 1, 16 do t[i] = ('x'):rep(1e6) .. i end end")
         answer = lua.run(state)
-        if not lua.flavour.limited:
+        if not lua.engine.limited:
             assert answer.text == ""
             return
         assert answer.error == "out of memory (lua.memory is 8388608 bytes)"
-        assert not state.fit
+        assert not state.is_reusable
         state.close()
         assert lua.main("con:puts('next')").text == "next"
 
     @pytest.mark.parametrize("catch", ["pcall(f)", "xpcall(f, tostring)", "coroutine.resume(coroutine.create(f))"])
     def test_overrun_cannot_be_caught(self, lua: Inside, catch: str) -> None:
         """A script that catches the error does not go on: the state is at its end."""
-        if not lua.flavour.limited:
+        if not lua.engine.limited:
             pytest.skip("lupa cannot limit its memory")
         statements = f"""
             local function f() local t = {{}} for i = 1, 16 do t[i] = ("x"):rep(1e6) .. i end end
@@ -327,7 +327,7 @@ class TestMemory:
 
     def test_overrun_while_loading(self, lua: Inside) -> None:
         """A script that takes too much at its top does not load."""
-        if lua.flavour.limited:
+        if lua.engine.limited:
             text = "local t = {} for i = 1, 16 do t[i] = ('x'):rep(1e6) .. i end"
             assert str(broken(lua, text)) == f"{lua.root}/page.lua: out of memory (lua.memory is 8388608 bytes)"
 
@@ -336,7 +336,7 @@ class TestMemory:
         state = lua.load("n = 0 function main() n = n + 1 for i = 1, 2 do local s = ('x'):rep(1e6) .. i .. n end end")
         for _ in range(20):
             assert lua.run(state).failure is None
-            assert state.sound
+            assert state.is_healthy
 
     def test_finalizers(self, lua: Inside) -> None:
         """An error in a finalizer hurts nobody, wherever the collector runs it, also while a script loads."""
@@ -469,7 +469,7 @@ class TestCoroutines:
         answer = lua.run(state, Request({"N": "1"}))
         assert answer.failure is not None
         assert re.search("C stack overflow|out of memory", answer.failure.message)
-        if state.sound:
+        if state.is_healthy:
             assert lua.run(state, Request()).text == "on"
 
 

@@ -110,7 +110,7 @@ class TestHeartbeatAndShutdown:
         state.hook("heartbeat")
         state.hook("heartbeat")
         assert lua.run(state).text == "on"
-        assert state.fit
+        assert state.is_reusable
         state.close()
         lines = logged(lua)
         assert [line.split(": ")[0] for line in lines] == ["ERROR heartbeat", "ERROR heartbeat", "ERROR shutdown"]
@@ -119,11 +119,11 @@ class TestHeartbeatAndShutdown:
 
     def test_memory(self, lua: Inside) -> None:
         """A hook that takes all memory is stopped; the state is not used again."""
-        if lua.flavour.limited:
+        if lua.engine.limited:
             state = lua.load("function main() end function heartbeat() local t = {} while true do t = { t } end end")
             state.hook("heartbeat")
             assert logged(lua) == ["ERROR heartbeat: out of memory (lua.memory is 33554432 bytes)"]
-            assert not state.fit
+            assert not state.is_reusable
 
 
 class TestStartup:

@@ -91,6 +91,6 @@ def test_arguments(lua: Inside) -> None:
         error = lua.main(f"local a\n{call}").error
         assert "page.lua:3: bad argument" in error
         assert problem in error
-    if not lua.flavour.name.startswith("LuaJIT"):
+    if not lua.engine.name.startswith("LuaJIT"):
         assert "interval is empty" in lua.main("math.random(2, 1)").error
     assert lua.main("con:puts(tostring(math.random('3') <= 3))").text == "true"

@@ -22,7 +22,7 @@ from ..support.running import Server, until
 def flavour(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Inside]:
     """One flavour after the other, with a pipe beside the script, and room for 300 files."""
     inside = Inside(tmp_path_factory.mktemp(request.param), request.param)
-    inside.flavour.files = Quota(300)
+    inside.engine.files = Quota(300)
     os.mkfifo(inside.root / "pipe")
     inside.write("text.txt", "one\ntwo\n")
     inside.write("mod.lua", "return 'mod'")
@@ -177,8 +177,8 @@ class TestLimit:
 
     def test_of_the_process(self, lua: Inside) -> None:
         """States share what the process has; it is given back after a request, and at the end of a state."""
-        assert lua.flavour.files is not None
-        before = lua.flavour.files.taken
+        assert lua.engine.files is not None
+        before = lua.engine.files.taken
         text = """
             function main(env, con)
                 kept = kept or {}
@@ -193,14 +193,14 @@ class TestLimit:
         """
         one, other = lua.load(text), lua.load(text)
         assert lua.run(one, Request({"N": "200"})).text == "opened"
-        assert lua.flavour.files.taken - before == 200
+        assert lua.engine.files.taken - before == 200
         assert lua.run(other, Request({"N": "200"})).text == "24"
         other.close()
         assert lua.run(one, Request({"N": "0", "CLOSE": "1"})).text == "opened"
-        assert lua.flavour.files.taken - before == 0
+        assert lua.engine.files.taken - before == 0
         assert lua.run(one, Request({"N": "200"})).text == "opened"
         one.close()
-        assert lua.flavour.files.taken == before
+        assert lua.engine.files.taken == before
 
     def test_the_server_keeps_some(self, tmp_path: Path) -> None:
         """A script that opens all files there are leaves requests enough to be served."""
@@ -257,7 +257,7 @@ class TestStreams:
     def test_warnings(self, lua: Inside) -> None:
         """From 5.4 on there are warnings: off at first, and then for the log."""
         assert lua.main("if warn then warn('a') warn('@on') warn('b', 'c') end con:puts('on')").text == "on"
-        assert ("Lua warning: bc" in lua.log()) == (lua.flavour.name in ("Lua 5.4", "Lua 5.5"))
+        assert ("Lua warning: bc" in lua.log()) == (lua.engine.name in ("Lua 5.4", "Lua 5.5"))
         assert "warning: a" not in lua.log()
 
 

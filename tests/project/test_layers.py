@@ -31,9 +31,15 @@ FOLDERS: tuple[tuple[str, tuple[str, ...]], ...] = (
             "listen",
         ),
     ),
-    ("scripts", ("file_signature", "texts", "catalogue", "pool")),
-    ("lua", ("turns", "budget", "file_rules", "native_modules", "bytecode", "bridge", "state", "startup")),
-    ("modules", ("programs",)),
+    ("scripts", ("file_signature", "texts", "version", "script", "catalogue", "pool")),
+    (
+        "lua",
+        (
+            "turns", "budget", "file_rules", "native_modules", "bytecode", "sources", "bridge", "engine", "state",
+            "loader", "startup",
+        ),
+    ),
+    ("modules", ("programs", "shipped")),
     (
         "serving",
         (
@@ -67,12 +73,6 @@ FOLDERS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("", ("preflight", "cli", "__main__")),
 )  # fmt: skip
 ORDER = [f"{folder}.{name}".lstrip(".") for folder, names in FOLDERS for name in names]
-#: Imports that still go upward.
-UPWARD: set[tuple[str, str]] = {
-    ("lua.state", "modules.programs"),
-    ("lua.state", "status.request_times"),
-    ("reload.reloader", "status.request_times"),
-}
 
 #: The modules in which something waits, or is called by the event loop.
 WITH_GEVENT = {
@@ -153,7 +153,7 @@ def test_imports_go_downward(module: str) -> None:
     """A module knows nothing of those above it."""
     below = set(ORDER[: ORDER.index(module)])
     above = own_imports(module, at_run_time(tree(module))) - below
-    assert {(module, name) for name in above} <= UPWARD
+    assert above == set()
 
 
 def test_only_the_command_knows_the_developer_mode() -> None:
@@ -182,8 +182,8 @@ def test_the_package_is_imported_by_relative_names() -> None:
 
 
 def test_lupa_is_imported_in_one_module() -> None:
-    """By a name that a setting chooses, so no other module imports by name; two look where one would be from."""
-    assert users("lupa", "importlib") == {"lua.state", "version", "config.lua_versions"}
+    """By a name that a setting chooses. Two look where one would be from, and one imports modules for scripts."""
+    assert users("lupa", "importlib") == {"lua.engine", "version", "config.lua_versions", "modules.shipped"}
 
 
 def test_gevent_is_imported_where_something_waits() -> None:
@@ -253,7 +253,7 @@ def test_the_supervisor_stays_without_gevent_and_lua() -> None:
                 reached(name, seen)
         return seen
 
-    assert not reached("processes.supervisor", set()) & (WITH_GEVENT | {"lua.state"})
+    assert not reached("processes.supervisor", set()) & (WITH_GEVENT | {"lua.engine"})
 
 
 def test_the_tour_shows_the_folders() -> None:

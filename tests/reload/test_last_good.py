@@ -571,7 +571,7 @@ def test_a_script_that_is_gone_for_less_than_a_beat_keeps_its_good_version(tmp_p
     """As with editors that delete a file and make it anew: what they make may be broken."""
     inside = Inside(tmp_path)
     store = VersionStore()
-    last_good = LastGood(inside.flavour.make, store, inside._log, lambda path: None)
+    last_good = LastGood(inside.loader.make, store, inside._log, lambda path: None)
     path = inside.write("page.lua", "function main(env, con) con:puts('good') end")
     script = inside._catalogue.find(os.fsencode(path))
     last_good.make(script).close()
@@ -594,7 +594,7 @@ def test_what_finds_no_room_is_told_once(tmp_path: Path) -> None:
     inside = Inside(tmp_path)
     store = VersionStore(half=2_000)
     for _ in range(2):
-        last_good = LastGood(inside.flavour.make, store, inside._log, lambda path: None)
+        last_good = LastGood(inside.loader.make, store, inside._log, lambda path: None)
         for name in ("small.lua", "large.lua", "larger.lua"):
             path = inside.write(name, "function main(env, con) end --" + "x" * {"s": 10}.get(name[0], 3_000))
             inside._catalogue.forget(inside._catalogue.find(os.fsencode(path)))

@@ -8,10 +8,10 @@ from pathlib import Path
 from greenfcgi.errors import ScriptBusy
 from greenfcgi.lua.state import State
 from greenfcgi.reload.flush_queue import FlushQueue
-from greenfcgi.reload.reloader import Flusher
-from greenfcgi.scripts.catalogue import Script, Version
+from greenfcgi.reload.reloader import Reloader
 from greenfcgi.scripts.pool import Pool
-from greenfcgi.status.request_times import Metrics
+from greenfcgi.scripts.script import Script
+from greenfcgi.scripts.version import Version
 
 from ..support.inside import Inside
 
@@ -26,20 +26,20 @@ def test_a_script_that_cannot_be_loaded_for_now_is_tried_again(tmp_path: Path) -
         if busy and version is not None:
             version.read(script.path)
             raise ScriptBusy(f"{script.path}: Too many open files")
-        return inside.flavour.make(script, version)
+        return inside.loader.make(script, version)
 
     queue, pool = FlushQueue(), Pool(load, 2, 2)
     catalogue = inside._catalogue
-    flusher = Flusher(queue, catalogue, pool, load, inside._log, Metrics())
+    reloader = Reloader(queue, catalogue, pool, load, inside._log)
     script = catalogue.find(os.fsencode(path))
     pool.give_back(pool.checkout(script), script)
     path.write_text("function main(env, con) con:puts('new') end")
     queue.put(str(path))
-    flusher.flush()
+    reloader.flush()
     assert "changed, but cannot be loaded now" in inside.log()
     assert Inside.run(pool.checkout(script)).text == "old"
     busy = False
-    flusher.flush()
+    reloader.flush()
     assert Inside.run(pool.checkout(script)).text == "new"
     assert not queue
     inside.close()

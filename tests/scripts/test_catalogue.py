@@ -170,8 +170,8 @@ def test_touched_finds_scripts_by_file_folder_and_link(root: Path) -> None:
     script.version.read(script.path)
     script.version.read(str(root / "sub" / "b.lua"))
     for path in (root / "a.lua", root / "sub" / "b.lua", root / "sub", root / "stays.lua"):
-        assert catalogue.touched(frozenset([str(path)])) == [script]
-    assert catalogue.touched(frozenset([str(root / "a.txt"), str(root / "su")])) == []
+        assert catalogue.affected_by(frozenset([str(path)])) == [script]
+    assert catalogue.affected_by(frozenset([str(root / "a.txt"), str(root / "su")])) == []
 
 
 def test_a_root_that_moves_takes_its_scripts_out(tmp_path: Path) -> None:
@@ -193,7 +193,7 @@ def test_each_file_is_told_before_it_is_read(root: Path) -> None:
     """Whoever watches hears of each file once, also of one that is missing; and of the link a script is asked by."""
     catalogue = Catalogue(str(root), [".lua"])
     told: list[str] = []
-    catalogue.noticed = told.append
+    catalogue.on_read = told.append
     version = catalogue.find(os.fsencode(root / "stays.lua")).version
     assert told == [str(root / "stays.lua")]
     for _ in range(2):

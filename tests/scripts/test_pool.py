@@ -26,7 +26,7 @@ class Fake:
 
     def __init__(self, script: str) -> None:
         self.script = script
-        self.fit = True
+        self.is_reusable = True
         self.closed = False
         self.users = 0
         #: Closing waits for it, as a `shutdown` of a script can.
@@ -361,7 +361,7 @@ def test_a_flush_closes_the_idle_states_that_are_not_fit(maker: Maker) -> None:
     for visitor in visitors:
         visitor.leave()
     use(pool, "b")
-    maker.made[0].fit = maker.made[2].fit = maker.made[3].fit = False
+    maker.made[0].is_reusable = maker.made[2].is_reusable = maker.made[3].is_reusable = False
     assert pool.flush("a") == 2
     assert [state.closed for state in maker.made] == [True, False, True, False]
     assert (len(pool), pool.count("a")) == (2, 1)
@@ -372,7 +372,7 @@ def test_a_busy_state_goes_when_it_comes_back(maker: Maker) -> None:
     """A request under way keeps its state, and nobody gets it after that."""
     pool = Pool(maker, 5, 5)
     (visitor,) = visit(pool, "a")
-    maker.made[0].fit = False
+    maker.made[0].is_reusable = False
     assert pool.flush("a") == 0
     assert not maker.made[0].closed
     visitor.leave()
@@ -385,7 +385,7 @@ def test_who_waits_gets_a_new_state_for_one_that_goes(maker: Maker) -> None:
     """The place of a state that comes back unfit is used at once, by the first who waits."""
     pool = Pool(maker, 1, 1)
     first, second = visit(pool, "a", "a")
-    maker.made[0].fit = False
+    maker.made[0].is_reusable = False
     first.leave()
     assert second.state is maker.made[1]
     assert len(pool) == 1
@@ -408,7 +408,7 @@ def test_a_state_made_elsewhere_goes_to_who_waits(maker: Maker) -> None:
     pool = Pool(maker, 2, 2)
     first, second, third = visit(pool, "a", "a", "a")
     maker.may_make.clear()
-    maker.made[0].fit = False
+    maker.made[0].is_reusable = False
     first.leave()
     assert third.waits, "it has a place, and its state is being made"
     pool.add(Fake("b"), "b")
@@ -495,7 +495,7 @@ def test_while_a_flushed_state_closes_the_script_is_served(maker: Maker) -> None
     pool = Pool(maker, 2, 2)
     first, second = visit(pool, "a", "a")
     for state in maker.made:
-        state.fit = False
+        state.is_reusable = False
         state.may_close.clear()
     first._leave.set()
     second._leave.set()
@@ -594,7 +594,7 @@ class Crowd:
         assert state.script == script
         with state:
             self._pause()
-            state.fit = state.fit and self._random.random() > 0.1
+            state.is_reusable = state.is_reusable and self._random.random() > 0.1
         self.pool.give_back(state, script)
         self.served += 1
 
@@ -602,7 +602,7 @@ class Crowd:
         script = self._random.choice(self._scripts)
         for state in self._made:
             if state.script == script:
-                state.fit = False
+                state.is_reusable = False
         self.pool.flush(script)
 
     def _housekeeping(self) -> None:

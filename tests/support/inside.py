@@ -13,7 +13,10 @@ from gevent.event import Event
 from greenfcgi.config.load import load
 from greenfcgi.fastcgi import records
 from greenfcgi.logs.error_log import ErrorLog
-from greenfcgi.lua.state import Flavour, LuaFailure, State
+from greenfcgi.lua.engine import LuaEngine
+from greenfcgi.lua.loader import StateLoader
+from greenfcgi.lua.state import LuaFailure, State
+from greenfcgi.modules.shipped import modules
 from greenfcgi.scripts.catalogue import Catalogue
 
 #: Every Lua that lupa ships. They live side by side in one process as long as no native module is allowed.
@@ -135,7 +138,8 @@ class Inside:
         self._log_start = 0
         config = load(str(path))
         self._log = ErrorLog(config.errorlog, config.loglevel)
-        self.flavour = Flavour(config, self._log)
+        self.engine = LuaEngine(config, self._log, modules(config))
+        self.loader = StateLoader(self.engine, self._log)
         self._catalogue = Catalogue(config.scripts.root, config.scripts.extensions)
 
     def close(self) -> None:
@@ -163,7 +167,7 @@ class Inside:
             self.write(name, text)
         script = self._catalogue.find(str(self.root / name).encode())
         script.version = script.new_version()
-        return self.flavour.make(script)
+        return self.loader.make(script)
 
     def main(self, statements: str, request: Request | None = None) -> Answer:
         """What a script answers whose handler, with `env` and `con`, is made of these statements."""

@@ -1,21 +1,14 @@
 -- The first chunk of a new state: puts the parts together, and returns what the server calls.
 --
--- arguments: parts: guard, finalizers, luajit, limits, bounds, load, standins, random, con (Lua source)
---            four whole numbers that nobody can guess, below 2^32
---            functions of the server: log, send, read, sleep, source, check, native, grant, entropy, more,
---            exhausted, tick, slow
+-- arguments: parts: what a state is made of, compiled, by their names
+--            server: functions of the server by their names (see bridge.py)
 --            settings: directory, path, cpath, handler, http_status, content_type, headers (lines joined by "\n"),
---            buffering, jit, config (Lua source of a table), allow (names joined by "\n")
---            on Lua 5.1: a part (errors); else nil
---            for developers: a part (inspect), and a function of the server: hint; else nil
---            where programs are allowed: a part (programs), and functions of the server: start, read, write, finish
+--            buffering, jit, config (Lua source of a table), allow, modules, at_start (names joined by "\n"); chance1 to
+--            chance4: whole numbers that nobody can guess, below 2^32
 -- returns: load(path, source, is_startup), run(params), hook(name, only_ask), collect(), settle(); for developers:
 --          report()
 
-local guard, finalizers, luajit, limits, bounds, load_part, standins, random, con, chance1, chance2, chance3, chance4,
-    log, send, read, sleep, source, check, native, grant, entropy, more, exhausted, tick, slow,
-    directory, path, cpath, handler, http_status, content_type, headers, buffering, jit_on, config, allow,
-    error_part, inspect, hint, programs, start_program, read_program, write_program, finish_program = ...
+local parts, server, settings = ...
 
 local byte, find, gmatch, sub = string.byte, string.find, string.gmatch, string.sub
 local assert, pcall, rawget, setmetatable, type, xpcall = assert, pcall, rawget, setmetatable, type, xpcall
@@ -23,17 +16,19 @@ local globals = _G
 local collectgarbage = collectgarbage
 local loadstring = loadstring or load
 
-local function part(text, name)
-    return assert(loadstring(text, name or "=greenfcgi"))
+local function compiled(code, name)
+    return assert(loadstring(code, name or "=greenfcgi"))
 end
+
+local function part(name, chunk) return compiled(parts[name], chunk) end
 
 local library = debug
 local allowed = {}
-for name in gmatch(allow, "[^\n]+") do allowed[name] = true end
-local as_function = part(guard)(jit_on, allowed)
+for name in gmatch(settings.allow, "[^\n]+") do allowed[name] = true end
+local as_function = part("guard")(settings.jit, allowed)
 local is_final, late, gone, no_memory, over, arm, disarm, look_at_clock, corrected
-if jit then part(luajit, "=[C]")(library, jit.version_num, function() look_at_clock() end) end
-exhausted, slow = as_function(exhausted), as_function(slow)
+if jit then part("luajit", "=[C]")(library, jit.version_num, function() look_at_clock() end) end
+local exhausted, slow = as_function(server.exhausted), as_function(server.slow)
 
 -- What the parts need of Lua that are compiled later, when a script may have changed what it has.
 local lua = {
@@ -41,12 +36,14 @@ local lua = {
     setmetatable = setmetatable, tonumber = tonumber, tostring = tostring, type = type, version = _VERSION,
     byte = string.byte, find = string.find, format = string.format, gmatch = string.gmatch, gsub = string.gsub,
     match = string.match, sub = string.sub, concat = table.concat, unpack = unpack or table.unpack, floor = math.floor,
-    getinfo = library.getinfo, metatable_of = library.getmetatable, traceback = library.traceback,
+    getinfo = library.getinfo, metatable_of = library.getmetatable, traceback = library.traceback, pairs = pairs,
+    char = string.char, huge = math.huge, math_type = math.type,
 }
 
 -- A part that few scripts need, compiled now. The server is told how much memory is in use, since it cannot find out where
 -- a finalizer runs while the state is closed.
-local function later(name, ...) return part(more(name, (collectgarbage("count"))))(lua, ...) end
+local more
+local function later(name, ...) return compiled(more(name, (collectgarbage("count"))))(lua, ...) end
 
 -- A value as text.
 local show_value
@@ -62,16 +59,18 @@ local function errors()
 end
 
 local observe, follow, look, forget, report, watch
-if inspect then observe, follow, look, forget, report, watch = part(inspect)(library, shown, as_function(hint)) end
+if parts.inspect then
+    observe, follow, look, forget, report, watch = part("inspect")(library, shown, as_function(server.hint))
+end
 is_final, late, gone, no_memory, over, arm, disarm, look_at_clock, corrected =
-    part(limits)(library, exhausted, as_function(tick), slow, errors, observe)
+    part("limits")(library, exhausted, as_function(server.tick), slow, errors, observe)
 -- Lua 5.1 loads nothing where the C stack is used up, which is an error like others.
-if error_part then error_functions = part(error_part)(lua, is_final, pcall, shown) end
+if parts.errors then error_functions = part("errors")(lua, is_final, pcall, shown) end
 -- LuaJIT 2.1 does not let an error out of a finalizer either.
 if _VERSION < "Lua 5.4" and not (jit and jit.version_num >= 20100) then
-    part(finalizers)(library, pcall, errors, is_final, late)
+    part("finalizers")(library, pcall, errors, is_final, late)
 end
-local load_text, compile, takes_strings = part(load_part)(allowed)
+local load_text, compile, takes_strings = part("load")(allowed)
 
 -- A function that returns text, which the state may have no memory for (false), or that may have waited until the
 -- script's time was over (true).
@@ -103,30 +102,49 @@ local function waiting(f)
 end
 
 local host = {
-    log = as_function(log), send = waiting(send), read = with_room(read), sleep = waiting(sleep),
+    log = as_function(server.log), send = waiting(server.send), read = with_room(server.read), sleep = waiting(server.sleep),
 }
-more = with_room(more)
+more = with_room(server.more)
 
-entropy = with_room(entropy)
-local settle, end_lines = part(standins)(lua, later, errors, library, load_text, compile, takes_strings, directory, path,
-    cpath, as_function, with_room, source, check, native, grant, host.log, entropy)
-part(random)(later, errors, entropy, chance1, chance2, chance3, chance4)
+local entropy = with_room(server.entropy)
+local settle, end_lines = part("standins")(lua, later, errors, library, load_text, compile, takes_strings,
+    settings.directory, settings.path, settings.cpath, as_function, with_room, server.source, server.check, server.native,
+    server.grant, host.log, entropy)
+part("random")(later, errors, entropy, settings.chance1, settings.chance2, settings.chance3, settings.chance4)
 if follow then follow() end
-if programs then
-    part(programs)(library, allowed["os.execute"], allowed["io.popen"], slow, errors, gone,
-        with_room(start_program), with_room(read_program), with_room(write_program), with_room(finish_program))
+
+-- Modules of the server's: each is compiled, and gets its functions, when a script first requires it.
+local shared = { allowed = allowed, debug = library, errors = errors, gone = gone, slow = slow }
+local open_module, call_module = with_room(server.open_module), with_room(server.call)
+
+local function open(name)
+    local source, names, number = open_module(name)
+    local functions = {}
+    for each in gmatch(names, "[^\n]+") do
+        local own = number
+        functions[each] = function(...) return call_module(own, ...) end
+        number = number + 1
+    end
+    return compiled(source)(lua, shared, functions)
 end
-package.loaded.luafcgid = nil
-package.preload.luafcgid = function() return later("luafcgid") end
+
+for name in gmatch(settings.modules, "[^\n]+") do
+    -- Some Luas come with one of this name.
+    package.loaded[name] = nil
+    package.preload[name] = open
+end
+for name in gmatch(settings.at_start, "[^\n]+") do open(name) end
 
 local lines = {}
-for line in gmatch(headers, "[^\n]+") do lines[#lines + 1] = line end
-local begin, finish, abandon, written, hook_methods = part(con)(host, {
-    http_status = http_status, content_type = content_type, headers = lines, buffering = buffering,
-    config = part("return " .. config)(),
+for line in gmatch(settings.headers, "[^\n]+") do lines[#lines + 1] = line end
+local begin, finish, abandon, written, hook_methods = part("con")(host, {
+    http_status = settings.http_status, content_type = settings.content_type, headers = lines,
+    buffering = settings.buffering, config = compiled("return " .. settings.config)(),
 }, later, errors)
 -- Last, so that the server's own code calls what Lua has.
-part(bounds, "=[C]")(look_at_clock)
+part("bounds", "=[C]")(look_at_clock)
+local handler = settings.handler
+parts, server, settings = nil, nil, nil
 local hook_con = setmetatable({}, { __index = hook_methods })
 
 -- Headers that make no list: of several, the first counts (RFC 9110, section 5.3).

@@ -19,7 +19,10 @@ import gevent
 from greenfcgi.config.load import load
 from greenfcgi.errors import ScriptError
 from greenfcgi.logs.error_log import ErrorLog
-from greenfcgi.lua.state import Flavour, LuaFailure, State
+from greenfcgi.lua.engine import LuaEngine
+from greenfcgi.lua.loader import StateLoader
+from greenfcgi.lua.state import LuaFailure, State
+from greenfcgi.modules.shipped import modules
 from greenfcgi.scripts.catalogue import Catalogue
 
 from ...support.inside import FLAVOURS, Request, encoded
@@ -120,7 +123,8 @@ class _Place:
         config = load(str(path))
         log = ErrorLog(config.errorlog, config.loglevel)
         slow = (lambda *_: None) if setup.developer else None
-        self._flavour = Flavour(config, log, slow, None, (lambda *_: None) if setup.developer else None)
+        self._engine = LuaEngine(config, log, modules(config), slow, (lambda *_: None) if setup.developer else None)
+        self._loader = StateLoader(self._engine, log)
         self._catalogue = Catalogue(config.scripts.root, config.scripts.extensions)
         self._kept = self._known_state()
         self._kept_count = 0
@@ -148,7 +152,7 @@ class _Place:
         timeout = self._setup.timeout
         began = time.monotonic()
         try:
-            state = self._flavour.make(self._catalogue.find(path.encode()))
+            state = self._loader.make(self._catalogue.find(path.encode()))
         except ScriptError as problem:
             _check_text(str(problem))
             return (
@@ -159,11 +163,11 @@ class _Place:
         outcomes = []
         try:
             for number in range(source.choice((1, 2, 3))):
-                if not state.fit:
+                if not state.is_reusable:
                     break
                 if number and state.has_hook("heartbeat"):
                     state.hook("heartbeat")
-                    if not state.fit:
+                    if not state.is_reusable:
                         break
                 request = _request(source, timeout)
                 began = time.monotonic()
@@ -192,15 +196,15 @@ class _Place:
         more = [name for number, name in open_now.items() if number not in self._descriptors]
         self._descriptors = open_now
         # At the limit of its memory, Lua cannot call the finalizer of a file.
-        if more and self._flavour.metrics.memory_kills == self._memory_kills:
+        if more and self._engine.memory_kills == self._memory_kills:
             raise Fault("leak", f"descriptors that stay open: {more}")
-        self._memory_kills = self._flavour.metrics.memory_kills
+        self._memory_kills = self._engine.memory_kills
 
     def _known_state(self) -> State:
         script = self._catalogue.find(str(self._root / "known" / "known.lua").encode())
         for attempt in range(_ATTEMPTS):
             try:
-                return self._flavour.make(script)
+                return self._loader.make(script)
             except ScriptError as problem:
                 if problem.status != 504 or attempt == _ATTEMPTS - 1:
                     raise Fault("corrupt", f"the known script does not load: {problem}") from None

@@ -3,16 +3,18 @@
 -- A program's output or input is a file object as io.popen returns it, of the same type, with the same methods and
 -- answers as in this Lua. It also works as io.input and io.output.
 --
--- arguments: library: the debug library, whole; execute, popen (boolean): which of them to define
---            slow(traceback), errors(), gone(): as in boot.lua
+-- arguments: lua: functions of Lua by their names; server: what modules share (see boot.lua)
 --            functions of the server, which return (nil, problem, errno) where they fail:
 --            start(command, mode): the program's number
 --            read(number): its next output, "" at the end
 --            write(number, text): ""
 --            finish(number): "" and the status that waitpid tells
 
-local library, execute, popen, slow, errors, gone, start, read, write, finish = ...
+local _, server, functions = ...
 
+local library, slow, errors, gone = server.debug, server.slow, server.errors, server.gone
+local execute, popen = server.allowed["os.execute"], server.allowed["io.popen"]
+local start, read, write, finish = functions.start, functions.read, functions.write, functions.finish
 local error, math_type, pcall, select, setmetatable, tonumber, tostring, type =
     error, math.type, pcall, select, setmetatable, tonumber, tostring, type
 local find, format, match, sub = string.find, string.format, string.match, string.sub

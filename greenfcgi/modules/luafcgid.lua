@@ -1,9 +1,11 @@
 -- The module that scripts get by require "luafcgid": serialize, urlencode, urldecode, parse.
 
-local error, pairs, tonumber, tostring, type = error, pairs, tonumber, tostring, type
+local lua = ...
+
+local error, pairs, tonumber, tostring, type = lua.error, lua.pairs, lua.tonumber, lua.tostring, lua.type
 local byte, char, find, format, gmatch, gsub, sub =
-    string.byte, string.char, string.find, string.format, string.gmatch, string.gsub, string.sub
-local concat, huge, subtype = table.concat, math.huge, math.type or type
+    lua.byte, lua.char, lua.find, lua.format, lua.gmatch, lua.gsub, lua.sub
+local concat, huge, subtype = lua.concat, lua.huge, lua.math_type or type
 
 local M = {}
 
