@@ -17,6 +17,8 @@ from .types import Address, Unfit
 __all__ = ["Address", "Config", "Lua", "Row", "Scripts", "States", "defaults", "describe", "dump", "load"]
 
 _TABLES: dict[str, type] = {"scripts": Scripts, "lua": Lua, "states": States}
+#: Tables whose keys are free.
+_FREE = ("modules", "app")
 _ESCAPES = {'"': '\\"', "\\": "\\\\", "\n": "\\n", "\r": "\\r", "\t": "\\t"}
 _LONGEST = 60  # characters of a found value that a message repeats
 
@@ -88,7 +90,7 @@ def describe() -> list[Row]:
         for table, fields in tables.items()
         for key, setting in _settings(fields).items()
     ]
-    return sorted(rows, key=lambda row: row.key == "app")  # the table [app] comes last
+    return sorted(rows, key=lambda row: row.key in _FREE)  # these are tables, and come last
 
 
 def _settings(table: type) -> dict[str, Setting]:
@@ -206,12 +208,12 @@ def _unknown(table: str, key: str, found: object) -> str:
     from difflib import get_close_matches
 
     if isinstance(found, dict):
-        names = [*_TABLES, "app"]
+        names = [*_TABLES, *_FREE]
         near = get_close_matches(key, names, 1) if not table else []
         known = ", ".join(f"[{name}]" for name in names)
         hint = f", did you mean [{near[0]}]?" if near else f"; known are {known}"
         return f"[{table + '.' if table else ''}{_key(_short(key))}]: unknown table{hint}"
-    homes = {row.key: row.table for row in describe() if row.key != "app"}
+    homes = {row.key: row.table for row in describe() if row.key not in _FREE}
     here = [name for name, home in homes.items() if home == table]
     if key in homes:
         hint = f" here, it belongs {_place(homes[key])}"

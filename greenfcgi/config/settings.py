@@ -136,4 +136,8 @@ class Config(NamedTuple):
     scripts: Scripts
     lua: Lua
     states: States
+    modules: Annotated[
+        "Mapping[str, types.PythonModule]",
+        Setting(types.MODULES, {}, "For require: modules written in Python, such as mailer = \"mysite.mailer\"."),
+    ]
     app: Annotated[Mapping[str, object], Setting(types.FREE, {}, "Free: scripts read it with con:config(name).")]

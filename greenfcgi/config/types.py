@@ -63,6 +63,13 @@ class Address(NamedTuple):
         return self.host in ("localhost", "::1") or bool(re.fullmatch(r"127\.[0-9.]+", self.host))
 
 
+class PythonModule(NamedTuple):
+    """The name of a Python module, and the folder that is first on Python's path when it is imported."""
+
+    path: str
+    folder: str
+
+
 class Kind(NamedTuple):
     """A kind of value, and the way from TOML and back.
 
@@ -259,6 +266,19 @@ def _host(text: str) -> str:
     return text if re.fullmatch(r"[A-Za-z0-9_-]{1,63}(\.[A-Za-z0-9_-]{1,63})*", text) else ""
 
 
+def _read_modules(found: object, folder: str) -> dict[str, PythonModule]:
+    if not isinstance(found, dict):
+        raise Unfit(found, MODULES.expected)
+    modules = {}
+    for name, path in found.items():
+        if not re.fullmatch(_MODULE_NAME, name) or name in _LUA_MODULES or name.partition(".")[0] == "greenfcgi":
+            raise Unfit(name, "names for require that are not Lua's or greenfcgi's own, of letters, digits, _ and .")
+        if not isinstance(path, str) or not all(part.isidentifier() for part in path.split(".")):
+            raise Unfit(path, 'the name of a Python module such as "mysite.mailer"', f".{name}")
+        modules[name] = PythonModule(path, folder)
+    return modules
+
+
 def _read_free(found: object, folder: str, depth: int = 0) -> object:
     if not depth and not isinstance(found, dict):
         raise Unfit(found, FREE.expected)
@@ -313,6 +333,12 @@ ADDRESS = Kind(
 )
 _NAME = r"(?!\.\.?(?:/|\Z))[^/\0]+"
 FOLDER_BELOW = _text('a folder below scripts.root such as "public", or "" for none', f"|{_NAME}(?:/{_NAME})*")
+_MODULE_NAME = r"[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*)*"
+_LUA_MODULES = {
+    "_G", "bit", "bit32", "coroutine", "debug", "ffi", "io", "jit", "luafcgid", "math", "os", "package", "string",
+    "table", "utf8",
+}  # fmt: skip
+MODULES = Kind("a table of modules", _read_modules, lambda found: {name: one.path for name, one in found.items()})
 FREE = Kind("a table", _read_free)
 ANY_TEXT = _text("text", "(?s:.*)")
 ONE_LINE = _text("text on one line, not empty", r"[^\r\n\0]+")

@@ -17,10 +17,10 @@ import gevent
 from gevent.event import Event
 
 from ..logs.error_log import ErrorLog
-from ..logs.text import MAX_TEXT, decode, shorten
+from ..logs.text import MAX_TEXT, decode, shorten, traceback_of
 from ..quota import Quota
 from ..scripts.version import Version
-from .budget import LATE, Budget
+from .budget import LATE, SLOW, Budget
 from .file_rules import FileRules
 
 #: What a function returns to Lua: nil, text, or (value, problem); false when there is no memory for these, true when
@@ -28,6 +28,7 @@ from .file_rules import FileRules
 #: then it is to be called again with that number, and waits on.
 Answer = bytes | bool | float | None | tuple[bytes | None, bytes | None]
 
+GONE = b"the client has gone"
 #: What a function of a module returns to Lua: an answer, or (nil, problem, errno), or (text, number).
 Outcome = Answer | tuple[bytes | None, bytes | int] | tuple[None, bytes, int] | tuple[bytes, bytes, int]
 ModuleFunction = Callable[..., Outcome]
@@ -170,9 +171,17 @@ class Bridge:
         return named | {b"exhausted": self.exhausted, b"tick": self.budget.tick}
 
     def open_module(self, name: bytes) -> Outcome:
-        """The script requires a module: its source, the names of its functions in lines, and the first one's number."""
+        """The script requires a module: its source, the names of its functions in lines, and the first one's number; or
+        nil and why it has none.
+        """
         module = self._modules[name.decode()]
-        functions = module.functions(self)
+        try:
+            functions = module.functions(self)
+        except Exception as problem:
+            # Whatever its import has come to.
+            text = f"module '{module.name}': {type(problem).__name__}: {problem}"
+            self.log_error(text, traceback_of(problem))
+            return self._problem(text.encode("utf-8", "replace"))
         names = "\n".join(functions).encode()
         if not self.reserve(len(module.lua_source) + len(names)):
             return False
@@ -199,6 +208,11 @@ class Bridge:
         title = self.exchange.title if self.exchange else ""
         self._tell_slow(self._name, title, self.budget.spent(), traceback)
 
+    def log_error(self, text: str, traceback: str) -> None:
+        """Write to the error log what has failed in Python, with the script and the request it happened in."""
+        where = f"{self._name}: {self.exchange.title}" if self.exchange else self._name
+        self._log.error(f"{where}: {text}", traceback)
+
     def hint(self, name: bytes, place: bytes) -> None:
         """A global was written that no `init` has declared."""
         if self._hint is not None:
@@ -215,7 +229,7 @@ class Bridge:
             verdict = self.budget.verdict()
             if verdict is not None:
                 return True if verdict is LATE else 0
-        return self._text(b"the client has gone") if exchange.aborted else None
+        return self._text(GONE) if exchange.aborted else None
 
     def read(self, most: int) -> Answer:
         """Read from the request's body. Returns the bytes, and how the body differs from CONTENT_LENGTH."""
@@ -237,13 +251,28 @@ class Bridge:
             else:
                 self.exchange.sleep(wait)
                 if self.exchange.aborted:
-                    return self._text(b"the client has gone")
+                    return self._text(GONE)
             seconds -= wait
             verdict = self.budget.verdict()
             if verdict is not None:
                 return True if verdict is LATE else seconds
             if seconds <= 0:
                 return None
+
+    def wait(self, event: Event) -> Outcome:
+        """Wait for an event, for a function of a module.
+
+        Returns nil when it is to be looked for again; true when the time is over; 0 when somebody wants to know where
+        the script is; nil, text and 0 when the client has gone.
+        """
+        if self.exchange is None:
+            event.wait(self.budget.patience())
+        else:
+            self.exchange.wait(event, self.budget.patience())
+            if self.exchange.aborted:
+                return (None, GONE, 0) if self.reserve(len(GONE)) else False
+        verdict = self.budget.verdict()
+        return True if verdict is LATE else 0 if verdict is SLOW else None
 
     def source(self, path: bytes, fresh: bool) -> Answer:
         """The text of a Lua file, which counts for the script from then on. Returns nil and why it has none.

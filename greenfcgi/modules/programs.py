@@ -252,7 +252,7 @@ class Programs:
             return self._problem(OSError(10, "No child processes"))
         program.close_pipe()
         while not program.ended.is_set():
-            answer = self._wait(program.ended)
+            answer = self._bridge.wait(program.ended)
             if answer is not None:
                 return answer
         while program.read_errors():
@@ -276,20 +276,9 @@ class Programs:
         ready = Event()
         program.pipe_ready.start(ready.set)
         try:
-            return self._wait(ready)
+            return self._bridge.wait(ready)
         finally:
             program.pipe_ready.stop()
-
-    def _wait(self, event: Event) -> Outcome:
-        """Wait for the event. Returns nil when it is to be looked for again, or what there is to tell."""
-        budget, exchange = self._bridge.budget, self._bridge.exchange
-        if exchange is None:
-            event.wait(budget.patience())
-        else:
-            exchange.wait(event, budget.patience())
-            if exchange.aborted:
-                return self._problem(OSError(0, "the client has gone"))
-        return self._told(budget.verdict())
 
     @staticmethod
     def _told(verdict: bool | int | None) -> Outcome:

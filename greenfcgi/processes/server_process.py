@@ -26,7 +26,7 @@ from ..lua.engine import LuaEngine
 from ..lua.loader import StateLoader
 from ..lua.startup import try_startup
 from ..lua.state import State
-from ..modules.shipped import import_all, modules
+from ..modules.configured import import_shipped, import_users, modules
 from ..reload.flush_queue import FlushQueue
 from ..reload.reloader import PATIENCE, Load, Reloader
 from ..reload.watcher import Watcher, watch
@@ -268,7 +268,11 @@ class Process:
         who.assume()
 
     def try_startup(self) -> None:
-        """See whether scripts.startup runs. Raises `ConfigError` when it does not. To be called by who runs scripts."""
+        """Import modules that users have written, and see whether scripts.startup runs. Raises `ConfigError`.
+
+        To be called by who runs scripts.
+        """
+        import_users(self._config)
         try_startup(self._config, self._loader)
 
     def start(self) -> None:
@@ -412,7 +416,7 @@ def _import_all(config: Config) -> None:
         pass
     if config.status_path:
         from ..status import collect, page  # noqa: F401
-    import_all(config)
+    import_shipped(config)
 
 
 def _raise_limit() -> None:

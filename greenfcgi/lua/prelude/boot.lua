@@ -11,7 +11,7 @@
 local parts, server, settings = ...
 
 local byte, find, gmatch, sub = string.byte, string.find, string.gmatch, string.sub
-local assert, pcall, rawget, setmetatable, type, xpcall = assert, pcall, rawget, setmetatable, type, xpcall
+local assert, error, pcall, rawget, setmetatable, type, xpcall = assert, error, pcall, rawget, setmetatable, type, xpcall
 local globals = _G
 local collectgarbage = collectgarbage
 local loadstring = loadstring or load
@@ -37,7 +37,7 @@ local lua = {
     byte = string.byte, find = string.find, format = string.format, gmatch = string.gmatch, gsub = string.gsub,
     match = string.match, sub = string.sub, concat = table.concat, unpack = unpack or table.unpack, floor = math.floor,
     getinfo = library.getinfo, metatable_of = library.getmetatable, traceback = library.traceback, pairs = pairs,
-    char = string.char, huge = math.huge, math_type = math.type,
+    char = string.char, huge = math.huge, rawget = rawget, math_type = math.type,
 }
 
 -- A part that few scripts need, compiled now. The server is told how much memory is in use, since it cannot find out where
@@ -119,13 +119,14 @@ local open_module, call_module = with_room(server.open_module), with_room(server
 
 local function open(name)
     local source, names, number = open_module(name)
+    if not source then error(names, 0) end
     local functions = {}
     for each in gmatch(names, "[^\n]+") do
         local own = number
         functions[each] = function(...) return call_module(own, ...) end
         number = number + 1
     end
-    return compiled(source)(lua, shared, functions)
+    return compiled(source)(lua, shared, functions, name)
 end
 
 for name in gmatch(settings.modules, "[^\n]+") do

@@ -22,7 +22,7 @@ from greenfcgi.logs.error_log import ErrorLog
 from greenfcgi.lua.engine import LuaEngine
 from greenfcgi.lua.loader import StateLoader
 from greenfcgi.lua.state import LuaFailure, State
-from greenfcgi.modules.shipped import modules
+from greenfcgi.modules.configured import modules
 from greenfcgi.scripts.catalogue import Catalogue
 
 from ...support.inside import FLAVOURS, Request, encoded
