@@ -272,9 +272,9 @@ def _read_modules(found: object, folder: str) -> dict[str, PythonModule]:
     modules = {}
     for name, path in found.items():
         if not re.fullmatch(_MODULE_NAME, name) or name in _LUA_MODULES or name.partition(".")[0] == "greenfcgi":
-            raise Unfit(name, "names for require that are not Lua's or greenfcgi's own, of letters, digits, _ and .")
+            raise Unfit(name, "names for require that are not taken: letters, digits, _ and .")
         if not isinstance(path, str) or not all(part.isidentifier() for part in path.split(".")):
-            raise Unfit(path, 'the name of a Python module such as "mysite.mailer"', f".{name}")
+            raise Unfit(path, 'the name of a Python module such as "my.module"', f".{name}")
         modules[name] = PythonModule(path, folder)
     return modules
 

@@ -208,6 +208,10 @@ class Bridge:
         title = self.exchange.title if self.exchange else ""
         self._tell_slow(self._name, title, self.budget.spent(), traceback)
 
+    def depend_on(self, path: str) -> None:
+        """The script is loaded anew when this file changes, as when one of its Lua files does."""
+        self._version.depend_on(path)
+
     def log_error(self, text: str, traceback: str) -> None:
         """Write to the error log what has failed in Python, with the script and the request it happened in."""
         where = f"{self._name}: {self.exchange.title}" if self.exchange else self._name

@@ -502,9 +502,9 @@ class TestStore:
         """Killed between any two system calls, it holds nobody up; the version is the old one or the new one."""
         program = """
             import os, sys
-            from greenfcgi import versionstore
-            from greenfcgi.signature import digest
-            from greenfcgi.texts import Texts
+            from greenfcgi.reload import version_store
+            from greenfcgi.scripts.file_signature import digest
+            from greenfcgi.scripts.texts import Texts
             descriptor, left, path = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3]
             real = os.pwrite
             def pwrite(*arguments):
@@ -514,7 +514,7 @@ class TestStore:
                     os.kill(os.getpid(), 9)
                 return real(*arguments)
             os.pwrite = pwrite
-            store = versionstore.VersionStore(descriptor, half=3_000)
+            store = version_store.VersionStore(descriptor, half=3_000)
             data = b"new" * 300
             store.put(path, {"/page.lua": Texts(10_000).keep(data, digest(data))}, digest(b"new"))
         """
