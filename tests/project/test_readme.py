@@ -23,7 +23,8 @@ def test_every_setting_is_listed_with_its_default_and_reason() -> None:
 
 def test_every_lua_source_is_in_the_source_tour() -> None:
     """The tour names the Lua sources too."""
-    paragraph = (DOCS / "contributing.md").read_text().partition("The prelude in `lua/prelude/`")[2].partition("\n\n")[0]
+    tour = (DOCS / "contributing.md").read_text()
+    paragraph = tour.partition("The prelude in `lua/prelude/`")[2].partition("\n\n")[0]
     sources = {path.stem for path in (REPOSITORY / "greenfcgi" / "lua" / "prelude").glob("*.lua")}
     assert set(re.findall(r"`(\w+)`", paragraph)) == sources
 
