@@ -90,6 +90,8 @@ def run(flavour: str, programs: list[Program], folder: Path, reporter: Reporter)
     become_nobody()
     limit()
     place = _Place(flavour, Setup.of(programs[0].seed), folder)
+    # What is there now stays: each collection behind a program need not look at it.
+    gc.freeze()
     for program in programs:
         reporter.tell(begin=program.seed)
         started = time.monotonic()
@@ -248,7 +250,8 @@ def _check(result: Any, request: Request) -> str:
         if result.status not in (500, 504):
             raise Fault("malformed", f"a failure with status {result.status}")
         if result.frames:
-            json.loads(result.frames)
+            # Names and values of a script may hold any bytes.
+            json.loads(result.frames.decode("utf-8", "surrogateescape"))
         outcome = "late" if result.status == 504 else "memory" if result.message.startswith("out of mem") else "error"
     else:
         parts.append(result)
