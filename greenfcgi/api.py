@@ -30,7 +30,7 @@ Answer = bytes | bool | float | None | tuple[bytes | None, bytes | None]
 
 _PARTS = (
     "boot", "guard", "finalizers", "luajit", "limits", "bounds", "load", "standins", "random", "con", "errors", "files",
-    "generator", "loading", "luafcgid", "modules", "reasons", "seldom", "show", "streams", "route",
+    "finalizing", "generator", "loading", "luafcgid", "modules", "reasons", "seldom", "show", "streams", "route",
 )  # fmt: skip
 
 

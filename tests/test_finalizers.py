@@ -12,6 +12,8 @@ import pytest
 
 from .inside import FLAVOURS, Inside, Request
 
+PUC = tuple(flavour for flavour in FLAVOURS if not flavour.startswith("luajit"))
+
 RAISING = {
     "table": "make(function() error({}) end)",
     "no_function": "make({})",
@@ -237,3 +239,72 @@ def test_the_end_of_a_state(lua: Inside) -> None:
         )
         assert lua.run(state).text == "made"
         state.close()
+
+
+LONG = {
+    "others like itself": (
+        "multiply = function() x = {} for i = 1, 30 do x[i] = make(multiply) end end make(multiply)", FLAVOURS
+    ),
+    "collections within collections": (
+        "nested = function() for i = 1, 20 do make(nested) end for i = 1, 50 do collectgarbage('step') end end make(nested)",
+        FLAVOURS,
+    ),
+    "files at the end": (
+        "G = make(function() for i = 1, 300 do G[i] = io.tmpfile() end end) if not newproxy then getmetatable(G).x = G end",
+        FLAVOURS,
+    ),
+    "a loop": ("make(function() while true do end end)", PUC),
+    "a loop in a coroutine": ("make(function() coroutine.wrap(function() while true do end end)() end)", PUC),
+    "a loop in a protected call": ("make(function() while true do pcall(function() while true do end end) end end)", PUC),
+    "coroutines": (
+        "make(function() local function r() coroutine.wrap(r)() coroutine.wrap(r)() end while true do pcall(r) end end)", PUC
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("way", "version"), [(way, version) for way in LONG for version in LONG[way][1]])
+def test_long_ones_end(way: str, version: str, tmp_path: Path) -> None:
+    """Neither one that goes on for ever nor any number of them holds up others: the script ends, and so does its state.
+
+    Not a loop on LuaJIT, which calls no hook in any of them.
+    """
+    script = f"""
+        {MAKE}
+        function main(env, con)
+            {LONG[way][0]}
+            local t = {{}}
+            for i = 1, 20000 do t[i % 100] = {{}} end
+            collectgarbage()
+        end
+    """
+    program = f"""
+        import time
+        from pathlib import Path
+        from tests.inside import Inside, Request
+        lua = Inside(Path({str(tmp_path)!r}), {version!r}, "timeout = 2\\n[lua]\\nmemory = '1M'\\n")
+        began = time.monotonic()
+        state = lua.load({textwrap.dedent(script)!r})
+        lua.run(state, Request(seconds=2))
+        state.close()
+        assert lua.main("con:puts('on')").text == "on"
+        assert time.monotonic() - began < 15
+        print("ended")
+    """
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(program)], cwd=Path(__file__).parent.parent, capture_output=True,
+        text=True, check=False, timeout=40,
+    )  # fmt: skip
+    assert (done.returncode, done.stdout) == (0, "ended\n"), done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("statement", ["coroutine.yield()", "con:sleep(0)"])
+def test_they_are_like_functions_that_c_calls(lua: Inside, statement: str) -> None:
+    """They cannot yield, and may wait."""
+    statements = f"""
+        {MAKE}
+        local found
+        make(function() found = {{ pcall(function() {statement} end) }} end)
+        collectgarbage() collectgarbage()
+        con:puts(tostring(found[1]), " ", found[2] and found[2]:match("attempt to yield") or "")
+    """
+    assert lua.main(statements).text == ("true " if "sleep" in statement else "false attempt to yield")
