@@ -11,7 +11,7 @@ BOUNDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0
 class Metrics:
     """What has happened since the process began."""
 
-    __slots__ = ("flushes", "histogram", "memory_kills", "seconds", "statuses", "timeouts")
+    __slots__ = ("flushes", "histogram", "lost_files", "memory_kills", "seconds", "statuses", "timeouts")
 
     def __init__(self) -> None:
         #: Requests that have ended, by their status.
@@ -22,6 +22,8 @@ class Metrics:
         #: Runs of scripts that were stopped because their time was over, or because their memory had run out.
         self.timeouts = 0
         self.memory_kills = 0
+        #: Files of scripts that nobody can close any more.
+        self.lost_files = 0
         #: Versions of scripts that have been taken out because a file had changed.
         self.flushes = 0
 

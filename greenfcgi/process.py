@@ -179,6 +179,8 @@ class Process:
         self._last_good.keep_all(self.catalogue)
 
     def _age(self) -> None:
+        if self._metrics.lost_files > self._shares.descriptors.scripts.limit // 4:
+            self._lost_files()
         self.pool.age(self._config.heartbeat)
         if self._config.states.idle and self.pool.expire(self._config.states.idle):
             self._has_free_memory = True
@@ -332,6 +334,12 @@ class Process:
             return
         self.log.info(f"{number.name}: stopping, with {self.server.workers.running} requests under way")
         self._stop.set()
+
+    def _lost_files(self) -> None:
+        """Scripts could open no files soon. A supervisor puts another process in this one's place."""
+        if self._link is not None and not self._stop.is_set():
+            self.log.warning(f"{self._metrics.lost_files} files of scripts stay open for ever: leaving for another process")
+            self._replaced()
 
     def _replaced(self) -> None:
         if not self._stop.is_set():

@@ -418,13 +418,19 @@ class State:
             self._host.closes_with = _NEVER
         self._host.is_ending = True
         try:
-            self._settle(True)
+            self._host.keep_files(self._settle(True)[0])
         except self._errors():
-            # It is at its end already.
-            pass
+            # It is at its end already, and nobody knows.
+            self._host.keep_files(0)
         self._run = self._hook = self._report = self._load_text = self._collect_garbage = self._settle = None
         self._runtime = None
-        self._host.keep_files(0)
+        if self._host.granted > 0:
+            # Lua has forgotten them where it could not call their finalizers. They are taken for ever.
+            self._metrics.lost_files += self._host.granted
+            self._log.warning(
+                f"{self.script.path}: {self._host.granted} files stay open: "
+                "Lua had no memory, or was too deep in calls, when it wanted to close them"
+            )
         if self._was_full:
             # Lies in pieces between what is still in use, and 300 such requests in sequence would take a gigabyte.
             # In a turn of its own: it takes as long as an uninterruptible function of Lua.
@@ -502,7 +508,11 @@ class State:
         if not self.sound:
             return
         try:
-            self._host.keep_files(self._settle())
+            held, lost = self._settle()
+            self._host.keep_files(held)
+            if lost:
+                # Other finalizers may have failed, too.
+                self.sound = False
         except self._errors():
             # The script's time was over in the midst of its last step.
             self.sound = False

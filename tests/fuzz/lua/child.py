@@ -128,7 +128,7 @@ class _Place:
         self._kept_count = 0
         self.look_at_known()
         self._descriptors = _descriptors()
-        self._memory_kills = 0
+        self._lost = 0
 
     def end(self) -> None:
         """Let the state that stays go."""
@@ -193,10 +193,10 @@ class _Place:
         open_now = _descriptors()
         more = [name for number, name in open_now.items() if number not in self._descriptors]
         self._descriptors = open_now
-        # At the limit of its memory, Lua cannot call the finalizer of a file.
-        if more and self._flavour.metrics.memory_kills == self._memory_kills:
-            raise Fault("leak", f"descriptors that stay open: {more}")
-        self._memory_kills = self._flavour.metrics.memory_kills
+        # Where Lua cannot call the finalizer of a file, it is lost, and counted.
+        lost, self._lost = self._flavour.metrics.lost_files - self._lost, self._flavour.metrics.lost_files
+        if len(more) != lost:
+            raise Fault("leak", f"descriptors that stay open, of which {lost} are known: {more}")
 
     def _known_state(self) -> State:
         script = self._catalogue.find(str(self._root / "known" / "known.lua").encode())
