@@ -338,7 +338,8 @@ class Process:
     def _lost_files(self) -> None:
         """Scripts could open no files soon. A supervisor puts another process in this one's place."""
         if self._link is not None and not self._stop.is_set():
-            self.log.warning(f"{self._metrics.lost_files} files of scripts stay open for ever: leaving for another process")
+            lost = self._metrics.lost_files
+            self.log.warning(f"{lost} files of scripts stay open for ever: leaving for another process")
             self._replaced()
 
     def _replaced(self) -> None:

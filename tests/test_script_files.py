@@ -265,7 +265,8 @@ class TestLimit:
 
     def test_a_process_that_has_lost_many(self, tmp_path: Path) -> None:
         """Another takes its place."""
-        scripts = {"forgets.lua": FORGETS, "good.lua": "function main(env, con) io.open('x', 'w'):close() con:puts('good') end"}
+        good = "function main(env, con) io.open('x', 'w'):close() con:puts('good') end"
+        scripts = {"forgets.lua": FORGETS, "good.lua": good}
         settings = 'processes = 1\ntimeout = 1\n[lua]\nversion = "lua54"\nmemory = "4M"\n'
         with Server(tmp_path, scripts, settings, before=("prlimit", "--nofile=2200:2200")) as server:
             assert server.get("forgets.lua").status == 504
