@@ -349,3 +349,33 @@ def test_files_collect_nothing_within(lua: Inside) -> None:
         con:puts(found)
     """
     assert lua.main(statements).text == "nil table"
+
+
+@pytest.mark.parametrize("version", FLAVOURS)
+def test_metatables_that_are_replaced_while_a_collection_is_under_way(version: str, tmp_path: Path) -> None:
+    """That of a table of weak keys and values stays; 5.2 to 5.4 would free it."""
+    statements = """
+        local junk = {}
+        for i = 1, 100000 do junk[i] = {} end
+        pcall(collectgarbage, "setpause", 100)
+        local weak = setmetatable({}, { __mode = "kv" })
+        for i = 1, 20000 do
+            setmetatable(weak, { __mode = "kv", name = i })
+            collectgarbage("step", 0)
+            local text = ("x"):rep(i % 50)
+            if getmetatable(weak).name ~= i then error(i) end
+        end
+        con:puts("on")
+    """
+    program = f"""
+        from pathlib import Path
+        from tests.inside import Inside
+        lua = Inside(Path({str(tmp_path)!r}), {version!r})
+        assert lua.main({statements!r}).text == "on"
+        print("ended")
+    """
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(program)], cwd=Path(__file__).parent.parent, capture_output=True,
+        text=True, check=False, timeout=60,
+    )  # fmt: skip
+    assert (done.returncode, done.stdout) == (0, "ended\n"), done.stderr
