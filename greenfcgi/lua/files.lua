@@ -21,7 +21,7 @@ local blame, faithful = errors().blame, errors().faithful
 local MAX_FILES, GRANT = 256, 16
 -- Files that may have been left to the garbage collector at the end of a run before it is called for them.
 local MAX_LEFT = 16
-local AT, UNDERSCORE = 64, 95
+local AT = 64
 
 local function is_name(value) return type(value) == "string" or type(value) == "number" end
 
@@ -39,19 +39,8 @@ local function closed(file)
     held = held - 1
 end
 
--- Scripts get a copy of the metatable of files, with the same methods.
-local meta = natives.file_meta
-local finalizer, methods = meta.__gc, meta.__index
-if methods == meta then
-    methods = {}
-    for name, value in next, meta do
-        if byte(name) ~= UNDERSCORE then methods[name] = value end
-    end
-end
-meta.__index = methods
-meta.__metatable = { __index = methods, __name = meta.__name, __tostring = meta.__tostring }
-
-function meta.__gc(file)
+local finalizer = natives.file_meta.__gc
+natives.file_meta.__gc = function(file)
     finalizer(file)
     if open_files[file] then
         closed(file)

@@ -17,12 +17,24 @@ local lua, later, errors, library, load_text, compile, takes_strings, directory,
 local byte, find, gmatch, match, sub = lua.byte, lua.find, lua.gmatch, lua.match, lua.sub
 local package, jit, pcall = package, jit, pcall
 
-local SLASH = 47
+local SLASH, UNDERSCORE = 47, 95
 
 -- What the functions are in Lua itself, by their names.
 local natives = {
     stdout = io.stdout, stderr = io.stderr, file_meta = library.getmetatable(io.stdout), getupvalue = library.getupvalue,
 }
+
+-- What scripts get of the metatable of files is a copy of it, with the same methods, and without what finalizes them.
+local file_meta = natives.file_meta
+local methods = file_meta.__index
+if methods == file_meta then
+    methods = {}
+    for name, value in lua.next, file_meta do
+        if byte(name) ~= UNDERSCORE then methods[name] = value end
+    end
+end
+file_meta.__index = methods
+file_meta.__metatable = { __index = methods, __name = file_meta.__name, __tostring = file_meta.__tostring }
 
 local function stand_in(part, home, names)
     for name in gmatch(names, "%a+") do
