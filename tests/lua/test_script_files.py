@@ -256,7 +256,7 @@ class TestLimit:
             print("ended", lua.engine.lost_files > 0)
         """
         done = subprocess.run(
-            [sys.executable, "-c", textwrap.dedent(program)], cwd=Path(__file__).parent.parent, capture_output=True,
+            [sys.executable, "-c", textwrap.dedent(program)], cwd=Path(__file__).parents[2], capture_output=True,
             text=True, check=False, timeout=60,
         )  # fmt: skip
         assert (done.returncode, done.stdout[:6]) == (0, "ended "), done.stdout + done.stderr
