@@ -109,12 +109,15 @@ class Door:
         return not name or is_number or name in self._hosts or name.endswith(".localhost")
 
     def _run(self, environ: Environ, start_response: StartResponse, script: Script) -> Iterable[bytes]:
+        since = self._saves.flushes
         answer = self._gateway.ask(environ, script)
         end = time.monotonic() + _MOST
-        while environ["REQUEST_METHOD"] in ("GET", "HEAD") and self._saves.is_disturbed() and time.monotonic() < end:
+        can_repeat = environ["REQUEST_METHOD"] in ("GET", "HEAD")
+        while can_repeat and self._saves.is_disturbed(since) and time.monotonic() < end:
             # The script may have read half of a file.
             answer.body.close()
             self._saves.settle()
+            since = self._saves.flushes
             answer = self._gateway.ask(environ, script)
         if not self._follows(environ, answer.status, answer.headers):
             start_response(answer.status, answer.headers)
@@ -142,6 +145,7 @@ class Door:
     def _send_file(self, environ: Environ, start_response: StartResponse, path: str) -> Iterable[bytes]:
         began = time.monotonic()
         is_page = path.endswith((".html", ".htm"))
+        self._saves.watch_closely([path])
         file = self._files.read(environ, path, as_whole=is_page)
         while self._saves.is_disturbed() and time.monotonic() < began + _MOST:
             self._saves.settle()

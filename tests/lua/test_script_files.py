@@ -15,7 +15,7 @@ from greenfcgi.lua.file_rules import FileRules
 from greenfcgi.quota import Quota
 
 from ..support.inside import FLAVOURS, Inside, Request
-from ..support.running import Server, until
+from ..support.running import Server
 
 
 @pytest.fixture(scope="module", params=FLAVOURS)
@@ -331,16 +331,17 @@ def test_input_is_at_its_end(tmp_path: Path, arguments: tuple[str, ...]) -> None
     """Whatever the process was started with as its input."""
     server = Server(tmp_path, {"read.lua": READS})
     environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])}
-    with subprocess.Popen(
+    with open(server.log_path, "wb") as log, subprocess.Popen(
         [sys.executable, "-m", "greenfcgi", *arguments],
-        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, cwd=tmp_path, env=environment,
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, cwd=tmp_path, env=environment,
     ) as process:  # fmt: skip
         try:
             if arguments[0] == "--try":
                 assert process.stdout is not None
                 assert process.stdout.read().endswith(b"nil nil 0")
             else:
-                until(lambda: Path(server.socket_path).exists(), "the server's start")
+                # The file of the socket is there a moment before anybody may connect.
+                server.logged(" serves ")
                 assert server.get("read.lua").body == b"nil nil 0"
         finally:
             process.kill()
