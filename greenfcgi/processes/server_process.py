@@ -186,7 +186,7 @@ class Process:
     def _age(self) -> None:
         if self._engine.lost_files > self._shares.descriptors.scripts.limit // 4:
             self._lost_files()
-        self.pool.age(self._config.heartbeat)
+        self.pool.decay(self._config.heartbeat)
         if self._config.states.idle and self.pool.expire(self._config.states.idle):
             self._has_free_memory = True
         elif self._has_free_memory or self._is_quiet():
@@ -254,14 +254,14 @@ class Process:
     def _start_heartbeat_hook(self, state: State) -> None:
         # In a turn, and the state is taken only now: requests need it meanwhile.
         self._queued_beats -= 1
-        if self.pool.take(state, state.script):
+        if self.pool.check_out_idle(state, state.script):
             self._hook_greenlet(self._run_heartbeat_hook, state).start()
 
     def _run_heartbeat_hook(self, state: State) -> None:
         try:
             state.hook("heartbeat")
         finally:
-            self.pool.give_back(state, state.script)
+            self.pool.check_in(state, state.script)
 
     def become(self, who: Identity) -> None:
         """Run as them from now on. Raises `ConfigError` when that is not allowed."""

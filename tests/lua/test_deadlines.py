@@ -179,7 +179,7 @@ def test_endless_in_small_steps(lua: Inside, text: str) -> None:
 def test_the_way_to_the_place(lua: Inside, is_late: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     """The traceback of a script that was stopped leads to where it was, also behind a late look at the clock."""
     if is_late:
-        monkeypatch.setattr(budget, "_MOST_LATE", -1)
+        monkeypatch.setattr(budget, "_MAX_LATE", -1)
     text = "local function work()\n  while true do end\nend\nfunction main()\n  work()\n  return 1\nend\n"
     # Long enough to have come there on a busy machine.
     answer = lua.run(lua.load(text), Request(seconds=10 * TIMEOUT))
