@@ -18,7 +18,7 @@ local guard, finalizers, luajit, limits, bounds, load_part, standins, random, co
     error_part, inspect, hint, programs, start_program, read_program, write_program, finish_program = ...
 
 local byte, find, gmatch, sub = string.byte, string.find, string.gmatch, string.sub
-local assert, pcall, rawget, setmetatable, type, xpcall = assert, pcall, rawget, setmetatable, type, xpcall
+local assert, error, pcall, rawget, setmetatable, type, xpcall = assert, error, pcall, rawget, setmetatable, type, xpcall
 local globals = _G
 local collectgarbage, create, resume, yield, newproxy =
     collectgarbage, coroutine.create, coroutine.resume, coroutine.yield, newproxy
@@ -36,6 +36,10 @@ local is_final, late, gone, no_memory, over, arm, disarm, look_at_clock, correct
     watch_finalizers
 if jit then part(luajit, "=[C]")(library, jit.version_num, function() look_at_clock() end) end
 exhausted, slow = as_function(exhausted), as_function(slow)
+
+-- When memory runs out in a handler of errors, LuaJIT writes the message to where the last call of a C function has left
+-- the top of the stack, which may be a frame in use. Another error that is caught makes it forget that it is in a handler.
+local calm = jit and function() pcall(error) end
 
 -- What the parts need of Lua that are compiled later, when a script may have changed what it has.
 local lua = {
@@ -66,7 +70,7 @@ end
 local observe, follow, look, forget, report, watch
 if inspect then observe, follow, look, forget, report, watch = part(inspect)(library, shown, as_function(hint)) end
 is_final, late, gone, no_memory, over, arm, disarm, look_at_clock, corrected, watch_finalizers =
-    part(limits)(library, exhausted, as_function(tick), slow, errors, observe)
+    part(limits)(library, exhausted, as_function(tick), slow, errors, calm, observe)
 -- Lua 5.1 loads nothing where the C stack is used up, which is an error like others.
 if error_part then error_functions = part(error_part)(lua, is_final, pcall, shown) end
 part(finalizers)(library, errors, function()
@@ -195,6 +199,7 @@ local trace
 
 local function explain(problem)
     if is_final(problem) then return problem end
+    if calm then calm() end
     local message = errors().explained(problem)
     trace = errors().way(2)
     if look then look(2, problem, written) end
