@@ -56,7 +56,16 @@ class Program:
     """
 
     __slots__ = (
-        "_errors", "_line", "_pid", "_pidfd", "_log_line", "_watchers", "ended", "pipe", "pipe_ready", "status",
+        "_errors",
+        "_line",
+        "_log_line",
+        "_pid",
+        "_pidfd",
+        "_watchers",
+        "ended",
+        "pipe",
+        "pipe_ready",
+        "status",
         "written",
     )  # fmt: skip
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+import textwrap
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -71,6 +74,41 @@ def test_text_of_objects_within_text_of_objects(tmp_path: Path) -> None:
     """
     assert lua.main(statements).text == "false false false text 5"
     lua.close()
+
+
+@pytest.mark.parametrize("version", ["luajit21", "luajit20"])
+def test_memory_that_runs_out_in_error_handlers(version: str, tmp_path: Path) -> None:
+    """Nothing is written where a function is still in use."""
+    script = """
+        local depth
+        local function deep()
+            depth = depth + 1
+            if depth % 2 == 0 then pcall(deep) end
+            if depth % 2 == 1 then xpcall(error, deep) end
+        end
+        function main(env, con)
+            for _ = 1, 200 do
+                depth = 0 pcall(coroutine.wrap(deep))
+                depth = 0 pcall(deep)
+            end
+            error("the end")
+        end
+    """
+    program = f"""
+        from pathlib import Path
+        from tests.support.inside import Inside, Request
+        lua = Inside(Path({str(tmp_path)!r}), {version!r}, "timeout = 2\\n[lua]\\nmemory = '1M'\\n")
+        for _ in range(5):
+            state = lua.load({script!r})
+            assert lua.run(state, Request(seconds=1)).failure is not None
+            state.close()
+        print("ended")
+    """
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(program)], cwd=Path(__file__).parents[2], capture_output=True,
+        text=True, check=False, timeout=60,
+    )  # fmt: skip
+    assert (done.returncode, done.stdout) == (0, "ended\n"), done.stderr
 
 
 HEAVY = {

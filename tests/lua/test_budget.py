@@ -3,7 +3,7 @@
 import pytest
 
 from greenfcgi.lua import budget
-from greenfcgi.lua.budget import HOOK_AS_USUAL, LATE, SLOW, HOOK_SOON, Budget
+from greenfcgi.lua.budget import HOOK_AS_USUAL, HOOK_SOON, LATE, SLOW, Budget
 from greenfcgi.lua.turns import Turns
 
 

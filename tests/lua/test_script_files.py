@@ -181,6 +181,29 @@ class TestLimit:
         """
         assert lua.main(statements).text == "all"
 
+    def test_random_bytes_are_no_open_files(self, lua: Inside) -> None:
+        """They count neither as open nor as lost."""
+        assert lua.engine.files is not None
+        before = lua.engine.files.taken
+        state = lua.load(
+            """
+            function main(env, con)
+                kept = {}
+                for i = 1, 600 do
+                    kept[i % 10] = assert(io.open("/dev/urandom"))
+                    assert(#kept[i % 10]:read(4) == 4)
+                end
+                collectgarbage()
+                con:puts("read")
+            end
+            """
+        )
+        assert lua.run(state).text == "read"
+        assert state.sound
+        assert lua.engine.files.taken == before
+        state.close()
+        assert lua.engine.lost_files == 0
+
     def test_of_the_process(self, lua: Inside) -> None:
         """States share what the process has; it is given back after a request, and at the end of a state."""
         assert lua.engine.files is not None

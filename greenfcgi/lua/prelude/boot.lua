@@ -32,6 +32,10 @@ local is_final, raise_timeout, raise_disconnected, raise_no_memory, final_error,
 if jit then load_part("luajit", "=[C]")(library, jit.version_num, function() look_at_clock() end) end
 local exhausted, slow = as_function(server.exhausted), as_function(server.slow)
 
+-- When memory runs out in a handler of errors, LuaJIT writes the message to where the last call of a C function has left
+-- the top of the stack, which may be a frame in use. Another error that is caught makes it forget that it is in a handler.
+local calm = jit and function() pcall(error) end
+
 -- What the parts need of Lua that are compiled later, when a script may have changed what it has.
 local lua = {
     clock = os.clock, error = error, ipairs = ipairs, next = next, rawget = rawget, rawset = rawset, select = select,
@@ -67,7 +71,7 @@ if parts.inspect then
 end
 is_final, raise_timeout, raise_disconnected, raise_no_memory, final_error, start_hook, stop_hook, look_at_clock, corrected,
     watch_finalizers =
-    load_part("limits")(library, exhausted, as_function(server.tick), slow, errors, observe)
+    load_part("limits")(library, exhausted, as_function(server.tick), slow, errors, calm, observe)
 -- Lua 5.1 loads nothing where the C stack is used up, which is an error like others.
 if parts.errors then error_functions = load_part("errors")(lua, is_final, pcall, shown) end
 load_part("finalizers")(library, errors, function()
@@ -218,6 +222,7 @@ local trace
 
 local function describe_error(problem)
     if is_final(problem) then return problem end
+    if calm then calm() end
     local message = errors().explained(problem)
     trace = errors().way(2)
     if capture_frames then capture_frames(2, problem, written) end

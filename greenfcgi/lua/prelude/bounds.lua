@@ -60,7 +60,9 @@ if not jit then
         if #result > LONG or count > LONG then look_at_clock() end
         return result, count
     end
+end
 
+if not jit or jit.version_num < 20100 then
     for _, name in ipairs { "lower", "upper", "reverse" } do
         local native = string[name]
         string[name] = function(text)

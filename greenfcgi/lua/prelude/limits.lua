@@ -15,6 +15,7 @@
 --            functions of the server: exhausted(), tick() (see budget.py),
 --            slow(traceback)
 --            errors(): the functions of errors.lua
+--            on LuaJIT: calm(), to be called in handlers of errors; else nil
 --            for developers: observe(create, resume), which returns what takes the place of these two
 -- returns: is_final(problem): it is one of these errors
 --          raise_timeout(), raise_disconnected(), raise_no_memory(): raise them
@@ -28,7 +29,7 @@
 --
 -- Errors that are caught are those that the script would get from Lua itself: `corrected` sees to it.
 
-local library, exhausted, tick, slow, errors, observe = ...
+local library, exhausted, tick, slow, errors, calm, observe = ...
 
 local byte, error, find, select, type = string.byte, error, string.find, select, type
 local create, native_pcall, native_resume, native_xpcall = coroutine.create, pcall, coroutine.resume, xpcall
@@ -124,6 +125,7 @@ local function corrected(problem, thread, level)
     if type(problem) ~= "string" then return problem end
     local first = byte(problem)
     if first ~= G and first ~= QUESTION_MARK and first ~= BRACKET then return problem end
+    if calm then calm() end
     -- There may be no memory for them.
     local ok, functions = native_pcall(errors)
     if not ok then return problem end
@@ -186,8 +188,14 @@ else
 end
 
 function xpcall(f, script_handler, ...)
+    local is_handled = false
     return pass(native_xpcall(f, function(problem)
         if is_final(problem) then return problem end
+        if calm then
+            if is_handled then return "error in error handling" end
+            is_handled = true
+            calm()
+        end
         return script_handler(corrected(problem, nil, 2))
     end, ...))
 end
