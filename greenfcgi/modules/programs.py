@@ -266,7 +266,7 @@ class Programs:
                 return answer
         while program.read_errors():
             found = self._bridge.budget.tick()
-            if found == LATE or found == SLOW:
+            if found in (LATE, SLOW):
                 return True if found == LATE else 0
         del self._programs[number]
         self._bridge.give_descriptors(_DESCRIPTORS)

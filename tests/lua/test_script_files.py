@@ -199,7 +199,7 @@ class TestLimit:
             """
         )
         assert lua.run(state).text == "read"
-        assert state.sound
+        assert state.is_healthy
         assert lua.engine.files.taken == before
         state.close()
         assert lua.engine.lost_files == 0

@@ -1,4 +1,4 @@
-"""The source is clean and soundly typed: ruff and mypy, as pyproject.toml sets them up, and luacheck for what is Lua."""
+"""The source is clean and soundly typed: ruff and mypy, as in pyproject.toml; and luacheck for what is Lua."""
 
 from __future__ import annotations
 
