@@ -55,7 +55,7 @@ def serve(path: str, http: Address) -> int:
     catalogue.on_write = live.note_written
     saves = Saves(process.watcher, process.queue, process.reloader, live.counts, terminal)
     process.reloader.observers.append(live.tell)
-    process.server.observers.append(inspector.ended)
+    process.server.context.observers.append(inspector.ended)
     own = tuple(filter(None, (config.status_path, config.ping_path)))
     gateway = Gateway(process.server.connect, config.scripts.root)
     door = Door(config.scripts, own, http.host, gateway, saves, live, terminal)

@@ -130,22 +130,22 @@ class Connection:
         self._refused = False
 
     @property
-    def owes(self) -> bool:
+    def has_output(self) -> bool:
         """Something waits in `take_output`."""
         return bool(self._output)
 
     @property
-    def done(self) -> bool:
+    def should_close(self) -> bool:
         """A request without KEEP_CONN has come, and none is active: the connection is to be closed."""
         return self._closing and not self.requests
 
     @property
-    def keeps(self) -> bool:
+    def keep_alive(self) -> bool:
         """Every request so far has come with KEEP_CONN."""
         return not self._closing
 
     @property
-    def partial(self) -> bool:
+    def mid_record(self) -> bool:
         """A record has come in part."""
         return bool(self._partial)
 
@@ -155,7 +155,7 @@ class Connection:
         return any(request.params_ended and not request.stdin_ended for request in self.requests.values())
 
     @property
-    def clean(self) -> bool:
+    def at_boundary(self) -> bool:
         """Nothing is half received: closing now cannot turn unread input into a reset that eats the reply."""
         return not (self._partial or self._refused)
 

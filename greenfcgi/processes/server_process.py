@@ -33,6 +33,7 @@ from ..reload.watcher import Watcher, watch
 from ..scripts.catalogue import Catalogue
 from ..scripts.pool import Pool
 from ..scripts.script import Script
+from ..serving.context import Context
 from ..serving.exchange import Exchange
 from ..serving.responder import Inspector, Responder
 from ..serving.server import Server
@@ -110,10 +111,11 @@ class Process:
         responder = Responder(config, self.catalogue, self.pool, self.log, turns, inspector)
         access = self._logs.access
         routing = self._engine.router(access.variables if access is not None else ())
-        self.server = Server(
-            config, responder.respond, self.log, access, routing, turns=turns, shared=self._shares,
+        context = Context(
+            config, responder.respond, self.log, access, routing, turns=turns, shares_of_process=self._shares,
             authorizer=self._authorizer(config.scripts.authorizer),
         )  # fmt: skip
+        self.server = Server(context, config)
         #: Where changed files wait, who tells of them, and what becomes of them; None with reload = false.
         self.queue: FlushQueue | None = None
         self.watcher: Watcher | None = None
@@ -127,9 +129,9 @@ class Process:
         if config.status_path or config.ping_path:
             from ..status.endpoint import Status
 
-            self.server.own = Status(config, self._overview).answer
+            context.internal_handler = Status(config, self._overview).answer
         if config.status_path:
-            self.server.observers.append(self._observe)
+            context.observers.append(self._observe)
         self._link: Link | None = None
         #: Another process takes over what this one has.
         self._is_replaced = False
@@ -340,14 +342,14 @@ class Process:
                 self._cut(f"{number.name} again")
             # With a supervisor, both may have been sent it; that one says SIGQUIT when it means at once. But whoever
             # was to take connections over is about to stop, too.
-            self.server.give = None
+            self.server.context.hand_over = None
             return
-        self.log.info(f"{number.name}: stopping, with {self.server.workers.running} requests under way")
+        self.log.info(f"{number.name}: stopping, with {self.server.context.workers.running} requests under way")
         self._stop.set()
 
     def _replaced(self) -> None:
         if not self._stop.is_set():
-            self.log.info(f"replaced: leaving, with {self.server.workers.running} requests under way")
+            self.log.info(f"replaced: leaving, with {self.server.context.workers.running} requests under way")
             self._is_replaced = True
             self._stop.set()
 

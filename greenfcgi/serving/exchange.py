@@ -48,8 +48,19 @@ class Exchange:
     """A request, its body as far as it has come, and its reply as far as it has gone."""
 
     __slots__ = (
-        "_gone", "_wire", "aborted", "body", "deadline", "head_sent", "is_logged", "is_long", "is_taken_up", "request",
-        "sent", "started", "status",
+        "_gone",
+        "_wire",
+        "aborted",
+        "body",
+        "deadline",
+        "has_owner",
+        "head_sent",
+        "is_logged",
+        "is_long",
+        "request",
+        "sent",
+        "started",
+        "status",
     )  # fmt: skip
 
     def __init__(self, wire: Wire, request: Request) -> None:
@@ -60,7 +71,7 @@ class Exchange:
         self.aborted = False
         self._gone: Event | None = None
         #: It has been handed to a worker, or to whoever answers it instead, who ends it.
-        self.is_taken_up = False
+        self.has_owner = False
         #: When the request began, in seconds of the monotonic clock.
         self.started = monotonic()
         #: Until when it may run, once it does.
@@ -115,7 +126,7 @@ class Exchange:
         """A worker takes it up: from now on it may run for `timeout` seconds."""
         self.deadline = monotonic() + timeout
 
-    def left(self) -> float:
+    def time_left(self) -> float:
         """Seconds until the deadline; 0 when it has passed."""
         return max(0.0, self.deadline - monotonic())
 

@@ -68,7 +68,7 @@ class Responder:
         try:
             request = exchange.request
             script = self._known.get(request.filename) or self._find(request)
-            state = self._checkout(script, exchange.left())
+            state = self._checkout(script, exchange.time_left())
             try:
                 # The request may have been taken back while it waited for a worker or a state.
                 result = None if exchange.aborted else state.run(exchange)

@@ -176,7 +176,7 @@ class Responder:
 
     def _take_output(self) -> None:
         """Put out what the protocol owes by itself: ends of requests, and answers to management records."""
-        if not self.connection.owes:
+        if not self.connection.has_output:
             return
         for kind, request_id, content in self._put(self.connection.take_output()):
             if request_id == records.MANAGEMENT_ID:
