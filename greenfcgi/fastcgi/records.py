@@ -1,7 +1,7 @@
 """FastCGI 1.0 on the wire: records and name-value pairs as pure functions.
 
 Bytes in, bytes out. Nothing here knows a connection, a request's state, or a socket; the rules of who may send
-what, and when, are in `protocol`. Section numbers are those of the FastCGI Specification 1.0 (Open Market, 1996).
+what, and when, are in `connection`. Section numbers are those of the FastCGI Specification 1.0 (Open Market, 1996).
 
 A record (section 3.3) is a header of eight bytes, 0 to 65,535 bytes of content and 0 to 255 bytes of padding::
 
@@ -229,15 +229,15 @@ def params(data: bytes) -> dict[bytes, bytes]:
 #: The variables that Python needs of every request: scripts read the others inside Lua.
 ROUTING: Final = (b"SCRIPT_FILENAME", b"CONTENT_LENGTH")
 
-#: Takes a whole PARAMS stream, and gives the values of the variables in `ROUTING`, and of others behind them where
-#: somebody wants these too; None for those that are missing. Raises `ProtocolError` as `decode_pairs` does.
+#: Takes a whole PARAMS stream, and returns the values of the variables in `ROUTING`, then of further ones that the
+#: access log wants; None for those that are missing. Raises `ProtocolError` as `decode_pairs` does.
 Routing = Callable[[bytes], tuple[bytes | None, ...]]
 
 
 def router(more: Sequence[bytes] = ()) -> Routing:
-    """What finds the variables in `ROUTING` and those in `more`, all of which differ.
+    """A `Routing` for the variables in `ROUTING` and those in `more`, without duplicates.
 
-    `LuaEngine` has a quicker way to the same.
+    `LuaEngine.router` makes one that does the same in Lua, quicker.
     """
     names = (*ROUTING, *more)
 

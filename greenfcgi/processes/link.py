@@ -69,7 +69,7 @@ class Link:
         end = loop.io(ties.lifeline, _READABLE)
         end.start(self._ended, orphaned)
         self._watchers += [beat, end]
-        self._handover.take(
+        self._handover.receive(
             server.connect, lambda: log.error("a connection is lost: no descriptor is left to take it over with")
         )
         stall.attend(ties.question, log)
@@ -100,8 +100,8 @@ class Link:
 
     def leave(self) -> None:
         """Take no connections over any longer."""
-        self._handover.stop_taking()
+        self._handover.stop_receiving()
 
     def give(self, bare: BareSocket, peer: str) -> bool:
         """Hand a connection over; False when that cannot be done now."""
-        return self._handover.give(bare, peer)
+        return self._handover.hand_over(bare, peer)

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 class Context:
     """Read by each `Session`. `respond` answers a request in a worker greenlet, and must not raise.
 
-    `shares_of_process` are made from `config.buffers` when they are not given, `turns` and `routing` likewise.
+    `routing`, `turns` and `shares_of_process` are made here when they are not given.
     """
 
     def __init__(

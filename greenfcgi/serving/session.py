@@ -58,13 +58,13 @@ from .outbox import MAX_BUFFERS, Outbox
 _READ_SIZE: Final = 8192
 #: The same after a read that was filled, while a body is coming. Small enough to stay off mmap.
 _LONG_READ_SIZE: Final = 96 * 1024
-#: Bytes of replies that may wait for a web server before its further requests are left alone.
+#: Bytes of replies that may wait for a web server before nothing more is read from it.
 _MAX_WAITING: Final = 1024 * 1024
 #: A record that nobody has asked for, and without content: to nginx an error, where the end of a unix socket is none.
 _UNASKED: Final = record(UNKNOWN_TYPE, MANAGEMENT_ID)
-#: What ends a TCP connection with a reset.
+#: struct linger, {on, 0 seconds}: close resets a TCP connection.
 _RESET_ON_CLOSE: Final = struct.pack("ii", 1, 0)
-#: No descriptor is left now; one may be soon.
+#: No descriptor is left now; one may be free soon.
 _EXHAUSTED: Final = (errno.EMFILE, errno.ENFILE)
 
 _READABLE: Final = 1
@@ -144,7 +144,7 @@ class Session:
             self.close()
             return
         if not data:
-            # For every web server but HAProxy, this is how a request is taken back.
+            # All web servers but HAProxy abort a request so.
             self.close()
             return
         if not self.lingering:
@@ -204,7 +204,7 @@ class Session:
             self._close_after_replies()
 
     def _defer_rest(self, events: Iterator[Event], size: int) -> None:
-        """Read nothing, and leave what has been read, until another turn: when replies have left, if many wait."""
+        """Read no more, and leave the events that are left to another turn; when paused, until replies have left."""
         if self.closed:
             return
         if not self._held:
@@ -481,7 +481,7 @@ class Session:
         if self.closed or not self.is_idle:
             return
         if self._has_unread or not self.connection.at_boundary:
-            # Closing on unread input would make it a reset, and that can eat the reply.
+            # A close now would be a reset, which can destroy the reply.
             if self.connection.keep_alive and self.connection.mid_record:
                 # The rest of a request is on its way.
                 return

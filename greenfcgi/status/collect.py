@@ -33,7 +33,7 @@ def take(
         workers=workers.count,
         connections=len(server.sessions),
         states=len(pool),
-        longest_queue=workers.longest,
+        longest_queue=workers.longest_queue,
         accepted=server.accepted,
         rejected=workers.rejected,
         evictions=pool.evicted,
