@@ -28,7 +28,7 @@ from ..lua.startup import try_startup
 from ..lua.state import State
 from ..modules.configured import import_shipped, import_users, modules
 from ..reload.flush_queue import FlushQueue
-from ..reload.reloader import PATIENCE, Load, Reloader
+from ..reload.reloader import MAX_WAIT, Load, Reloader
 from ..reload.watcher import Watcher, watch
 from ..scripts.catalogue import Catalogue
 from ..scripts.pool import Pool
@@ -59,7 +59,7 @@ gevent.config.format_context = "builtins.repr"
 #: Seconds that `shutdown` hooks get at least, when requests have used up `graceful_timeout`.
 _HOOKS = 1.0
 #: Seconds for which a developer's next request waits for a changed script whose `init` does.
-_DEVELOPER_PATIENCE = 2.0
+_MAX_WAIT_OF_DEVELOPERS = 2.0
 #: Bytes given back by connections that are worth it to give their memory back to the system.
 _MUCH = 4 * 1024 * 1024
 #: More is of no use, and some kernels refuse more.
@@ -169,8 +169,8 @@ class Process:
             self.catalogue.on_read = self.watcher.add_file
             self.reloader = Reloader(
                 self.queue, self.catalogue, self.pool, self._make, self.log,
-                keep_last_good=not is_development, patience=_DEVELOPER_PATIENCE if is_development else PATIENCE,
-                forgotten=_nothing if self._last_good is None else self._last_good.forget,
+                keep_last_good=not is_development, max_wait=_MAX_WAIT_OF_DEVELOPERS if is_development else MAX_WAIT,
+                on_gone=_nothing if self._last_good is None else self._last_good.forget,
             )  # fmt: skip
             tasks += [self.watcher.check, Detached(self.reloader.flush, self.log)]
         if self._last_good is not None:

@@ -439,7 +439,7 @@ class TestSaves:
         dev = develop({"a.lua": script, "lib/b.lua": "return 1"})
         assert dev.ask("/a.lua").text == "1"
         dev.write("lib/b.lua", "return 2")
-        dev.logged("a.lua: changed (in lib/b.lua), loaded anew")
+        dev.logged("a.lua: changed (in lib/b.lua): reloaded")
 
 
 class TestErrors:

@@ -455,7 +455,7 @@ def test_a_broken_version_never_replaces_a_good_one(site: Site, sin: str) -> Non
     site.write("page.lua", SCRIPT.format("good"))
     assert site.get() == "good 1"
     site.write("page.lua", BROKEN[sin])
-    site.logged("changed, but does not load; the last good version goes on")
+    site.logged("changed, but does not load; the last good version stays in service")
     site.catch_up()
     assert [site.get(), site.get()] == ["good 2", "good 3"]
     assert len(site.log("does not load")) == 1

@@ -792,7 +792,7 @@ def test_what_is_mounted_later_is_noticed(
     if mounted == "file":
         [warning] = made.log.warnings
         assert warning == (
-            f"inotify cannot be used ({file} is mounted by itself): {file} is looked at every {INTERVAL:g} s instead"
+            f"inotify cannot be used ({file} is mounted by itself): {file} is polled every {INTERVAL:g} s instead"
         )
     else:
         assert not made.log.warnings
@@ -831,7 +831,7 @@ def test_a_single_file_that_is_mounted_is_polled(tmp_path: Path) -> None:
     printed = run(MOUNTED, str(tmp_path), before=unshare)
     file = tmp_path / "root" / "m.lua"
     assert printed == (
-        f"inotify inotify cannot be used ({file} is mounted by itself): {file} is looked at every 0.01 s instead\n"
+        f"inotify inotify cannot be used ({file} is mounted by itself): {file} is polled every 0.01 s instead\n"
     )
 
 
@@ -924,7 +924,7 @@ def test_polling_gives_way_to_others(tmp_path: Path) -> None:
             gevent.sleep(0)
 
     counting = gevent.spawn(count)
-    poll.look()
+    poll.check_all()
     counting.kill()
     assert turns > 2
     assert queue.drain().paths == known.keys()
