@@ -9,10 +9,10 @@ SCRIPT_FILENAME is taken as it is.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
 from typing import NamedTuple
 
 from . import records
+from .path_info import split
 from .request import Request
 
 PREFIX = b"proxy:"
@@ -32,8 +32,7 @@ def parse(filename: bytes, extensions: tuple[bytes, ...]) -> Target:
     """Read a SCRIPT_FILENAME with the prefix. The script need not exist.
 
     "proxy:fcgi://host:port/path", "proxy:balancer://name/path", "proxy:unix:/socket|fcgi://host/path", each with a
-    "?query" or without. The script is the first part of the path that is a file with one of the extensions, or the
-    first that has one.
+    "?query" or without.
     """
     _, _, rest = filename.partition(b"://")
     path = b"/" + rest.partition(b"/")[2]
@@ -46,18 +45,10 @@ def parse(filename: bytes, extensions: tuple[bytes, ...]) -> Target:
     from urllib.parse import unquote_to_bytes
 
     path = unquote_to_bytes(path.partition(b"?")[0])
-    ends = list(_ends(path, extensions)) if b"\0" not in path else []
-    end = next((end for end in ends if os.path.isfile(path[:end])), ends[0] if ends else len(path))
-    return Target(path[:end], path[end:])
-
-
-def _ends(path: bytes, extensions: tuple[bytes, ...]) -> Iterator[int]:
-    at = -1
-    while (at := path.find(b"/", at + 1)) != -1:
-        if path[:at].endswith(extensions):
-            yield at
-    if path.endswith(extensions):
-        yield len(path)
+    if b"\0" in path:
+        return Target(path, b"")
+    script, info = split(os.fsdecode(path), tuple(map(os.fsdecode, extensions)), os.path.isfile)
+    return Target(os.fsencode(script), os.fsencode(info))
 
 
 def rewrite(request: Request, target: Target) -> None:

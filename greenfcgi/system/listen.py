@@ -105,7 +105,7 @@ def listen(address: Address, backlog: int, mode: int, who: Identity, lock: int =
             listening = _unix(address.path, mode, backlog)
             _give(address.path, listening, who)
         else:
-            listening = _inherited(address) if address.kind == "fd" else _abstract(address) or _tcp(address)
+            listening = _inherited(address) or _abstract(address) or bind_tcp(address.host, address.port)
             listening.listen(backlog)
     except (OSError, ValueError) as problem:
         if lock != -1:
@@ -250,14 +250,17 @@ def _abstract(address: Address) -> socket.socket | None:
     return listening
 
 
-def _tcp(address: Address) -> socket.socket:
-    found = socket.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+def bind_tcp(host: str, port: int, family: int = socket.AF_UNSPEC, is_v6_only: bool = True) -> socket.socket:
+    """A TCP socket that is bound, and does not listen yet. Raises `OSError`.
+
+    With `is_v6_only`, 0.0.0.0 and [::] on one port are two addresses, as in `bind`.
+    """
+    found = socket.getaddrinfo(host, port, family, socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     family, kind, protocol, _, at = found[0]
     listening = socket.socket(family, kind, protocol)
     try:
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        if family == socket.AF_INET6:
-            # 0.0.0.0 and [::] on one port are two addresses, as in `bind`.
+        if family == socket.AF_INET6 and is_v6_only:
             listening.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
         # Inherited by accepted connections on Linux: a small reply is not held back for a full segment.
         listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -268,7 +271,10 @@ def _tcp(address: Address) -> socket.socket:
     return listening
 
 
-def _inherited(address: Address) -> socket.socket:
+def _inherited(address: Address) -> socket.socket | None:
+    """The socket of a descriptor; None for an address that is none."""
+    if address.kind != "fd":
+        return None
     listening = socket.socket(fileno=os.dup(address.number))
     if listening.type != socket.SOCK_STREAM:
         listening.close()

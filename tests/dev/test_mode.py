@@ -93,7 +93,9 @@ class TestDoor:
             connection.sendall(b"GET /s.lua HTTP/1.1\r\nHost: localhost\r\n\r\n")
             received = b""
             while b"first" not in received:
-                received += connection.recv(4096)
+                data = connection.recv(4096)
+                assert data, received
+                received += data
         until(lambda: "GET  /s.lua" in dev.log(), "the script to end when the client has gone")
 
     def test_index(self, develop: Develop) -> None:
@@ -257,7 +259,7 @@ class TestStart:
             port = other.getsockname()[1]
             dev = develop({"index.lua": HELLO}, port=port)
             assert dev.port > port
-            assert f"port {port} is taken, this is the next one that is free" in dev.log()
+            assert f"port {port} is in use: took the next free one" in dev.log()
             assert dev.ask("/").text == "hello"
 
     def test_other_addresses_are_warned_of(self, tmp_path: Path) -> None:

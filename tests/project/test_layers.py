@@ -21,7 +21,7 @@ PACKAGE = PROJECT / "greenfcgi"
 #: What stands alone in the package has "" for its folder.
 FOLDERS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("", ("errors", "exits", "version", "quota")),
-    ("fastcgi", ("records", "request", "response", "proxied", "connection", "client")),
+    ("fastcgi", ("records", "request", "response", "path_info", "proxied", "connection", "client")),
     ("logs", ("text", "log_file", "error_log", "access_format", "access_log")),
     ("config", ("lua_versions", "types", "settings", "load")),
     (
@@ -62,7 +62,7 @@ FOLDERS: tuple[tuple[str, tuple[str, ...]], ...] = (
             "upgrade", "listeners", "supervisor",
         ),
     ),
-    ("dev.http", ("url_paths", "static_files", "head", "gateway")),
+    ("dev.http", ("url_paths", "static_files", "head", "cgi", "gateway")),
     (
         "dev",
         (

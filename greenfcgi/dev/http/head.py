@@ -1,7 +1,7 @@
 """The head of an HTTP/1 request: bytes in, a `Head` or a `Refused` out. Does no I/O.
 
 As RFC 9112 has it, and strictly where a mistake could make two readers see different requests: how long the body is,
-what a line is, which host is meant. What is doubtful is refused, as h11 and nginx do it; none is put right.
+what a line is, which host is meant. What is doubtful is refused, as h11 and nginx do it, never corrected.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _HEADER = re.compile(rb"(%b):[ \t]*([^\0\r\n]*?)[ \t]*" % _TOKEN)
 _ABSOLUTE = re.compile(r"http://([^/?#]+)(.*)", re.IGNORECASE | re.DOTALL)
 #: A name, a number, or a number in brackets, and a port.
 _HOST = re.compile(r"(?:[0-9A-Za-z._~%!$&'()*+;=-]*|\[[0-9A-Fa-f:.]+\])(?::[0-9]*)?")
-#: 10^18 bytes are enough for everybody.
+#: Up to 10^18 - 1 bytes.
 _LENGTH = re.compile("[0-9]{1,18}")
 
 

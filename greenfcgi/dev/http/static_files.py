@@ -10,10 +10,10 @@ from whitenoise import WhiteNoise
 
 from .url_paths import size
 
-#: Nothing is kept by a browser: the next save may come within the same second.
+#: Browsers are to keep nothing: the next save may come within the same second.
 NO_STORE = ("Cache-Control", "no-store")
-#: Bytes of a file that is read at once, so that no half of it is sent; a larger one leaves as it is read.
-_MOST_AT_ONCE = 1024 * 1024
+#: Bytes of a file that is read at once, so that no half of it is sent; a larger one is sent as it is read.
+_MAX_AT_ONCE = 1024 * 1024
 
 
 class Reply(NamedTuple):
@@ -24,8 +24,8 @@ class Reply(NamedTuple):
     body: Iterable[bytes]
 
 
-class Files:
-    """The files below `root`, which need not be there."""
+class StaticFiles:
+    """The files below `root`, which need not exist."""
 
     def __init__(self, root: str) -> None:
         self._root = root
@@ -43,7 +43,7 @@ class Files:
             asked.pop("HTTP_RANGE", None)
         started: list[tuple[str, list[tuple[str, str]]]] = []
         body = self._files(asked, lambda status, headers: started.append((status, headers)))
-        if as_whole or size(path) <= _MOST_AT_ONCE:
+        if as_whole or size(path) <= _MAX_AT_ONCE:
             body = [_joined(body)]
         return Reply(*started[0], body)
 
