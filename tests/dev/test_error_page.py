@@ -256,7 +256,7 @@ def test_a_recursion(dev: Developing) -> None:
 
 
 def test_an_overflow(dev: Developing) -> None:
-    """A stack that is full is told as shortly."""
+    """A full stack is reported as briefly."""
     shown = page(dev, "/overflow.lua")
     assert re.search("stack overflow|out of memory", heading(shown))
     assert len(functions(shown)) < 9

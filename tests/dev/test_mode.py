@@ -199,7 +199,7 @@ class TestDoor:
 
 
     def test_a_browser_that_leaves(self, develop: Develop) -> None:
-        """Before anything has come: the script is ended, and the terminal tells nothing but that."""
+        """Before anything has come: the script is ended, and the terminal says nothing but that."""
         dev = develop({"s.lua": "function main(env, con) con:log('begun') con:sleep(3600) end"})
         with socket.create_connection(("127.0.0.1", dev.port), timeout=PATIENCE) as connection:
             connection.sendall(b"GET /s.lua HTTP/1.1\r\nHost: localhost\r\n\r\n")
@@ -209,7 +209,7 @@ class TestDoor:
         assert "Traceback" not in dev.log()
 
     def test_no_host(self, develop: Develop) -> None:
-        """Old clients tell none."""
+        """Old clients send none."""
         dev = develop({"index.lua": HELLO})
         with socket.create_connection(("127.0.0.1", dev.port), timeout=PATIENCE) as connection:
             connection.sendall(b"GET / HTTP/1.0\r\n\r\n")
@@ -263,7 +263,7 @@ class TestStart:
             assert dev.ask("/").text == "hello"
 
     def test_other_addresses_are_warned_of(self, tmp_path: Path) -> None:
-        """Whoever opens it to others is told what they see."""
+        """A warning says what others see, when it is open to them."""
         (tmp_path / "index.lua").write_text(HELLO)
         with open(tmp_path / "log", "wb") as log:
             process = subprocess.Popen(
@@ -276,7 +276,7 @@ class TestStart:
             process.wait()
 
     @pytest.mark.parametrize(
-        ("arguments", "told"),
+        ("arguments", "expected"),
         [
             (["--dev", "no/such/folder"], "--dev: found no 'no/such/folder', expected a folder with scripts, or a"),
             (["--dev", "--http", "nonsense"], "--http: found 'nonsense', expected an address and a port such as 127.0"),
@@ -285,10 +285,10 @@ class TestStart:
             (["--dev", ".", "--http", "203.0.113.1:8080"], "--http: cannot listen on 203.0.113.1:8080: Cannot assign"),
         ],
     )
-    def test_mistakes(self, arguments: list[str], told: str) -> None:
+    def test_mistakes(self, arguments: list[str], expected: str) -> None:
         """One line, and the exit status for it."""
         done = run(*arguments)
-        assert done.stderr.startswith(f"greenfcgi: {told}")
+        assert done.stderr.startswith(f"greenfcgi: {expected}")
         assert done.stderr.count("\n") == 1
         assert done.returncode in (exits.USAGE, exits.FAILED)
 
@@ -426,7 +426,7 @@ class TestSaves:
                 assert dev.ask("/").text == "hello"
 
     def test_a_script_that_does_not_load(self, develop: Develop) -> None:
-        """The error is shown until the file is mended; no good version goes on meanwhile."""
+        """The error is shown until the file is fixed; no good version is served meanwhile."""
         dev = develop({"index.lua": HELLO})
         dev.write("index.lua", "function main(")
         assert dev.ask("/").status == 500
@@ -436,7 +436,7 @@ class TestSaves:
         dev.logged("index.lua: loads again")
 
     def test_the_terminal_names_the_cause(self, develop: Develop) -> None:
-        """A flush is told with the file that was saved, and the script that it touched."""
+        """A flush is logged with the file that was saved, and the script that it affected."""
         script = "local x = require 'lib.b' function main(env, con) con:puts(x) end"
         dev = develop({"a.lua": script, "lib/b.lua": "return 1"})
         assert dev.ask("/a.lua").text == "1"
@@ -516,7 +516,7 @@ class TestErrors:
         assert "late" in reply.text
 
     def test_other_failures(self, develop: Develop) -> None:
-        """A script that takes too long, or too much memory, is told in the same way."""
+        """A script that takes too long, or too much memory, is reported in the same way."""
         files = {
             "late.lua": "function main()\n while true do end\nend\n",
             "greedy.lua": "function main() local t = {} while true do t[#t + 1] = ('x'):rep(1000) .. #t end end",
@@ -585,7 +585,7 @@ class TestTerminal:
         assert not is_alive(process.pid)
 
     def test_stray_globals(self, develop: Develop) -> None:
-        """A global that a request writes is told once, with its place; those of the file, and of init, are not."""
+        """A global that a request creates is logged once, with its place; those of the file, and of init, are not."""
         dev = develop({"g.lua": """
             meant = 1
             function init() declared = 1 end

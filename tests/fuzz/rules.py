@@ -1,6 +1,6 @@
 """What a connection has to make of whole records, in the plainest form: the rules that `protocol` is measured by.
 
-Nothing here is shared with `protocol` and `records` but the numbers of the specification. A stream is cut into its
+Nothing here is shared with `connection` and `records` but the numbers of the specification. A stream is cut into its
 records first, so that nothing here knows of partial reads, and a decoder may be slow.
 """
 
