@@ -13,10 +13,9 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from time import monotonic
 
-from .. import exits
 from ..config.load import Config
-from ..errors import GreenfcgiError
-from ..status.scoreboard import Board
+from ..errors import ExitStatus, GreenfcgiError
+from ..status.scoreboard import Scoreboard
 from ..system.signals import Signals
 
 #: What a process says when it serves; anything else is why it cannot.
@@ -24,9 +23,9 @@ READY = b"!"
 
 
 class Child:
-    """One process. `ready` and `question` are the supervisor's ends of its pipes; -1 when closed."""
+    """One process. `ready` and `traceback_pipe` are the supervisor's ends of its pipes; -1 when closed."""
 
-    def __init__(self, pid: int, slot: int, generation: int, config: Config, ready: int, question: int) -> None:
+    def __init__(self, pid: int, slot: int, generation: int, config: Config, ready: int, traceback_pipe: int) -> None:
         self.pid = pid
         self.slot = slot
         self.generation = generation
@@ -42,7 +41,7 @@ class Child:
         #: When it is killed; None: not at all.
         self.killed_at: float | None = None
         self.ready = ready
-        self.question = question
+        self.traceback_pipe = traceback_pipe
 
     def send(self, number: signal.Signals) -> None:
         """Send a signal."""
@@ -77,29 +76,29 @@ class Child:
         else:
             self.reopens = True
 
-    def ask(self) -> None:
+    def request_traceback(self) -> None:
         """Ask where it is stuck; the answer goes to the error log."""
         try:
-            os.write(self.question, b"?")
+            os.write(self.traceback_pipe, b"?")
         except OSError:
             # It has not come so far, or is gone.
             pass
 
     def close(self) -> None:
         """It has been reaped."""
-        for descriptor in (self.ready, self.question):
+        for descriptor in (self.ready, self.traceback_pipe):
             if descriptor != -1:
                 os.close(descriptor)
-        self.ready = self.question = -1
+        self.ready = self.traceback_pipe = -1
 
 
 class Children:
     """All processes there are. `work` is what each does: it gets its slot and its ends of the pipes (ready, lifeline,
-    question), and returns its exit status.
+    traceback_pipe), and returns its exit status.
     """
 
-    def __init__(self, board: Board, signals: Signals, lifeline: tuple[int, int]) -> None:
-        self._board = board
+    def __init__(self, scoreboard: Scoreboard, signals: Signals, lifeline: tuple[int, int]) -> None:
+        self._scoreboard = scoreboard
         self._signals = signals
         self._lifeline = lifeline
         self._by_pid: dict[int, Child] = {}
@@ -113,12 +112,12 @@ class Children:
     def start(self, generation: int, config: Config, work: Callable[[int, int, int, int], int]) -> Child | None:
         """Fork another one. None when no slot is free. Raises `OSError`."""
         taken = {child.slot for child in self}
-        slot = next((slot for slot in range(1, self._board.slots) if slot not in taken), None)
+        slot = next((slot for slot in range(1, self._scoreboard.slots) if slot not in taken), None)
         if slot is None:
             return None
         ready, is_ready = os.pipe()
         try:
-            question, ask = os.pipe()
+            traceback_pipe, ask = os.pipe()
         except OSError:
             os.close(ready)
             os.close(is_ready)
@@ -133,16 +132,16 @@ class Children:
             pid = os.fork()
         except OSError:
             self._signals.unblock()
-            for descriptor in (ready, is_ready, question, ask):
+            for descriptor in (ready, is_ready, traceback_pipe, ask):
                 os.close(descriptor)
             raise
         if pid == 0:
-            status = exits.BOOT
+            status: int = ExitStatus.BOOT
             try:
                 self._become_child(ready, ask)
-                status = work(slot, is_ready, self._lifeline[0], question)
+                status = work(slot, is_ready, self._lifeline[0], traceback_pipe)
             except GreenfcgiError as problem:
-                status = exits.USAGE
+                status = ExitStatus.USAGE
                 _say(is_ready, str(problem))
             except BaseException as problem:
                 _say(is_ready, f"a process failed: {problem!r}")
@@ -151,7 +150,7 @@ class Children:
                 os._exit(status)
         self._signals.unblock()
         os.close(is_ready)
-        os.close(question)
+        os.close(traceback_pipe)
         child = Child(pid, slot, generation, config, ready, ask)
         self._by_pid[pid] = child
         return child

@@ -16,7 +16,7 @@ from ..system.privileges import Identity
 from . import upgrade
 
 
-class Sockets:
+class ListenerSet:
     """What this supervisor listens on, and the channel on which its processes hand connections to each other."""
 
     def __init__(self) -> None:
@@ -37,24 +37,24 @@ class Sockets:
 
     def adapt(self, config: Config) -> Config:
         """The sockets of systemd take the place of `bind`."""
-        return listen.instead(config, self._handed_over)
+        return listen.replace_bind(config, self._handed_over)
 
-    def listen(self, config: Config, who: Identity) -> None:
+    def listen(self, config: Config, identity: Identity) -> None:
         """Listen on the addresses of a configuration, for the first time. Raises `BindError`."""
-        self.bound = listen.listen_all(config, who, self._inherited)
+        self.bound = listen.listen_all(config, identity, self._inherited)
         in_use = {number for one in self.bound for number in (one.socket.fileno(), one.lock)}
         for found in self._inherited.values():
             for descriptor in {*found} - {-1} - in_use:
                 os.close(descriptor)
 
-    def change(self, config: Config, who: Identity) -> None:
-        """Listen on the addresses of another configuration; the old ones stay open until `settle` or `go_back`.
+    def change(self, config: Config, identity: Identity) -> None:
+        """Listen on the addresses of another configuration; the old ones stay open until `commit` or `roll_back`.
 
         Raises `BindError`, and leaves everything as it was then.
         """
         old = {str(one.address): one for one in self.bound}
         there = {name: listen.Open(one.socket.fileno(), one.lock) for name, one in old.items()}
-        fresh = listen.listen_all(config, who, there)
+        fresh = listen.listen_all(config, identity, there)
         self._old, self.bound = self.bound, []
         for one in fresh:
             kept = old.get(str(one.address))
@@ -65,17 +65,17 @@ class Sockets:
             else:
                 self.bound.append(one)
 
-    def settle(self) -> None:
+    def commit(self) -> None:
         """The new configuration serves: close what only the old one had."""
         self._forget(self._old or [], self.bound)
         self._old = None
 
     @property
-    def can_go_back(self) -> bool:
+    def can_roll_back(self) -> bool:
         """What the configuration before listened on is still open."""
         return self._old is not None
 
-    def go_back(self) -> None:
+    def roll_back(self) -> None:
         """The old configuration serves on: close what only the new one had."""
         fresh, self.bound = self.bound, self._old or []
         self._old = None

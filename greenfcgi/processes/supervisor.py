@@ -19,21 +19,20 @@ from signal import Signals as Number
 from time import monotonic
 from typing import NamedTuple
 
-from .. import exits
 from ..config.load import Config
-from ..errors import BindError, BootError, ConfigError
+from ..errors import BindError, BootError, ConfigError, ExitStatus
 from ..logs.error_log import ErrorLog
 from ..logs.text import traceback_of
 from ..reload.version_store import VersionStore
-from ..status.scoreboard import Board
-from ..status.totals import History
+from ..status.scoreboard import Scoreboard
+from ..status.totals import Totals
 from ..system import listen, systemd
 from ..system.pidfile import PidFile
-from ..system.privileges import Identity, identity, prepare_logs
+from ..system.privileges import Identity, prepare_logs, resolve_identity
 from ..system.signals import Signals
 from ..version import NAME
 from .children import Child, Children, how
-from .listeners import Sockets
+from .listeners import ListenerSet
 from .open_logs import error_log
 from .restarts import Restarts
 
@@ -58,7 +57,7 @@ class _Before(NamedTuple):
     """What was before a reload, until the processes of the new configuration are ready."""
 
     config: Config
-    who: Identity
+    identity: Identity
     wanted: int
     log: ErrorLog
 
@@ -67,9 +66,9 @@ class Supervisor:
     """`read` reads the configuration again; it raises `ConfigError`. `run` serves until a signal says otherwise."""
 
     def __init__(self, config: Config, read: Callable[[], Config]) -> None:
-        self._sockets = Sockets()
-        self._config = self._sockets.adapt(config)
-        self._who = identity(self._config)
+        self._listeners = ListenerSet()
+        self._config = self._listeners.adapt(config)
+        self._identity = resolve_identity(self._config)
         self._read = read
         self._wanted = config.processes
         self._generation = 0
@@ -97,18 +96,18 @@ class Supervisor:
 
         Raises `ConfigError`, `BindError` and `BootError` before anything is served.
         """
-        self._board = _board(self._wanted)
-        prepare_logs(self._config, self._who)
+        self._scoreboard = _scoreboard(self._wanted)
+        prepare_logs(self._config, self._identity)
         self._log = error_log(self._config)
-        self._sockets.listen(self._config, self._who)
-        for level, text in listen.remarks(self._sockets.bound):
+        self._listeners.listen(self._config, self._identity)
+        for level, text in listen.remarks(self._listeners.bound):
             self._log.log(level, text)
         self._pid_file = PidFile(self._config.pidfile)
         self._lifeline = os.pipe()
         self._signals = Signals(_MEANINGS)
-        self._history = History(self._board)
+        self._totals = Totals(self._scoreboard)
         self._versions = self._version_store()
-        self._children = Children(self._board, self._signals, self._lifeline)
+        self._children = Children(self._scoreboard, self._signals, self._lifeline)
         try:
             self._pid_file.write()
             while not (self._is_stopping and not self._children):
@@ -119,7 +118,7 @@ class Supervisor:
         if self._failure is not None:
             raise self._failure
         self._log.info("stopped")
-        return exits.FAILED if self._cut else exits.OK
+        return ExitStatus.FAILED if self._cut else ExitStatus.OK
 
     def _turn(self) -> None:
         try:
@@ -152,7 +151,7 @@ class Supervisor:
         elif old and ready and len(old) > self._wanted - ready:
             if len(old) == 1:
                 # The last one takes what still waits to be accepted there.
-                self._sockets.settle()
+                self._listeners.commit()
             self._retire(old[0])
         elif len(fresh) > self._wanted and not old:
             self._retire(fresh[-1])
@@ -168,11 +167,11 @@ class Supervisor:
             self._is_started = True
             self._log.info(
                 f"{NAME} ({self._config.lua.version}, {self._processes()}) serves "
-                f"{self._config.scripts.root} on {listen.names(self._sockets.bound)}"
+                f"{self._config.scripts.root} on {listen.names(self._listeners.bound)}"
             )
             self._tell_ready()
         elif self._before is not None:
-            self._sockets.settle()
+            self._listeners.commit()
             self._before.log.close()
             self._before = None
             self._log.info(f"the configuration has been read again, all {self._wanted} processes are new")
@@ -184,17 +183,17 @@ class Supervisor:
     def _version_store(self) -> VersionStore | None:
         """Where the processes keep the last good versions of scripts for each other."""
         try:
-            store = VersionStore(self._sockets.versions)
+            store = VersionStore(self._listeners.versions)
         except OSError as problem:
             self._log.warning(
                 f"the last good versions of scripts are not kept for other processes: {problem.strerror or problem}"
             )
             return None
-        self._sockets.versions = store.descriptor
+        self._listeners.versions = store.descriptor
         return store
 
     def _tell_ready(self) -> None:
-        systemd.notify("READY=1", f"STATUS={self._processes()} on {listen.names(self._sockets.bound)}")
+        systemd.notify("READY=1", f"STATUS={self._processes()} on {listen.names(self._listeners.bound)}")
 
     def _processes(self) -> str:
         return f"{self._wanted} process{'es' if self._wanted > 1 else ''}"
@@ -202,37 +201,37 @@ class Supervisor:
     def _start(self) -> None:
         if self._wanted > 1:
             _import_for_all()
-        config, sockets, board, who = self._config, self._sockets, self._board, self._who
+        config, listeners, scoreboard, identity = self._config, self._listeners, self._scoreboard, self._identity
         versions = self._versions
         # A configuration that has served before goes on, whatever a script does now.
         must_try = not self._is_proven
         logs = [self._log] if self._before is None else [self._log, self._before.log]
 
-        def work(slot: int, ready: int, lifeline: int, question: int) -> int:
+        def work(slot: int, ready: int, lifeline: int, traceback_pipe: int) -> int:
             # Here, so that the supervisor stays without them.
             from ..system.gevent_import import import_gevent
 
             import_gevent()
-            from .link import Link, Ties
-            from .server_process import Process
+            from .link import Channels, Link
+            from .server_process import ServerProcess
 
-            sockets.enter_process()
+            listeners.enter_process()
             for log in logs:
                 log.close()
-            process = Process(config, versions=versions)
-            process.become(who)
+            process = ServerProcess(config, versions=versions)
+            process.become(identity)
             if must_try:
                 process.try_startup()
-            link = Link(Ties(board, slot, sockets.channel, ready, lifeline, question))
+            link = Link(Channels(scoreboard, slot, listeners.channel, ready, lifeline, traceback_pipe))
             try:
-                return exits.OK if process.run(sockets.bound, link) else exits.FAILED
+                return ExitStatus.OK if process.run(listeners.bound, link) else ExitStatus.FAILED
             except Exception as problem:
                 process.log.critical(f"a process failed: {problem!r}", traceback_of(problem))
                 raise
 
         try:
             if self._children.start(self._generation, config, work) is None:
-                self._log.error(f"no room for another process: {len(self._children)} are there")
+                self._log.error(f"no max_bytes for another process: {len(self._children)} are there")
                 self._restarts.after_failure(monotonic())
         except OSError as problem:
             self._log.error(f"cannot start a process: {problem.strerror}")
@@ -260,17 +259,17 @@ class Supervisor:
     def _reap(self) -> None:
         for pid, child, status in self._children.reap():
             if child is None:
-                if pid == self._sockets.successor:
+                if pid == self._listeners.successor:
                     self._go_on_alone()
                 continue
-            self._history.add(child.slot)
-            if child.is_ready and self._is_stopping and status != exits.OK:
+            self._totals.add(child.slot)
+            if child.is_ready and self._is_stopping and status != ExitStatus.OK:
                 self._cut = True
             if not child.is_leaving and not self._is_stopping:
                 self._replace(child, status)
 
     def _go_on_alone(self) -> None:
-        self._sockets.forget_successor()
+        self._listeners.forget_successor()
         if self._is_stopping:
             self._log.critical("the new binary has ended, too: nobody serves any more")
             return
@@ -281,13 +280,13 @@ class Supervisor:
         """A process has ended that nobody told to."""
         problem = child.problem or how(status)
         if not child.is_ready and not self._is_started:
-            self._give_up(problem, exits.USAGE if status == exits.USAGE << 8 else exits.BOOT)
+            self._give_up(problem, ExitStatus.USAGE if status == ExitStatus.USAGE << 8 else ExitStatus.BOOT)
             return
         if self._before is not None and child.generation == self._generation and not self._is_proven:
             self._go_back(problem)
             return
         self._is_troubled = self._is_troubled or (self._before is not None and child.generation == self._generation)
-        self._history.count_replaced()
+        self._totals.count_replaced()
         self._log.error(f"process {child.pid} has ended ({problem}): another takes its place")
         if child.is_ready:
             self._restarts.after_service(monotonic(), self._wanted)
@@ -320,12 +319,12 @@ class Supervisor:
                 child.problem = f"not ready after {_boot_limit(child.config):.0f} s"
                 child.send(Number.SIGKILL)
             elif child.is_ready:
-                silence = now - max(self._board.last_beat(child.slot), self._expecting)
+                silence = now - max(self._scoreboard.last_beat(child.slot), self._expecting)
                 if silence > child.config.timeout + _LATE:
                     self._log.critical(f"process {child.pid} has not beaten for {silence:.1f} s: it is replaced")
-                    child.ask()
+                    child.request_traceback()
                     child.leave(None, _ANSWER)
-                    self._history.count_replaced()
+                    self._totals.count_replaced()
         self._feed(now)
 
     def _feed(self, now: float) -> None:
@@ -344,12 +343,12 @@ class Supervisor:
         self._is_stopping = True
         self._log.info(f"{number.name}: stopping {len(self._children)} processes")
         # From stopping the service manager would go on to end all processes of the service.
-        successor = self._sockets.successor
+        successor = self._listeners.successor
         systemd.notify(f"MAINPID={successor}" if successor else "STOPPING=1")
         # With an heir, connections that are kept go to its processes.
-        has_heir = self._sockets.has_heir
+        has_heir = self._listeners.has_heir
         # Nobody would answer what waited here.
-        self._sockets.close()
+        self._listeners.close()
         for child in self._children:
             number = Number.SIGHUP if has_heir and child.is_ready else Number.SIGTERM
             if child.is_leaving:
@@ -376,12 +375,12 @@ class Supervisor:
         systemd.reloading()
         log = None
         try:
-            config = self._sockets.adapt(self._read())
-            who = identity(config)
+            config = self._listeners.adapt(self._read())
+            identity = resolve_identity(config)
             self._check_number(config.processes)
-            prepare_logs(config, who)
+            prepare_logs(config, identity)
             log = error_log(config)
-            self._sockets.change(config, who)
+            self._listeners.change(config, identity)
         except (ConfigError, BindError, OSError) as problem:
             if log is not None:
                 log.close()
@@ -389,26 +388,26 @@ class Supervisor:
             self._tell_ready()
             return
         self._log.info("SIGHUP: the configuration has been read, processes are being replaced")
-        for level, text in listen.remarks(self._sockets.bound):
+        for level, text in listen.remarks(self._listeners.bound):
             log.log(level, text)
         for name in _FIXED:
             if getattr(config, name) != getattr(self._config, name):
                 self._log.warning(f"SIGHUP: {name} stays as it was, it takes a new start")
-        self._before = _Before(self._config, self._who, self._wanted, self._log)
-        self._config, self._who, self._wanted, self._log = config, who, config.processes, log
+        self._before = _Before(self._config, self._identity, self._wanted, self._log)
+        self._config, self._identity, self._wanted, self._log = config, identity, config.processes, log
         self._generation += 1
         self._is_proven = self._is_troubled = False
         self._restarts.reset()
 
     def _check_number(self, processes: int) -> None:
-        most = (self._board.slots - 1) // 2
+        most = (self._scoreboard.slots - 1) // 2
         if not 1 <= processes <= most:
             raise ConfigError(f"processes: found {processes}; without a new start, from 1 to {most} are possible")
 
     def _give_in(self) -> None:
         """Processes of the new configuration end again and again, and somebody comes with another one."""
         assert self._before is not None
-        if self._sockets.can_go_back:
+        if self._listeners.can_roll_back:
             self._go_back("its processes do not last")
         else:
             self._before.log.close()
@@ -417,9 +416,9 @@ class Supervisor:
     def _go_back(self, reason: str) -> None:
         """The new configuration cannot serve: the old one stays."""
         assert self._before is not None
-        self._sockets.go_back()
+        self._listeners.roll_back()
         self._log.close()
-        self._config, self._who, self._wanted, self._log = self._before
+        self._config, self._identity, self._wanted, self._log = self._before
         self._before = None
         for child in self._active():
             if child.generation == self._generation:
@@ -433,23 +432,23 @@ class Supervisor:
         self._tell_ready()
 
     def _reopen_logs(self, number: Number) -> None:
-        for config, who, log in self._all_logs():
-            prepare_logs(config, who)
+        for config, identity, log in self._all_logs():
+            prepare_logs(config, identity)
             log.reopen()
         for child in self._children:
             child.reopen_logs()
 
     def _all_logs(self) -> list[tuple[Config, Identity, ErrorLog]]:
         """Those of the configuration that is served, and of the one before while it may come back."""
-        found = [(self._config, self._who, self._log)]
+        found = [(self._config, self._identity, self._log)]
         if self._before is not None:
-            found.append((self._before.config, self._before.who, self._before.log))
+            found.append((self._before.config, self._before.identity, self._before.log))
         return found
 
     def _start_successor(self, number: Number) -> None:
-        if self._sockets.successor:
+        if self._listeners.successor:
             self._log.warning(
-                f"{number.name}: a new binary has been started already, process {self._sockets.successor}"
+                f"{number.name}: a new binary has been started already, process {self._listeners.successor}"
             )
             return
         if self._is_stopping or self._before is not None or not self._is_started:
@@ -457,7 +456,7 @@ class Supervisor:
             return
         self._pid_file.rename("", _OLD)
         try:
-            successor = self._sockets.hand_over()
+            successor = self._listeners.hand_over()
         except OSError as problem:
             self._pid_file.rename(_OLD, "")
             self._log.error(f"{number.name}: cannot start the new binary: {problem.strerror}")
@@ -485,7 +484,7 @@ class Supervisor:
 
     def _release(self) -> None:
         """Remove what a successor does not need."""
-        self._sockets.close()
+        self._listeners.close()
         self._pid_file.remove()
         self._pid_file.remove(_OLD)
 
@@ -526,8 +525,8 @@ def _import_for_all() -> None:
         pass
 
 
-def _board(processes: int) -> Board:
+def _scoreboard(processes: int) -> Scoreboard:
     try:
-        return Board(max(_SLOTS, 2 * processes + 2))
+        return Scoreboard(max(_SLOTS, 2 * processes + 2))
     except (OSError, OverflowError, ValueError):
         raise ConfigError(f"processes: found {processes}, for which there is no memory; expected fewer") from None

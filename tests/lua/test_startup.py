@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from greenfcgi import exits
+from greenfcgi.errors import ExitStatus
 
 from ..support.developing import Developing
 from ..support.processes import children
@@ -46,7 +46,7 @@ def test_it_stops_the_start(tmp_path: Path, processes: int, text: str) -> None:
         [sys.executable, "-m", "greenfcgi", str(server.config)], capture_output=True, text=True, timeout=PATIENCE,
         check=False,
     )  # fmt: skip
-    assert ended.returncode == exits.USAGE
+    assert ended.returncode == ExitStatus.USAGE
     assert ended.stderr.startswith("greenfcgi: [scripts] startup: ")
     assert ended.stderr.endswith(f"{BROKEN[text]}\n")
     assert ended.stderr.count("\n") == 1

@@ -18,7 +18,7 @@ from pathlib import Path
 
 import pytest
 
-from greenfcgi import exits
+from greenfcgi.errors import ExitStatus
 from greenfcgi.fastcgi import records
 from greenfcgi.fastcgi.client import Client
 from greenfcgi.version import NAME
@@ -81,7 +81,7 @@ class TestStart:
         with pytest.raises(AssertionError, match="the server did not start"):
             server.start()
         assert server.process is not None
-        assert server.process.wait(PATIENCE) == exits.USAGE
+        assert server.process.wait(PATIENCE) == ExitStatus.USAGE
         assert server.log().startswith("greenfcgi: accesslog: cannot open ")
         assert server.log().count("\n") == 1
         assert not (tmp_path / "pid").exists()
@@ -95,7 +95,7 @@ class TestStart:
             [sys.executable, "-m", "greenfcgi", str(server.config)],
             env=os.environ | {"PYTHONPATH": str(tmp_path)}, capture_output=True, timeout=PATIENCE, check=False,
         )  # fmt: skip
-        assert ended.returncode == exits.BOOT
+        assert ended.returncode == ExitStatus.BOOT
         assert ended.stderr == b"greenfcgi: a process failed: RuntimeError('not here')\n"
 
 
@@ -125,7 +125,7 @@ class TestStop:
             for number in numbers[:-1]:
                 server.send_signal(number)
                 server.logged("stopping")
-            assert server.stop(numbers[-1]) == exits.FAILED
+            assert server.stop(numbers[-1]) == ExitStatus.FAILED
             connection.until_closed()
         assert not (server.folder / "s.sock").exists()
 
@@ -189,7 +189,7 @@ class TestStop:
         with server.connect() as connection:
             connection.send(server.request("sleep.lua?20"))
             server.logged("begun")
-            assert server.stop() == exits.FAILED
+            assert server.stop() == ExitStatus.FAILED
 
     def test_without_the_supervisor(self, serve: Serve) -> None:
         """When the supervisor is killed, its processes finish what is under way, and end."""

@@ -20,7 +20,7 @@ PACKAGE = PROJECT / "greenfcgi"
 #: From the bottom up: a module imports from lower folders, and in its own folder from those that stand before it.
 #: What stands alone in the package has "" for its folder.
 FOLDERS: tuple[tuple[str, tuple[str, ...]], ...] = (
-    ("", ("errors", "exits", "version", "quota")),
+    ("", ("errors", "version", "quota")),
     ("fastcgi", ("records", "request", "response", "proxied", "connection", "client")),
     ("logs", ("text", "log_file", "error_log", "access_format", "access_log")),
     ("config", ("lua_versions", "types", "settings", "load")),
