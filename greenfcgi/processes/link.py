@@ -80,7 +80,7 @@ class Link:
 
     def _beat(self) -> None:
         scoreboard, slot = self._channels.scoreboard, self._channels.slot
-        scoreboard.beat(slot)
+        scoreboard.record_heartbeat(slot)
         if self._tell is not None:
             scoreboard.publish(slot, self._tell(MAX_MESSAGE))
 

@@ -31,11 +31,11 @@ class Scoreboard:
         self.slots = slots
         self._memory = mmap.mmap(-1, slots * _SLOT)
 
-    def beat(self, slot: int) -> None:
+    def record_heartbeat(self, slot: int) -> None:
         """The process is well."""
         _BEAT.pack_into(self._memory, slot * _SLOT, monotonic())
 
-    def last_beat(self, slot: int) -> float:
+    def last_heartbeat(self, slot: int) -> float:
         """When the process of a slot beat last, in seconds of the monotonic clock; 0 when never."""
         found: float = _BEAT.unpack_from(self._memory, slot * _SLOT)[0]
         return found

@@ -59,7 +59,7 @@ FOLDERS: tuple[tuple[str, tuple[str, ...]], ...] = (
         "processes",
         (
             "heartbeat", "stall", "open_logs", "restarts", "children", "link", "server_process", "standalone",
-            "upgrade", "listeners", "supervisor",
+            "upgrade", "listeners", "health", "rollout", "supervisor",
         ),
     ),
     ("dev.http", ("url_paths", "static_files", "head", "gateway")),
