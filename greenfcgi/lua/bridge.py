@@ -314,7 +314,13 @@ class Bridge:
         return self._text(os.fsencode(problem)) if problem else None
 
     def grant(self, number: int) -> bool:
-        """So many files more may be open in the state. Returns whether they may."""
+        """So many files more may be open in the state. Returns whether they may.
+
+        Below zero: while the state ends, so many have been closed.
+        """
+        if number < 0:
+            self.keep_files(self.granted + number)
+            return True
         if self.is_ending or not self.take_descriptors(number):
             return False
         self.granted += number

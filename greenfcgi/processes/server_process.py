@@ -183,6 +183,8 @@ class ServerProcess:
         self._last_good.keep_all(self.catalogue)
 
     def _age(self) -> None:
+        if self._engine.lost_files > self._shares.descriptors.scripts.limit // 4:
+            self._lost_files()
         self.pool.age(self._config.heartbeat)
         if self._config.states.idle and self.pool.expire(self._config.states.idle):
             self._has_free_memory = True
@@ -343,6 +345,13 @@ class ServerProcess:
             return
         self.log.info(f"{number.name}: stopping, with {self.server.workers.running} requests under way")
         self._stop.set()
+
+    def _lost_files(self) -> None:
+        """Scripts could open no files soon. A supervisor puts another process in this one's place."""
+        if self._link is not None and not self._stop.is_set():
+            lost = self._engine.lost_files
+            self.log.warning(f"{lost} files of scripts stay open for ever: leaving for another process")
+            self._replaced()
 
     def _replaced(self) -> None:
         if not self._stop.is_set():

@@ -1,4 +1,4 @@
-"""The pages in `greenfcgi/docs`: their examples are run, and give what the page says.
+"""The README and the pages in `greenfcgi/docs`: their examples are run, and give what the page says.
 
 In a page, a fenced block whose first line is a comment ``-- file: NAME`` or ``# file: NAME`` is a file of the example,
 written to that name in a folder of the page's own. A fenced block of the kind ``console`` holds commands, ``$ greenfcgi
@@ -19,7 +19,7 @@ import pytest
 from ..support.running import PATIENCE
 
 DOCS = Path(__file__).parents[2] / "greenfcgi" / "docs"
-PAGES = sorted(DOCS.glob("*.md"))
+PAGES = [DOCS.parents[1] / "README.md", *sorted(DOCS.glob("*.md"))]
 
 _BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 _FILE = re.compile(r"(?:--|#) file: (\S+)\n")
@@ -40,6 +40,7 @@ def _pattern(output: str) -> str:
 def test_examples_give_what_the_page_says(page: Path, tmp_path: Path) -> None:
     """Each page has an example, and all of its commands print what stands below them."""
     ran = 0
+    (tmp_path / "config.toml").touch()
     for kind, block in _BLOCK.findall(page.read_text()):
         name = _FILE.match(block)
         if name:
@@ -65,6 +66,6 @@ def test_examples_give_what_the_page_says(page: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
 def test_links_lead_somewhere(page: Path) -> None:
     """Files that a page links to are there."""
-    for target in re.findall(r"\]\(([^)#]+)\)", page.read_text()):
+    for target in re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", page.read_text()):
         if "://" not in target:
             assert (page.parent / target).exists(), target

@@ -261,7 +261,7 @@ def test_the_supervisor_stays_without_gevent_and_lua() -> None:
 
 def test_the_tour_shows_the_folders() -> None:
     """The source tour has the same table, from the top down."""
-    tour = (PROJECT / "README.md").read_text().partition("## Source tour")[2]
+    tour = (PACKAGE / "docs" / "contributing.md").read_text().partition("## The source tour")[2]
     shown: list[str] = []
     for folder, modules in re.findall(r"^\| (?:`([a-z/]+)/`|the package itself) \| (.*?) \|", tour, re.MULTILINE):
         shown += [f"{folder.replace('/', '.')}.{name}".lstrip(".") for name in re.findall(r"`(\w+)`", modules)]
