@@ -8,14 +8,13 @@ import socket
 
 from gevent.pywsgi import WSGIServer
 
-from .. import exits
 from ..config.load import Config, defaults, load, names
 from ..config.types import Address
-from ..errors import BindError, ConfigError
-from ..processes.server_process import Process
+from ..errors import BindError, ConfigError, ExitStatus
+from ..processes.server_process import ServerProcess
 from ..system import listen
 from ..system.listen import Bound
-from ..system.privileges import identity
+from ..system.privileges import resolve_identity
 from ..version import NAME
 from .http.gateway import Gateway
 from .http_handler import ErrorStream, Handler
@@ -46,7 +45,7 @@ def serve(path: str, http: Address) -> int:
     config, has_bind = _configuration(path)
     terminal = Terminal(config.scripts.root, config.loglevel, has_colours())
     inspector = DevInspector(terminal, config.scripts.root)
-    process = Process(config, TerminalLogs(terminal), inspector)
+    process = ServerProcess(config, TerminalLogs(terminal), inspector)
     # Reloading is what this mode is for, so there is a watcher.
     assert process.watcher is not None
     assert process.queue is not None
@@ -69,7 +68,7 @@ def serve(path: str, http: Address) -> int:
     save_order.start()
     server.start()
     try:
-        return exits.OK if process.run(bound, release=lambda: _release(server, bound)) else exits.FAILED
+        return ExitStatus.OK if process.run(bound, release=lambda: _release(server, bound)) else ExitStatus.FAILED
     finally:
         server.stop(timeout=0)
 
@@ -118,7 +117,7 @@ def _listening(bound: socket.socket) -> socket.socket:
 
 def _listen_for_web_servers(config: Config, terminal: Terminal) -> list[Bound]:
     try:
-        return listen.listen_all(config, identity(config), {})
+        return listen.listen_all(config, resolve_identity(config), {})
     except BindError as problem:
         terminal.warning(f"no FastCGI: {problem}")
         return []

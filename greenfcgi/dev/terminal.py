@@ -46,7 +46,7 @@ class Terminal(ErrorLog):
 
     def print(self, line: str) -> None:
         """Print a line as it is."""
-        self._sink.write(line.encode("utf-8", "backslashreplace") + b"\n")
+        self._file.write(line.encode("utf-8", "backslashreplace") + b"\n")
 
     def bold(self, text: str) -> str:
         """The text in bold, where there are colours."""

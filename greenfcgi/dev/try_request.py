@@ -12,7 +12,7 @@ import gevent.socket
 from ..config.load import Config
 from ..errors import ConfigError
 from ..fastcgi.client import Client, Reply
-from ..processes.server_process import Process
+from ..processes.server_process import ServerProcess
 from .http.cgi import script_variables
 from .http.url_paths import UrlPaths
 
@@ -25,7 +25,7 @@ def respond(config: Config, url: str) -> Reply:
     The error log goes to stderr, and no other log is written. Raises `ConfigError` when `url` is not a path.
     """
     request = Client.request(_params(config, url))
-    process = Process(config._replace(errorlog="-", accesslog="", slowlog="", reload=False, heartbeat=1.0))
+    process = ServerProcess(config._replace(errorlog="-", accesslog="", slowlog="", reload=False, heartbeat=1.0))
     near, far = socket.socketpair()
     process.server.connect(BareSocket(far.family, far.type, far.proto, far.detach()))
     client = Client()

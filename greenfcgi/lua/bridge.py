@@ -208,6 +208,10 @@ class Bridge:
         title = self.exchange.title if self.exchange else ""
         self._tell_slow(self._name, title, self.budget.spent(), traceback)
 
+    def depend_on(self, path: str) -> None:
+        """The script is loaded anew when this file changes, as when one of its Lua files does."""
+        self._version.depend_on(path)
+
     def log_error(self, text: str, traceback: str) -> None:
         """Write to the error log what has failed in Python, with the script and the request it happened in."""
         where = f"{self._name}: {self.exchange.title}" if self.exchange else self._name
@@ -310,7 +314,13 @@ class Bridge:
         return self._text(os.fsencode(problem)) if problem else None
 
     def grant(self, number: int) -> bool:
-        """So many files more may be open in the state. Returns whether they may."""
+        """So many files more may be open in the state. Returns whether they may.
+
+        Below zero: while the state ends, so many have been closed.
+        """
+        if number < 0:
+            self.keep_files(self.granted + number)
+            return True
         if self.is_ending or not self.take_descriptors(number):
             return False
         self.granted += number

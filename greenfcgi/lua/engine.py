@@ -49,8 +49,8 @@ class Booted(NamedTuple):
     #: (name, only_ask): call a hook, or say whether there is one.
     hook: Callable[..., Any]
     collect_garbage: Callable[[], None]
-    #: (is_end): count the files that are open.
-    settle: Callable[..., int]
+    #: (is_end): the files that are open, and those that are lost.
+    settle: Callable[..., tuple[int, int]]
     #: For developers: the functions on the way to an error, and what the script has written.
     report: Callable[[], tuple[bytes, bytes]] | None
 
@@ -84,6 +84,8 @@ class LuaEngine:
         #: Runs of scripts that were stopped because their time was over, or because their memory had run out.
         self.timeouts = 0
         self.memory_kills = 0
+        #: Files of scripts that nobody can close any more.
+        self.lost_files = 0
         #: The states whose scripts compute take turns.
         self.turns = Turns()
         version = config.lua.version

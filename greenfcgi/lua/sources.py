@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 _PARTS = (
     "boot", "guard", "finalizers", "luajit", "limits", "bounds", "load", "standins", "random", "con", "errors", "files",
-    "generator", "loading", "modules", "reasons", "seldom", "show", "streams", "route",
+    "finalizing", "generator", "loading", "modules", "reasons", "seldom", "show", "streams", "route",
 )  # fmt: skip
 
 

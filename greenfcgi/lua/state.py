@@ -21,7 +21,7 @@ from ..fastcgi.response import Reply
 from ..logs.text import decode
 from ..scripts.script import Script
 from ..scripts.version import Version
-from ..system.malloc import give_back
+from ..system.malloc import trim_heap
 from .bridge import Bridge, Exchange
 from .engine import LuaEngine
 
@@ -218,17 +218,23 @@ class State:
             self._bridge.closes_with = _NEVER
         self._bridge.is_ending = True
         try:
-            self._settle(True)
+            self._bridge.keep_files(self._settle(True)[0])
         except self._errors():
-            # It is at its end already.
-            pass
+            # It is at its end already, and nobody knows.
+            self._bridge.keep_files(0)
         self._run = self._hook = self._report = self._load_text = self._collect_garbage = self._settle = None
         self._runtime = None
-        self._bridge.keep_files(0)
+        if self._bridge.granted > 0:
+            # Lua has forgotten them where it could not call their finalizers. They are taken for ever.
+            self._engine.lost_files += self._bridge.granted
+            self._engine.log.warning(
+                f"{self.script.path}: {self._bridge.granted} files stay open: "
+                "Lua had no memory, or was too deep in calls, when it wanted to close them"
+            )
         if self._is_full:
             # Lies in pieces between what is still in use, and 300 such requests in sequence would take a gigabyte.
             # In a turn of its own: it takes as long as an uninterruptible function of Lua.
-            self._engine.turns.queue(give_back)
+            self._engine.turns.queue(trim_heap)
 
     def _load(self, path: str, is_startup: bool) -> None:
         try:
@@ -305,7 +311,11 @@ class State:
         if not self.is_healthy:
             return
         try:
-            self._bridge.keep_files(self._settle())
+            held, lost = self._settle()
+            self._bridge.keep_files(held)
+            if lost:
+                # Other finalizers may have failed, too.
+                self.is_healthy = False
         except self._errors():
             # The script's time was over in the midst of its last step.
             self.is_healthy = False

@@ -11,8 +11,10 @@ import os
 import sys
 from collections import deque
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from functools import partial
-from importlib import import_module
+from importlib import import_module, reload
+from importlib.util import cache_from_source
 from typing import Any, Final, NamedTuple
 
 from gevent.event import Event
@@ -23,6 +25,7 @@ from ..config.types import PythonModule
 from ..errors import ConfigError
 from ..logs.text import escape, traceback_of
 from ..lua.bridge import Bridge, Module, ModuleFunction, Outcome
+from ..scripts.file_signature import Signature, signature
 from .values import decode, encode
 
 #: Blocking functions that run at a time in one process; more wait.
@@ -74,21 +77,48 @@ def import_all(config: Config) -> None:
             )
 
 
+#: What the files of those that have been imported were then.
+_imported: dict[str, Signature] = {}
+
+
 def exported(module: PythonModule) -> list[Exported]:
-    """The functions of a Python module that scripts may call. Raises whatever its import does."""
+    """The functions of a Python module that scripts may call; as its file is now. Raises whatever its import does."""
     if module.folder not in sys.path:
         sys.path.insert(0, module.folder)
-    found = vars(import_module(module.path))
+    found = sys.modules.get(module.path)
+    path = file_of(module)
+    now = signature(path)
+    if found is None:
+        found = import_module(module.path)
+        now = signature(file_of(module))
+    elif _imported.get(module.path, now) != now:
+        # Python takes what it has compiled for the same where size and second are.
+        with suppress(OSError):
+            os.unlink(cache_from_source(path))
+        found = reload(found)
+    _imported[module.path] = now
     return [
         Exported(name, value, value.__greenfcgi_blocking__)
-        for name, value in found.items() if hasattr(value, "__greenfcgi_blocking__")
+        for name, value in vars(found).items() if hasattr(value, "__greenfcgi_blocking__")
     ]  # fmt: skip
 
 
+def file_of(module: PythonModule) -> str:
+    """The source of an imported Python module; "" where it has none."""
+    path = getattr(sys.modules.get(module.path), "__file__", None) or ""
+    return path if path.endswith(".py") else ""
+
+
 def _functions(name: str, module: PythonModule, bridge: Bridge) -> Mapping[str, ModuleFunction]:
+    path = file_of(module)
+    if path:
+        # Before it is read: it may be what keeps the script from loading.
+        bridge.depend_on(path)
+    functions = exported(module)
+    if not path and file_of(module):
+        bridge.depend_on(file_of(module))
     calls = _Calls(name, bridge)
-    functions: dict[str, ModuleFunction] = {one.name: partial(calls.call, one) for one in exported(module)}
-    return functions | {" wait": calls.wait}
+    return {**{one.name: partial(calls.call, one) for one in functions}, " wait": calls.wait}
 
 
 class _Calls:
@@ -186,7 +216,9 @@ def _answer(exported: Exported, values: list[object]) -> Answer:
     try:
         results = exported.function(*values)
     except BaseException as problem:
-        return Answer(b"", _described(problem), traceback_of(problem))
+        # Without this function's own frame; there is no other where the arguments are wrong.
+        trace = problem.__traceback__ and problem.__traceback__.tb_next
+        return Answer(b"", _described(problem), traceback_of(problem.with_traceback(trace)) if trace else "")
     found = results if isinstance(results, tuple) else (results,)
     try:
         if len(found) > _MAX_RESULTS:

@@ -18,9 +18,8 @@ from typing import TYPE_CHECKING
 import gevent
 from gevent.event import Event
 
-from .. import exits
 from ..config.load import Config
-from ..errors import ConfigError, ScriptError
+from ..errors import ConfigError, ExitStatus, ScriptError
 from ..logs.text import traceback_of
 from ..lua.engine import LuaEngine
 from ..lua.loader import StateLoader
@@ -38,9 +37,9 @@ from ..serving.exchange import Exchange
 from ..serving.responder import Inspector, Responder
 from ..serving.server import Server
 from ..serving.shares import shares
-from ..status.request_times import Metrics
+from ..status.request_times import RequestTimes
 from ..system.listen import Bound
-from ..system.malloc import give_back
+from ..system.malloc import trim_heap
 from ..system.privileges import Identity
 from ..system.stub_modules import stand_in
 from .heartbeat import Detached, Heartbeat
@@ -66,7 +65,7 @@ _MUCH = 4 * 1024 * 1024
 _MOST_DESCRIPTORS = 1 << 20
 
 
-class Process:
+class ServerProcess:
     """Everything that serves requests. Raises `ConfigError` when the configuration cannot be carried out.
 
     `logs` and `inspector` are given by the developer mode, which shows what happens to whoever writes the scripts.
@@ -87,9 +86,9 @@ class Process:
         self._shares = shares(config.buffers)
         self._logs = logs or Logs(config)
         self.log = self._logs.error
-        self._metrics = Metrics()
+        self._times = RequestTimes()
         self._engine = LuaEngine(
-            config, self.log, modules(config), self._logs.tell_slow if config.slowlog else None,
+            config, self.log, modules(config), self._logs.log_slow if config.slowlog else None,
             None if inspector is None else inspector.hint, self._shares.descriptors.scripts,
         )  # fmt: skip
         self._loader = StateLoader(self._engine, self.log)
@@ -186,6 +185,8 @@ class Process:
         self._last_good.keep_all(self.catalogue)
 
     def _age(self) -> None:
+        if self._engine.lost_files > self._shares.descriptors.scripts.limit // 4:
+            self._lost_files()
         self.pool.age(self._config.heartbeat)
         if self._config.states.idle and self.pool.expire(self._config.states.idle):
             self._has_free_memory = True
@@ -194,7 +195,7 @@ class Process:
             self._has_free_memory = False
             for quota in self._shares.memory:
                 quota.returned = 0
-            give_back()
+            trim_heap()
 
     def _is_quiet(self) -> bool:
         """Connections have given much memory back, and nothing since the last beat."""
@@ -211,14 +212,14 @@ class Process:
 
     def _observe(self, exchange: Exchange) -> None:
         if exchange.is_logged:
-            self._metrics.observe(exchange.status, time.monotonic() - exchange.started)
+            self._times.observe(exchange.status, time.monotonic() - exchange.started)
 
     def _snapshot(self) -> Snapshot:
         # Here and below: figures, and json with them, are 0.3 MB that a server without a status page does without.
         from ..status import collect
 
-        return collect.take(
-            self._started, self.server, self.pool, self.catalogue, self._metrics, self._engine,
+        return collect.snapshot(
+            self._started, self.server, self.pool, self.catalogue, self._times, self._engine,
             self.reloader.flushes if self.reloader is not None else 0,
         )  # fmt: skip
 
@@ -226,12 +227,12 @@ class Process:
         from ..status import totals
 
         own = self._snapshot()
-        return self._link.overview(own) if self._link is not None else totals.alone(own)
+        return self._link.overview(own) if self._link is not None else totals.single(own)
 
-    def _tell(self, room: int) -> bytes:
+    def _tell(self, max_bytes: int) -> bytes:
         from ..status import snapshot
 
-        return snapshot.pack(self._snapshot(), room)
+        return snapshot.pack(self._snapshot(), max_bytes)
 
     def _discard(self, state: State) -> None:
         state.script.requests += state.requests
@@ -263,11 +264,11 @@ class Process:
         finally:
             self.pool.give_back(state, state.script)
 
-    def become(self, who: Identity) -> None:
+    def become(self, identity: Identity) -> None:
         """Run as them from now on. Raises `ConfigError` when that is not allowed."""
-        if (who.uid, who.gid) != (-1, -1):
+        if (identity.uid, identity.gid) != (-1, -1):
             _import_all(self._config)
-        who.assume()
+        identity.assume()
 
     def try_startup(self) -> None:
         """Import modules that users have written, and see whether scripts.startup runs. Raises `ConfigError`.
@@ -347,6 +348,13 @@ class Process:
         self.log.info(f"{number.name}: stopping, with {self.server.context.workers.running} requests under way")
         self._stop.set()
 
+    def _lost_files(self) -> None:
+        """Scripts could open no files soon. A supervisor puts another process in this one's place."""
+        if self._link is not None and not self._stop.is_set():
+            lost = self._engine.lost_files
+            self.log.warning(f"{lost} files of scripts stay open for ever: leaving for another process")
+            self._replaced()
+
     def _replaced(self) -> None:
         if not self._stop.is_set():
             self.log.info(f"replaced: leaving, with {self.server.context.workers.running} requests under way")
@@ -367,7 +375,7 @@ class Process:
         self._release()
         self._logs.flush()
         _end_programs()
-        os._exit(exits.FAILED)
+        os._exit(ExitStatus.FAILED)
 
     def _reopen_logs(self) -> None:
         self._logs.reopen()

@@ -145,6 +145,12 @@ class Version:
             else:
                 self._note(path, data, True)
 
+    def depend_on(self, path: str) -> None:
+        """A file that is not Lua counts for this version: when it changes, the version is stale."""
+        if path not in self.signatures and len(self.signatures) < _MAX_FILES:
+            self._on_read(path)
+            self.signatures[path] = settled(signature(path))
+
     def forget(self, path: str) -> None:
         """The script itself is about to write this file: what it was before does not count any more."""
         text = self._texts.pop(path, None)

@@ -11,15 +11,15 @@ from ..scripts.catalogue import Catalogue
 from ..scripts.pool import Pool
 from ..scripts.script import Script
 from ..serving.server import Server
-from .request_times import Metrics
+from .request_times import RequestTimes
 from .snapshot import ScriptLine, Share, Snapshot
 
 #: Characters of the reason why a script does not load: enough for a line.
 _LONGEST = 300
 
 
-def take(
-    started: float, server: Server, pool: Pool[Script, State], catalogue: Catalogue, metrics: Metrics,
+def snapshot(
+    started: float, server: Server, pool: Pool[Script, State], catalogue: Catalogue, times: RequestTimes,
     engine: LuaEngine, flushes: int,
 ) -> Snapshot:
     """What the process does now, and has done since it was `started`, in seconds of the epoch."""
@@ -40,9 +40,9 @@ def take(
         flushes=flushes,
         timeouts=engine.timeouts,
         memory_kills=engine.memory_kills,
-        seconds=metrics.seconds,
-        statuses=metrics.statuses,
-        histogram=metrics.histogram,
+        seconds=times.seconds,
+        statuses=times.statuses,
+        histogram=times.histogram,
         scripts=_scripts(pool, catalogue),
         held=_held(server),
     )

@@ -56,16 +56,16 @@ class Open(NamedTuple):
     lock: int = -1
 
 
-def instead(config: Config, numbers: Sequence[int]) -> Config:
+def replace_bind(config: Config, numbers: Sequence[int]) -> Config:
     """The configuration with sockets that are open already in the place of `bind`, where there are any."""
     addresses = tuple(Address("fd", number=number) for number in numbers)
     return config._replace(bind=addresses) if addresses else config
 
 
-def listen_all(config: Config, who: Identity, there: Mapping[str, Open]) -> list[Bound]:
+def listen_all(config: Config, identity: Identity, there: Mapping[str, Open]) -> list[Bound]:
     """Listen on every address of `bind`; `there` has those that are listened on already.
 
-    A unix socket whose file somebody has removed is made anew. Files of unix sockets are given to `who`. Raises
+    A unix socket whose file somebody has removed is made anew. Files of unix sockets are given to `identity`. Raises
     `BindError`, and listens on no new address then.
     """
     bound: list[Bound] = []
@@ -74,7 +74,7 @@ def listen_all(config: Config, who: Identity, there: Mapping[str, Open]) -> list
             found = there.get(str(address))
             if found is None or not _can_be_reached(address):
                 lock = -1 if found is None or found.lock == -1 else os.dup(found.lock)
-                bound.append(listen(address, config.backlog, config.socket_mode, who, lock))
+                bound.append(listen(address, config.backlog, config.socket_mode, identity, lock))
             else:
                 bound.append(_bound(address, socket.socket(fileno=found.descriptor), found.lock))
     except BindError:
@@ -93,9 +93,10 @@ def _can_be_reached(address: Address) -> bool:
     return address.kind != "unix" or address.is_abstract or os.path.lexists(address.path)
 
 
-def listen(address: Address, backlog: int, mode: int, who: Identity, lock: int = -1) -> Bound:
-    """Listen on `address`, not blocking. `mode` and `who` are for the file of a unix socket; its `lock` may be held.
+def listen(address: Address, backlog: int, mode: int, identity: Identity, lock: int = -1) -> Bound:
+    """Listen on `address`, not blocking. `mode` and `identity` are for the file of a unix socket.
 
+    `lock` is the descriptor that holds the lock of that file already, -1 for none.
     Raises `BindError`, whose text names the address and the reason.
     """
     try:
@@ -103,7 +104,7 @@ def listen(address: Address, backlog: int, mode: int, who: Identity, lock: int =
             if lock == -1:
                 lock = socket_lock.acquire(address.path)
             listening = _unix(address.path, mode, backlog)
-            _give(address.path, listening, who)
+            _give(address.path, listening, identity)
         else:
             listening = _inherited(address) or _abstract(address) or bind_tcp(address.host, address.port)
             listening.listen(backlog)
@@ -206,9 +207,9 @@ def _unix(path: str, mode: int, backlog: int) -> socket.socket:
     return listening
 
 
-def _give(path: str, listening: socket.socket, who: Identity) -> None:
+def _give(path: str, listening: socket.socket, identity: Identity) -> None:
     try:
-        who.own(path)
+        identity.own(path)
     except OSError:
         listening.close()
         os.unlink(path)

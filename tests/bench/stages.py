@@ -25,7 +25,7 @@ from greenfcgi.config import load
 from greenfcgi.fastcgi import records
 from greenfcgi.fastcgi.client import Client
 from greenfcgi.fastcgi.connection import READY, Connection
-from greenfcgi.processes.server_process import Process
+from greenfcgi.processes.server_process import ServerProcess
 from greenfcgi.quota import Quota
 from greenfcgi.serving.body import Body
 from greenfcgi.serving.exchange import Exchange
@@ -56,7 +56,7 @@ class _Inside:
     def __init__(self, folder: Path) -> None:
         path = folder / "config.toml"
         path.write_text(f'processes = 0\nbind = "unix:{folder}/unused"\n[scripts]\nroot = "{SCRIPTS}"\n')
-        self.process = Process(load.load(str(path)))
+        self.process = ServerProcess(load.load(str(path)))
         self.address = str(folder / "socket")
         listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         listening.bind(self.address)

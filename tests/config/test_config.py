@@ -319,9 +319,9 @@ def test_a_wrong_value_is_told_in_one_line(folder: Path, toml: str, line: str) -
         ),
         ("[states]\nzzz = 1", f"[states] zzz: unknown setting; known here are {STATES}"),
         ("[script]", "[script]: unknown table, did you mean [scripts]?"),
-        ("[zzz]", "[zzz]: unknown table; known are [scripts], [lua], [states], [app]"),
-        ("[lua.script]", "[lua.script]: unknown table; known are [scripts], [lua], [states], [app]"),
-        ("[lua.zzz]", "[lua.zzz]: unknown table; known are [scripts], [lua], [states], [app]"),
+        ("[zzz]", "[zzz]: unknown table; known are [scripts], [lua], [states], [modules], [app]"),
+        ("[lua.script]", "[lua.script]: unknown table; known are [scripts], [lua], [states], [modules], [app]"),
+        ("[lua.zzz]", "[lua.zzz]: unknown table; known are [scripts], [lua], [states], [modules], [app]"),
         ('[states]\n"a\\nb" = 1', f'[states] "a\\nb": unknown setting; known here are {STATES}'),
     ],
 )
@@ -642,7 +642,7 @@ def test_describe_lists_every_setting_once(folder: Path) -> None:
     names = [("", key) for key, value in document.items() if not isinstance(value, dict)]
     names += [(table, key) for table in ("scripts", "lua", "states") for key in document[table]]
     rows = describe()
-    assert [(row.table, row.key) for row in rows] == [*names, ("", "app")]
+    assert [(row.table, row.key) for row in rows] == [*names, ("", "modules"), ("", "app")]
     assert all(re.fullmatch(r"[A-Z].{10,80}\.", row.reason) for row in rows)
     heads = {row: f"[{row.table}]\n" if row.table else "" for row in rows}
     assert all(
@@ -672,16 +672,16 @@ def test_the_shipped_file_tells_the_truth(folder: Path) -> None:
     seen = set()
     for table, line, example in shipped_settings():
         config = loaded(folder, f"[{table}]\n{line}" if table else line)
-        if table != "app":
+        if table not in ("modules", "app"):
             assert (config == defaults(str(folder))) is not example, line
             seen.add((table, line.split(" = ")[0]))
-    assert seen == {(row.table, row.key) for row in describe() if row.key != "app"}
+    assert seen == {(row.table, row.key) for row in describe() if row.key not in ("modules", "app")}
 
 
 def test_the_server_does_not_pay_for_what_it_does_not_use() -> None:
     """Importing the module, and loading a file for the loopback, leaves heavy modules out of memory."""
     code = (
-        "import sys; before = set(sys.modules); from greenfcgi.config import load;"
+        "import sys; before = set(sys.modules); from greenfcgi.config.load import load;"
         "first = set(sys.modules) - before;"
         f"load({str(SHIPPED)!r}); print([sorted(first), sorted(set(sys.modules) - before)])"
     )
@@ -690,3 +690,33 @@ def test_the_server_does_not_pay_for_what_it_does_not_use() -> None:
     heavy = {"dataclasses", "inspect", "logging", "pathlib", "asyncio", "threading", "subprocess"}
     assert not (heavy | {"ipaddress", "difflib"}) & set(used)
     assert "tomllib" not in imported
+
+
+def test_modules_in_python(folder: Path) -> None:
+    """Each has a name for require, and the name of a Python module, which is looked for beside the file first."""
+    config = loaded(folder, '[modules]\nmailer = "mysite.mailer"\n"a.b" = "one"')
+    assert {name: (one.path, one.folder) for name, one in config.modules.items()} == {
+        "mailer": ("mysite.mailer", str(folder)), "a.b": ("one", str(folder)),
+    }  # fmt: skip
+    assert loaded(folder, dump(config)) == config
+
+
+TAKEN = "names for require that are not taken: letters, digits, _ and ."
+
+
+@pytest.mark.parametrize(
+    ("text", "found", "expected"),
+    [
+        ("modules = 5", "modules: found 5 (whole number)", "a table of modules"),
+        ("[modules]\nm = 5", "modules.m: found 5 (whole number)", 'the name of a Python module such as "my.module"'),
+        ('[modules]\nm = "a/b"', 'modules.m: found "a/b" (text)', 'the name of a Python module such as "my.module"'),
+        ('[modules]\nstring = "m"', 'modules: found "string" (text)', TAKEN),
+        ('[modules]\n"greenfcgi.x" = "m"', 'modules: found "greenfcgi.x" (text)', TAKEN),
+        ('[modules]\n"a-b" = "m"', 'modules: found "a-b" (text)', TAKEN),
+    ],
+)  # fmt: skip
+def test_modules_that_cannot_be(folder: Path, text: str, found: str, expected: str) -> None:
+    """One line says what was found and what is expected."""
+    with pytest.raises(ConfigError) as caught:
+        loaded(folder, text)
+    assert str(caught.value).endswith(f"{found}, expected {expected}")

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from greenfcgi import exits
+from greenfcgi.errors import ExitStatus
 from greenfcgi.fastcgi.client import Client
 
 from ..support.developing import WAYS, Developing
@@ -290,7 +290,7 @@ class TestStart:
         done = run(*arguments)
         assert done.stderr.startswith(f"greenfcgi: {expected}")
         assert done.stderr.count("\n") == 1
-        assert done.returncode in (exits.USAGE, exits.FAILED)
+        assert done.returncode in (ExitStatus.USAGE, ExitStatus.FAILED)
 
     @pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody without the right")
     def test_a_port_of_root(self, tmp_path: Path) -> None:
@@ -306,7 +306,7 @@ class TestStart:
         assert done.stderr == (
             "greenfcgi: --http: cannot listen on 127.0.0.1:80: Permission denied; ports below 1024 are root's\n"
         )
-        assert done.returncode == exits.FAILED
+        assert done.returncode == ExitStatus.FAILED
 
     def test_ctrl_c(self, develop: Develop) -> None:
         """Ends it at once, also with a browser that listens."""
@@ -330,7 +330,7 @@ class TestStart:
             dev.send_signal(signal.SIGHUP)
             until(lambda: port_is_free(dev.port), "the port to be free")
         assert dev.process is not None
-        assert dev.process.wait(PATIENCE) == exits.OK
+        assert dev.process.wait(PATIENCE) == ExitStatus.OK
 
     def test_nohup(self, tmp_path: Path) -> None:
         """Whoever wants it to stay says so, and it stays."""

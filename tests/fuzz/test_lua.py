@@ -72,7 +72,8 @@ def test_a_seed_is_the_same_program_everywhere() -> None:
     """What a seed stands for depends neither on the machine nor on the process."""
     text = "".join(program_text(seed, flavour) for seed in range(20) for flavour in FLAVOURS)
     code = (
-        "import hashlib, sys\nfrom tests.fuzz.lua.programs import program_text\nfrom tests.inside import FLAVOURS\n"
+        "import hashlib, sys\nfrom tests.fuzz.lua.programs import program_text\n"
+        "from tests.support.inside import FLAVOURS\n"
         "text = ''.join(program_text(seed, flavour) for seed in range(20) for flavour in FLAVOURS)\n"
         "print(hashlib.sha256(text.encode()).hexdigest())"
     )

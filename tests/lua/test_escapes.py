@@ -11,13 +11,26 @@ import pytest
 
 from ..support.inside import FLAVOURS, Inside, Request
 
+MODULE = """
+import sys, greenfcgi
+@greenfcgi.export
+def echo(*values): return values
+@greenfcgi.export
+def fail(*values): raise ValueError(*values)
+@greenfcgi.export
+def odd(): return sys
+@greenfcgi.export(blocking=True)
+def wait(*values): return values
+"""
 ESCAPES = sorted(Path(__file__).parent.joinpath("escapes").glob("*.lua"))
 
 
 @pytest.fixture(scope="module", params=FLAVOURS)
 def lua(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Inside]:
-    """One flavour after the other."""
-    inside = Inside(tmp_path_factory.mktemp(request.param), request.param)
+    """One flavour after the other, with a module that is written in Python."""
+    folder = tmp_path_factory.mktemp(request.param)
+    (folder / f"holds_{request.param}.py").write_text(MODULE)
+    inside = Inside(folder, request.param, f'[modules]\nmine = "holds_{request.param}"\n')
     yield inside
     inside.close()
 

@@ -12,6 +12,8 @@ import pytest
 
 from ..support.inside import FLAVOURS, Inside, Request
 
+PUC = tuple(flavour for flavour in FLAVOURS if not flavour.startswith("luajit"))
+
 RAISING = {
     "table": "make(function() error({}) end)",
     "no_function": "make({})",
@@ -237,3 +239,143 @@ def test_the_end_of_a_state(lua: Inside) -> None:
         )
         assert lua.run(state).text == "made"
         state.close()
+
+
+#: For each way: statements at the start of a script, and the Luas.
+LONG = {
+    "others like itself": (
+        "multiply = function() x = {} for i = 1, 30 do x[i] = make(multiply) end end"
+        " function main() make(multiply) fill() end",
+        FLAVOURS,
+    ),
+    "many": (
+        "function main() for i = 1, 2000 do make(function() for i = 1, 3e6 do end end) end fill() end", FLAVOURS
+    ),
+    "collections within collections": (
+        """function main()
+            local proxy = newproxy(true)
+            getmetatable(proxy).__gc = function(object)
+                newproxy(object)
+                newproxy(true)
+                for i = 1, 400 do collectgarbage("step") end
+            end
+            for i = 1, 5 do newproxy(proxy) end
+            for i = 1, 20 do collectgarbage() end
+        end""",
+        ("luajit21", "luajit20", "lua51"),
+    ),
+    "a loop": ("function main() make(function() while true do end end) fill() end", PUC),
+    "a loop in a coroutine": (
+        "function main() make(function() coroutine.wrap(function() while true do end end)() end) fill() end", PUC
+    ),
+    "a loop in a protected call": (
+        """function main()
+            make(function() while true do pcall(function() while true do end end) end end)
+            fill()
+        end""",
+        PUC,
+    ),
+    "coroutines": (
+        """function main()
+            local function r() coroutine.wrap(r)() coroutine.wrap(r)() end
+            make(function() while true do pcall(r) end end)
+            fill()
+        end""",
+        PUC,
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("way", "version"), [(way, version) for way in LONG for version in LONG[way][1]])
+def test_long_ones_end(way: str, version: str, tmp_path: Path) -> None:
+    """Neither one that goes on for ever nor any number of them holds up others: the script ends, and so does its state.
+
+    Not a loop on LuaJIT, which calls no hook in any of them.
+    """
+    script = f"""
+        {MAKE}
+        function fill()
+            local t = {{}}
+            for i = 1, 20000 do t[i % 100] = {{}} end
+            collectgarbage()
+        end
+        {LONG[way][0]}
+    """
+    program = f"""
+        import time
+        from pathlib import Path
+        from tests.support.inside import Inside, Request
+        lua = Inside(Path({str(tmp_path)!r}), {version!r}, "timeout = 2\\n[lua]\\nmemory = '1M'\\n")
+        began = time.monotonic()
+        state = lua.load({textwrap.dedent(script)!r})
+        lua.run(state, Request(seconds=2))
+        state.close()
+        assert lua.main("con:puts('on')").text == "on"
+        assert time.monotonic() - began < 15
+        print("ended")
+    """
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(program)], cwd=Path(__file__).parent.parent, capture_output=True,
+        text=True, check=False, timeout=40,
+    )  # fmt: skip
+    assert (done.returncode, done.stdout) == (0, "ended\n"), done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("statement", ["coroutine.yield()", "con:sleep(0)"])
+def test_they_are_like_functions_that_c_calls(lua: Inside, statement: str) -> None:
+    """They cannot yield, and may wait."""
+    statements = f"""
+        {MAKE}
+        local found
+        make(function() found = {{ pcall(function() {statement} end) }} end)
+        collectgarbage() collectgarbage()
+        con:puts(tostring(found[1]), " ", found[2] and found[2]:match("attempt to yield") or "")
+    """
+    assert lua.main(statements).text == ("true " if "sleep" in statement else "false attempt to yield")
+
+
+def test_files_collect_nothing_within(lua: Inside) -> None:
+    """Where no place for a file is left, one is looked for by a collection, but not within a finalizer."""
+    statements = f"""
+        {MAKE}
+        local kept, found = {{}}, nil
+        for i = 1, 256 do kept[i] = assert(io.open("page.lua")) end
+        make(function()
+            local weak = setmetatable({{ {{}} }}, {{ __mode = "v" }})
+            local file = io.open("page.lua")
+            found = tostring(file) .. " " .. type(weak[1])
+        end)
+        collectgarbage() collectgarbage()
+        con:puts(found)
+    """
+    assert lua.main(statements).text == "nil table"
+
+
+@pytest.mark.parametrize("version", FLAVOURS)
+def test_metatables_that_are_replaced_while_a_collection_is_under_way(version: str, tmp_path: Path) -> None:
+    """That of a table of weak keys and values stays; 5.2 to 5.4 would free it."""
+    statements = """
+        local junk = {}
+        for i = 1, 100000 do junk[i] = {} end
+        pcall(collectgarbage, "setpause", 100)
+        local weak = setmetatable({}, { __mode = "kv" })
+        for i = 1, 20000 do
+            setmetatable(weak, { __mode = "kv", name = i })
+            collectgarbage("step", 0)
+            local text = ("x"):rep(i % 50)
+            if getmetatable(weak).name ~= i then error(i) end
+        end
+        con:puts("on")
+    """
+    program = f"""
+        from pathlib import Path
+        from tests.support.inside import Inside
+        lua = Inside(Path({str(tmp_path)!r}), {version!r})
+        assert lua.main({statements!r}).text == "on"
+        print("ended")
+    """
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(program)], cwd=Path(__file__).parent.parent, capture_output=True,
+        text=True, check=False, timeout=60,
+    )  # fmt: skip
+    assert (done.returncode, done.stdout) == (0, "ended\n"), done.stderr

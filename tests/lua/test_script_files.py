@@ -29,6 +29,12 @@ def flavour(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
     yield inside
     inside.close()
 
+#: Its files become garbage at all depths of calls.
+FORGETS = """
+    local function f() pcall(f) h = io.open("forgotten.txt", "w") pcall(f) end
+    function main() pcall(f) end
+"""
+
 
 class TestNames:
     @pytest.mark.parametrize("name", ["", "./", ".//", ".", "././"])
@@ -219,6 +225,54 @@ class TestLimit:
             for name in scripts:
                 assert server.get(name).status == (200 if name == "good.lua" else 500)
                 assert server.get("good.lua").body == b"good"
+
+    @pytest.mark.parametrize("version", FLAVOURS)
+    def test_files_that_lua_forgets(self, version: str, tmp_path: Path) -> None:
+        """Where finalizers fail, too deep in calls, files stay open: the limits hold, and what is lost is told."""
+        program = f"""
+            import os
+            from pathlib import Path
+            from greenfcgi.quota import Quota
+            from tests.support.inside import Inside, Request
+
+            def opened():
+                found = 0
+                for name in os.listdir("/proc/self/fd"):
+                    if os.path.lexists("/proc/self/fd/" + name):
+                        found += os.readlink("/proc/self/fd/" + name).endswith("forgotten.txt")
+                return found
+
+            lua = Inside(Path({str(tmp_path)!r}), {version!r}, "[lua]\\nmemory = '4M'\\n")
+            lua.engine.files = Quota(400)
+            for _ in range(2):
+                state = lua.load({FORGETS!r})
+                before = lua.engine.files.taken
+                lua.run(state, Request(seconds=0.7))
+                state.close()
+                lost = lua.engine.files.taken - before
+                assert lost <= 256 and lua.engine.files.taken == lua.engine.lost_files == opened()
+                assert (f": {{lost}} files stay open" in lua.log()) == (lost > 0)
+                lua.forget_log()
+            print("ended", lua.engine.lost_files > 0)
+        """
+        done = subprocess.run(
+            [sys.executable, "-c", textwrap.dedent(program)], cwd=Path(__file__).parent.parent, capture_output=True,
+            text=True, check=False, timeout=60,
+        )  # fmt: skip
+        assert (done.returncode, done.stdout[:6]) == (0, "ended "), done.stdout + done.stderr
+        if version == "lua54":
+            assert done.stdout == "ended True\n"
+
+    def test_a_process_that_has_lost_many(self, tmp_path: Path) -> None:
+        """Another takes its place."""
+        good = "function main(env, con) io.open('x', 'w'):close() con:puts('good') end"
+        scripts = {"forgets.lua": FORGETS, "good.lua": good}
+        settings = 'processes = 1\ntimeout = 1\n[lua]\nversion = "lua54"\nmemory = "4M"\n'
+        with Server(tmp_path, scripts, settings, before=("prlimit", "--nofile=2200:2200")) as server:
+            assert server.get("forgets.lua").status == 504
+            server.logged("files of scripts stay open for ever: leaving for another process")
+            server.logged("another takes its place")
+            assert server.get("good.lua").body == b"good"
 
 
 class TestStreams:

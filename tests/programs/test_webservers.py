@@ -670,18 +670,24 @@ def test_a_client_that_leaves_wakes_its_script(serve: Callable[..., Server], tmp
         assert front.get("/env.lua").status == 200, "the only worker is free"
 
 
-# What the README shows
+# What the documents show
 
 
-@pytest.mark.parametrize("name", ["nginx", "lighttpd"])
-def test_the_readme_shows_the_tested_configuration(name: str) -> None:
+@pytest.mark.parametrize(
+    ("page", "name"),
+    [
+        ("README.md", "nginx"), ("greenfcgi/docs/webservers.md", "nginx"),
+        ("greenfcgi/docs/webservers.md", "lighttpd"),
+    ],
+)  # fmt: skip
+def test_documents_show_the_tested_configuration(page: str, name: str) -> None:
     """Every line of it is in the file that the tests use, in the same order."""
 
     def settings(text: str) -> list[str]:
         lines = (re.sub(r"\s+#.*|^#.*", "", line).strip() for line in text.splitlines())
         return [line for line in lines if line]
 
-    shown = settings((PROJECT / "README.md").read_text().partition(f"```{name}\n")[2].partition("```")[0])
+    shown = settings((PROJECT / page).read_text().partition(f"```{name}\n")[2].partition("```")[0])
     whole = iter(settings((DEPLOY / f"{name}.conf").read_text()))
     assert shown
     assert [line for line in shown if line not in whole] == []

@@ -1,14 +1,15 @@
-"""The pages in `greenfcgi/docs`: their examples are run, and give what the page says.
+"""The README and the pages in `greenfcgi/docs`: their examples are run, and give what the page says.
 
 In a page, a fenced block whose first line is a comment ``-- file: NAME`` or ``# file: NAME`` is a file of the example,
 written to that name in a folder of the page's own. A fenced block of the kind ``console`` holds commands, ``$ greenfcgi
-...``, each followed by its output; a line ``...`` stands for any lines.
+...``, each followed by its output; a line ``...`` stands for any lines, and "..." in a line for anything.
 """
 
 from __future__ import annotations
 
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -18,7 +19,7 @@ import pytest
 from ..support.running import PATIENCE
 
 DOCS = Path(__file__).parents[2] / "greenfcgi" / "docs"
-PAGES = sorted(DOCS.glob("*.md"))
+PAGES = [DOCS.parents[1] / "README.md", *sorted(DOCS.glob("*.md"))]
 
 _BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 _FILE = re.compile(r"(?:--|#) file: (\S+)\n")
@@ -31,7 +32,7 @@ def _commands(block: str) -> list[tuple[str, str]]:
 
 
 def _pattern(output: str) -> str:
-    lines = [".*" if line == "..." else re.escape(line) for line in output.rstrip("\n").split("\n")]
+    lines = [re.escape(line).replace(r"\.\.\.", ".*") for line in output.rstrip("\n").split("\n")]
     return "\n".join(lines)
 
 
@@ -39,10 +40,14 @@ def _pattern(output: str) -> str:
 def test_examples_give_what_the_page_says(page: Path, tmp_path: Path) -> None:
     """Each page has an example, and all of its commands print what stands below them."""
     ran = 0
+    (tmp_path / "config.toml").touch()
     for kind, block in _BLOCK.findall(page.read_text()):
         name = _FILE.match(block)
         if name:
             path = tmp_path / name[1]
+            if name[1].startswith("greenfcgi/") and not (tmp_path / "greenfcgi").exists():
+                # A change to the package itself, which is then the one that runs.
+                shutil.copytree(DOCS.parent, tmp_path / "greenfcgi", ignore=shutil.ignore_patterns("__pycache__"))
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(block)
         elif kind == "console":
@@ -61,6 +66,6 @@ def test_examples_give_what_the_page_says(page: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
 def test_links_lead_somewhere(page: Path) -> None:
     """Files that a page links to are there."""
-    for target in re.findall(r"\]\(([^)#]+)\)", page.read_text()):
+    for target in re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", page.read_text()):
         if "://" not in target:
             assert (page.parent / target).exists(), target

@@ -20,7 +20,7 @@ PACKAGE = PROJECT / "greenfcgi"
 #: From the bottom up: a module imports from lower folders, and in its own folder from those that stand before it.
 #: What stands alone in the package has "" for its folder.
 FOLDERS: tuple[tuple[str, tuple[str, ...]], ...] = (
-    ("", ("errors", "exits", "version", "quota")),
+    ("", ("errors", "version", "quota")),
     ("fastcgi", ("records", "request", "response", "path_info", "proxied", "connection", "client")),
     ("logs", ("text", "log_file", "error_log", "access_format", "access_log")),
     ("config", ("lua_versions", "types", "settings", "load")),
@@ -59,7 +59,7 @@ FOLDERS: tuple[tuple[str, tuple[str, ...]], ...] = (
         "processes",
         (
             "heartbeat", "stall", "open_logs", "restarts", "children", "link", "server_process", "standalone",
-            "upgrade", "listeners", "supervisor",
+            "upgrade", "listeners", "health", "rollout", "supervisor",
         ),
     ),
     ("dev.http", ("url_paths", "static_files", "head", "cgi", "gateway")),
@@ -261,7 +261,7 @@ def test_the_supervisor_stays_without_gevent_and_lua() -> None:
 
 def test_the_tour_shows_the_folders() -> None:
     """The source tour has the same table, from the top down."""
-    tour = (PROJECT / "README.md").read_text().partition("## Source tour")[2]
+    tour = (PACKAGE / "docs" / "contributing.md").read_text().partition("## The source tour")[2]
     shown: list[str] = []
     for folder, modules in re.findall(r"^\| (?:`([a-z/]+)/`|the package itself) \| (.*?) \|", tour, re.MULTILINE):
         shown += [f"{folder.replace('/', '.')}.{name}".lstrip(".") for name in re.findall(r"`(\w+)`", modules)]

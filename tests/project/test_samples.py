@@ -16,6 +16,7 @@ from greenfcgi.fastcgi.client import Reply
 from ..support.running import Server
 
 REPOSITORY = Path(__file__).parents[2]
+MODULES = '[modules]\nmarkdown = "lua_scripts._lib.markdown_text"'
 FLAVOURS = ["luajit21", "luajit20", "lua51", "lua52", "lua53", "lua54", "lua55"]
 
 
@@ -24,7 +25,7 @@ def samples(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
     """A server with a copy of the shipped scripts."""
     folder = tmp_path_factory.mktemp("samples")
     shutil.copytree(REPOSITORY / "lua_scripts", folder / "lua_scripts")
-    with Server(folder, settings=f'[lua]\nversion = "{request.param}"\n[app]\ntitle = "a title"') as server:
+    with Server(folder, settings=f'[lua]\nversion = "{request.param}"\n[app]\ntitle = "a title"\n{MODULES}') as server:
         yield server
 
 
@@ -96,10 +97,18 @@ def test_stream_arrives_in_parts(samples: Server) -> None:
         assert connection.reply().body.endswith(b"1 ...\nLift-off!\n")
 
 
+def test_markdown_is_made_html_by_a_library_of_python(samples: Server) -> None:
+    """markdown.lua requires a module that is written in Python."""
+    page = text(samples.get("markdown.lua"))
+    assert "<h2>Written in Markdown</h2>" in page
+    assert "<em>library of Python's</em>" in page
+    assert "<td>three lines of Python</td>" in page
+
+
 def test_every_sample_is_tested_here() -> None:
     """No sample is left out above."""
     names = {path.stem for path in (REPOSITORY / "lua_scripts").glob("*.lua")}
-    assert names == {"hello", "env", "form", "upload", "counter", "json", "page", "stream"}
+    assert names == {"hello", "env", "form", "upload", "counter", "json", "markdown", "page", "stream"}
 
 
 def test_the_shipped_configuration_names_the_shipped_scripts() -> None:

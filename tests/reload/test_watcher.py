@@ -1247,8 +1247,8 @@ def test_the_library_is_loaded_by_the_engine_that_needs_it() -> None:
     """Polling stays free of ctypes, which inotify_simple brings."""
     source = """
         import sys
-        from greenfcgi.flush_queue import FlushQueue
-        from greenfcgi.watcher import watch
+        from greenfcgi.reload.flush_queue import FlushQueue
+        from greenfcgi.reload.watcher import watch
         watch("poll", [], dict, FlushQueue(), 1.0, None)
         print(sorted({"inotify_simple", "ctypes", "subprocess"} & set(sys.modules)))
     """
@@ -1259,8 +1259,8 @@ def test_the_library_is_loaded_by_the_engine_that_needs_it() -> None:
 LIGHT = """
     import os, sys
     import gevent
-    from greenfcgi.flush_queue import FlushQueue
-    from greenfcgi.watcher import watch
+    from greenfcgi.reload.flush_queue import FlushQueue
+    from greenfcgi.reload.watcher import watch
 
     class Log:
         def info(self, text): pass

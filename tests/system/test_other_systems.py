@@ -68,11 +68,11 @@ def test_a_server_without_them(tmp_path: Path) -> None:
             assert kept.reply().body == b"hello"
             before = children(server.pid)
             server.send_signal(signal.SIGHUP)
-            server.logged("all 2 processes are new")
+            server.logged("2 processes replaced")
             until(lambda: not any(map(is_alive, before)))
             kept.send(Client.request(server.params("hello.lua"), keep_conn=True))
             assert kept.reply().body == b"hello"
         os.kill(children(server.pid)[0], signal.SIGKILL)
-        server.logged("another takes its place")
+        server.logged("; replacing it")
         assert server.stop() == 0
     assert "failed" not in server.log()

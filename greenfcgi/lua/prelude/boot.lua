@@ -13,7 +13,8 @@ local parts, server, settings = ...
 local byte, find, gmatch, sub = string.byte, string.find, string.gmatch, string.sub
 local assert, error, pcall, rawget, setmetatable, type, xpcall = assert, error, pcall, rawget, setmetatable, type, xpcall
 local globals = _G
-local collectgarbage = collectgarbage
+local collectgarbage, create, resume, yield, newproxy =
+    collectgarbage, coroutine.create, coroutine.resume, coroutine.yield, newproxy
 local loadstring = loadstring or load
 
 local function compiled(code, name)
@@ -26,13 +27,13 @@ local library = debug
 local allowed = {}
 for name in gmatch(settings.allow, "[^\n]+") do allowed[name] = true end
 local as_function = part("guard")(settings.jit, allowed)
-local is_final, late, gone, no_memory, over, arm, disarm, look_at_clock, corrected
+local is_final, late, gone, no_memory, over, arm, disarm, look_at_clock, corrected, watch_finalizers
 if jit then part("luajit", "=[C]")(library, jit.version_num, function() look_at_clock() end) end
 local exhausted, slow = as_function(server.exhausted), as_function(server.slow)
 
 -- What the parts need of Lua that are compiled later, when a script may have changed what it has.
 local lua = {
-    collectgarbage = collectgarbage, error = error, ipairs = ipairs, next = next, select = select,
+    clock = os.clock, error = error, ipairs = ipairs, next = next, rawget = rawget, rawset = rawset, select = select,
     setmetatable = setmetatable, tonumber = tonumber, tostring = tostring, type = type, version = _VERSION,
     byte = string.byte, find = string.find, format = string.format, gmatch = string.gmatch, gsub = string.gsub,
     match = string.match, sub = string.sub, concat = table.concat, unpack = unpack or table.unpack, floor = math.floor,
@@ -62,14 +63,19 @@ local observe, follow, look, forget, report, watch
 if parts.inspect then
     observe, follow, look, forget, report, watch = part("inspect")(library, shown, as_function(server.hint))
 end
-is_final, late, gone, no_memory, over, arm, disarm, look_at_clock, corrected =
+is_final, late, gone, no_memory, over, arm, disarm, look_at_clock, corrected, watch_finalizers =
     part("limits")(library, exhausted, as_function(server.tick), slow, errors, observe)
 -- Lua 5.1 loads nothing where the C stack is used up, which is an error like others.
 if parts.errors then error_functions = part("errors")(lua, is_final, pcall, shown) end
--- LuaJIT 2.1 does not let an error out of a finalizer either.
-if _VERSION < "Lua 5.4" and not (jit and jit.version_num >= 20100) then
-    part("finalizers")(library, pcall, errors, is_final, late)
-end
+part("finalizers")(library, errors, function()
+    return later("finalizing", library, pcall, create, resume, yield, jit ~= nil, newproxy, is_final, late, watch_finalizers)
+end, function()
+    local watched = watch_finalizers(nil)
+    watch_finalizers(watched)
+    return watched ~= nil
+end)
+-- That which does nothing where it would do harm.
+lua.collectgarbage = _G.collectgarbage
 local load_text, compile, takes_strings = part("load")(allowed)
 
 -- A function that returns text, which the state may have no memory for (false), or that may have waited until the

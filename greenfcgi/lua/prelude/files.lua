@@ -4,10 +4,11 @@
 -- arguments: lua, natives: functions of Lua by their names (see boot.lua and standins.lua); errors(): those of errors.lua
 --            check(path, opens, writes): the script is about to open this file, or to rename or remove it; with
 --            `writes` it is data from then on. Returns nil, or the number of the problem
---            grant(n): so many files more may be open. Returns whether they may
+--            grant(n): so many files more may be open. Returns whether they may. Below zero: while the state ends, so many
+--            have been closed
 --            log(level, text); absolute(name): beside the script; streams(): the functions of streams.lua
--- returns: a table of those functions by their names, and settle(is_end): counts the files that are open, when a run is
---          over; at the state's end, no more are opened
+-- returns: a table of those functions by their names, and settle(is_end): returns how many files are open, when a run is
+--          over, and how many of these can be closed by nobody any more; at the state's end, no more are opened
 
 local lua, natives, errors, check, grant_more, log, absolute, streams = ...
 
@@ -26,21 +27,38 @@ local function is_name(value) return type(value) == "string" or type(value) == "
 
 -- Open files
 
--- Those that are open, as far as is known: files, and what io.lines has returned.
+-- Those that are open, as far as is known.
 local open_files = setmetatable({}, { __mode = "k" })
--- How many these are, how many the server has granted, and how many were open when the last run was over.
+-- How many have been opened and not closed, how many the server has granted, and how many were open when the last run was
+-- over. Where finalizers fail, at the limits of memory and of C calls, Lua forgets a file that stays open: it counts.
 local held, granted, kept = 0, 0, 0
-local is_file = natives.type
+local is_file, is_ending = natives.type, false
 
+local function closed(file)
+    open_files[file] = nil
+    held = held - 1
+end
+
+local finalizer = natives.file_meta.__gc
+natives.file_meta.__gc = function(file)
+    finalizer(file)
+    if open_files[file] then
+        closed(file)
+        if is_ending then grant_more(-1) end
+    end
+end
+
+-- Returns how many there are that can still be closed.
 local function recount()
-    held = 0
+    local reached = 0
     for file in next, open_files do
-        if type(file) == "function" or is_file(file) == "file" then
-            held = held + 1
+        if is_file(file) == "file" then
+            reached = reached + 1
         else
-            open_files[file] = nil
+            closed(file)
         end
     end
+    return reached
 end
 
 local function grant()
@@ -61,22 +79,23 @@ end
 
 local function note(file, ...)
     if file then
-        held = held + 1
+        -- In this order: there may be no memory for it.
         open_files[file] = true
+        held = held + 1
     end
     return file, ...
 end
 
 local function settle(is_end)
+    local reached = recount()
+    if not is_end and held > kept + MAX_LEFT then
+        collectgarbage()
+        reached = recount()
+    end
+    kept, granted, is_ending = held, held, is_end
     -- What a finalizer opens while the state ends would stay open.
     if is_end then granted = 0 end
-    recount()
-    if held > kept + MAX_LEFT then
-        collectgarbage()
-        recount()
-    end
-    if not is_end then kept, granted = held, held end
-    return held
+    return held, held - reached
 end
 
 local PROBLEMS = { [13] = "Permission denied", [22] = "Not a regular file", [24] = "Too many open files" }
@@ -100,10 +119,14 @@ local function open(...)
     return note(native_open(name, select(2, ...)))
 end
 
--- From 5.4 on, io.lines returns the file, too.
+-- From 5.4 on, io.lines returns the file, too. Before, what it returns holds it.
 local function note_lines(iterator, a, b, file)
-    note(file or iterator)
-    if file then return iterator, a, b, file end
+    if file then
+        note(file)
+        return iterator, a, b, file
+    end
+    local _, held_file = natives.getupvalue(iterator, 1)
+    note(held_file)
     return iterator
 end
 

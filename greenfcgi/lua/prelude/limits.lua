@@ -23,6 +23,8 @@
 --          arm(), disarm(): to be called before and after each run of the script
 --          look(): to be called after what may have taken long, as the count hook is
 --          corrected(problem, thread, level): see errors.lua
+--          watch_finalizers(look): while a finalizer is under way, look() is called where it would be looked at the clock;
+--          nil: it has ended. Returns what was set before
 --
 -- Errors that are caught are those that the script would get from Lua itself: `corrected` sees to it.
 
@@ -75,10 +77,20 @@ local function is_final(problem)
 end
 
 local hook
--- A script runs.
-local is_armed = false
+-- A script runs; a finalizer does.
+local is_armed, look_instead = false, nil
+
+local function watch_finalizers(look)
+    local before = look_instead
+    look_instead = look
+    return before
+end
 
 function hook()
+    if look_instead then
+        look_instead()
+        return
+    end
     local verdict = tick()
     if verdict == nil then return end
     if verdict == true then
@@ -122,11 +134,15 @@ end
 -- that is caught at a great depth takes as long as many instructions. So every hundredth of either is looked at the clock.
 local OFTEN, counted = 100, 0
 
+local function look()
+    if is_armed or look_instead then hook() end
+end
+
 local function count_one(weight)
     counted = counted + weight
     if counted >= OFTEN then
         counted = 0
-        if is_armed then hook() end
+        look()
     end
 end
 
@@ -220,7 +236,8 @@ end
 
 -- Only what belongs to the script is counted, and each run from nothing: most end before the hook is called.
 local function arm()
-    is_armed = true
+    -- An error around a finalizer may have left it.
+    is_armed, look_instead = true, nil
     sethook(hook, "", INSTRUCTIONS)
 end
 
@@ -229,8 +246,4 @@ local function disarm()
     is_armed = false
 end
 
-local function look()
-    if is_armed then hook() end
-end
-
-return is_final, late, gone, no_memory, over, arm, disarm, look, corrected
+return is_final, late, gone, no_memory, over, arm, disarm, look, corrected, watch_finalizers

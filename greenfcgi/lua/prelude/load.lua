@@ -30,7 +30,7 @@ local function load_text(native, chunk, name, mode, ...)
     end
     -- LuaJIT's parser puts its ffi there when it meets a number such as 1LL.
     if not allowed.ffi and loaded.ffi then
-        -- LuaJIT 2.0 has nothing else that keeps it, and needs it to the end.
+        -- LuaJIT needs it to the end, and nothing else keeps it.
         hidden, loaded.ffi = loaded.ffi, nil
     end
     if f then return f end

@@ -8,7 +8,7 @@
 --            as_function(f), with_room(f): make functions of Lua of those of the server: source, check, native, grant, as
 --            they came
 --            log(level, text); entropy(n): so many bytes that nobody can guess
--- returns: settle(is_end): counts the files that are open, when a run is over; at the state's end, no more are opened
+-- returns: settle(is_end): see files.lua
 --          end_lines(): logs what is left of unfinished lines, when a run is over
 
 local lua, later, errors, library, load_text, compile, takes_strings, directory, path, cpath,
@@ -17,10 +17,24 @@ local lua, later, errors, library, load_text, compile, takes_strings, directory,
 local byte, find, gmatch, match, sub = lua.byte, lua.find, lua.gmatch, lua.match, lua.sub
 local package, jit, pcall = package, jit, pcall
 
-local SLASH = 47
+local SLASH, UNDERSCORE = 47, 95
 
 -- What the functions are in Lua itself, by their names.
-local natives = { stdout = io.stdout, stderr = io.stderr, file_meta = library.getmetatable(io.stdout) }
+local natives = {
+    stdout = io.stdout, stderr = io.stderr, file_meta = library.getmetatable(io.stdout), getupvalue = library.getupvalue,
+}
+
+-- What scripts get of the metatable of files is a copy of it, with the same methods, and without what finalizes them.
+local file_meta = natives.file_meta
+local methods = file_meta.__index
+if methods == file_meta then
+    methods = {}
+    for name, value in lua.next, file_meta do
+        if byte(name) ~= UNDERSCORE then methods[name] = value end
+    end
+end
+file_meta.__index = methods
+file_meta.__metatable = { __index = methods, __name = file_meta.__name, __tostring = file_meta.__tostring }
 
 local function stand_in(part, home, names)
     for name in gmatch(names, "%a+") do
@@ -108,6 +122,9 @@ for i = 3, 4 do
     searchers[i] = cpath ~= "" and function(name) return module_functions().confined(searcher, name) end or nil
 end
 
-return function(is_end) return files and files.settle(is_end) or 0 end, function()
+return function(is_end)
+    if files then return files.settle(is_end) end
+    return 0, 0
+end, function()
     if made_streams then made_streams.settle() end
 end

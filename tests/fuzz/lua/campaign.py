@@ -27,6 +27,8 @@ from .world import BATCH, NOBODY
 FAILURES: Final = ("crash", "hang", "exception", "malformed", "corrupt", "leak")
 #: Seconds beyond which a program that says nothing hangs. One call into C cannot be interrupted, and takes its time.
 PATIENCE: Final = 60.0
+#: More than the parent has open.
+_MAX_DESCRIPTOR: Final = 1024
 #: Frames of a process that hangs that are shown.
 _FRAMES: Final = 12
 #: Seconds late that are worth a line.
@@ -109,7 +111,6 @@ class Process:
             self.results.append(
                 Result(self._flavour, seed, f"crash: at the end, {code}", self._stderr(), 0.0, tuple(self._done[:-1]))
             )
-        self._clean()
 
     def hangs(self) -> None:
         """It has said nothing for too long."""
@@ -118,7 +119,6 @@ class Process:
         os.waitpid(self._pid, 0)
         self._reaped = True
         self._add(self._left[0], "hang", where + self._stderr())
-        self._clean()
 
     def kill(self) -> None:
         """End it, with whatever it has started, unless it has ended."""
@@ -133,7 +133,8 @@ class Process:
         path = self._folder / "stderr"
         return path.read_text(errors="replace")[-2000:] if path.exists() else ""
 
-    def _clean(self) -> None:
+    def close(self) -> None:
+        """To be called when it has ended, and nobody listens to its pipe any more."""
         os.close(self.pipe)
         shutil.rmtree(self._folder, ignore_errors=True)
 
@@ -151,6 +152,9 @@ def _in_child(flavour: str, programs: list[Program], folder: Path, pipe: int, *,
         null = os.open(os.devnull, os.O_RDWR)
         for descriptor, target in ((0, null), (1, null), (2, stderr)):
             os.dup2(target, descriptor)
+        # What the parent listens to would stay open, and be told of again under another's number.
+        os.closerange(3, pipe)
+        os.closerange(pipe + 1, _MAX_DESCRIPTOR)
         if os.geteuid() == 0:
             os.chown(folder, NOBODY, NOBODY)
         os.chdir(folder)
@@ -215,6 +219,7 @@ def run_all(
                     ended.append((process, flavour, key.fd))
             for process, flavour, fd in ended:
                 selector.unregister(fd)
+                process.close()
                 running.discard(process)
                 if process.unfinished:
                     waiting.append((flavour, list(process.unfinished)))
@@ -250,6 +255,7 @@ def run_texts(
             elif time.monotonic() > process.deadline:
                 process.hangs()
                 break
+    process.close()
     return process.results
 
 

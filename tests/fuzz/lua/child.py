@@ -93,6 +93,8 @@ def run(flavour: str, programs: list[Program], folder: Path, reporter: Reporter)
     become_nobody()
     limit()
     place = _Place(flavour, Setup.of(programs[0].seed), folder)
+    # What is there now stays: each collection behind a program need not look at it.
+    gc.freeze()
     for program in programs:
         reporter.tell(begin=program.seed)
         started = time.monotonic()
@@ -130,7 +132,7 @@ class _Place:
         self._kept_count = 0
         self.look_at_known()
         self._descriptors = _descriptors()
-        self._memory_kills = 0
+        self._lost = 0
 
     def end(self) -> None:
         """Let the state that stays go."""
@@ -195,10 +197,10 @@ class _Place:
         open_now = _descriptors()
         more = [name for number, name in open_now.items() if number not in self._descriptors]
         self._descriptors = open_now
-        # At the limit of its memory, Lua cannot call the finalizer of a file.
-        if more and self._engine.memory_kills == self._memory_kills:
-            raise Fault("leak", f"descriptors that stay open: {more}")
-        self._memory_kills = self._engine.memory_kills
+        # Where Lua cannot call the finalizer of a file, it is lost, and counted.
+        lost, self._lost = self._engine.lost_files - self._lost, self._engine.lost_files
+        if len(more) != lost:
+            raise Fault("leak", f"descriptors that stay open, of which {lost} are known: {more}")
 
     def _known_state(self) -> State:
         script = self._catalogue.find(str(self._root / "known" / "known.lua").encode())
@@ -252,7 +254,8 @@ def _check(result: Any, request: Request) -> str:
         if result.status not in (500, 504):
             raise Fault("malformed", f"a failure with status {result.status}")
         if result.frames:
-            json.loads(result.frames)
+            # Names and values of a script may hold any bytes.
+            json.loads(result.frames.decode("utf-8", "surrogateescape"))
         outcome = "late" if result.status == 504 else "memory" if result.message.startswith("out of mem") else "error"
     else:
         parts.append(result)
