@@ -59,7 +59,7 @@ class DevInspector:
         texts = failure.texts if isinstance(failure, ScriptBroken) else self._texts.get(exchange)
         directory = os.path.dirname(os.path.realpath(params.get("SCRIPT_FILENAME", "")))
         sources = Sources(texts, report.opened, directory, self._root)
-        shown = _shown(exchange, failure, params, frames_of(report, sources))
+        shown = _failure(exchange, failure, params, frames_of(report, sources))
         accepts = params.get("HTTP_ACCEPT", "")
         is_html = b"text/html" in exchange.head_sent if exchange.status else "text/html" in accepts
         body = as_html(shown, sources, self._root) if is_html else as_text(shown, sources)
@@ -71,7 +71,7 @@ class DevInspector:
         return shown.status, head, b"" if exchange.head_only else body
 
 
-def _shown(
+def _failure(
     exchange: Exchange, failure: LuaFailure | ScriptError, params: dict[str, str], frames: list[Frame | Gap]
 ) -> Failure:
     seconds = time.monotonic() - exchange.started

@@ -22,7 +22,7 @@ from ..scripts.file_signature import Signature, looks_alike, signature
 PREFIX = "/-greenfcgi/"
 #: Seconds of silence after which a comment is sent, which shows whether the browser is still there.
 _SILENCE = 10.0
-#: Milliseconds after which browsers connect anew.
+#: Milliseconds after which browsers reconnect.
 _RETRY = 300
 #: Changes that are kept for browsers that were away.
 _MAX_PAST = 100

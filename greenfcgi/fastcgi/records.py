@@ -19,7 +19,7 @@ from ..errors import ProtocolError
 
 VERSION: Final = 1
 HEADER_SIZE: Final = 8
-#: The most content that one record carries (section 3.3).
+#: Bytes of content that one record can carry (section 3.3).
 MAX_CONTENT: Final = 65_535
 
 # Record types (section 8)
@@ -65,7 +65,7 @@ _END_HEADER_AND_BODY: Final = struct.Struct("!BBHHBxIB3x")
 
 
 def record(kind: int, request_id: int, content: bytes = b"") -> bytes:
-    """One whole record, without padding, which section 3.3 recommends but nobody needs.
+    """One whole record, without padding, which section 3.3 recommends but no web server needs.
 
     `content` has at most `MAX_CONTENT` bytes; `stream` cuts what is longer.
     """

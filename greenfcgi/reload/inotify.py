@@ -28,7 +28,7 @@ from .polling import ErrorLogLike, PollWatcher
 # Bytes of events read in one turn of the loop: some 130 events, 1 ms. The rest keeps the descriptor readable.
 _READ_SIZE = 4096
 
-# Added files, some of which may not count any more.
+# Added files that are kept before those that do not matter any more are forgotten.
 _MAX_FILES = 5_000
 
 # How often a link chain is read that changes all the while.
@@ -150,7 +150,7 @@ class InotifyWatcher:
             self._or_poll(self._watch_all)
 
     def _are_mounts_new(self) -> bool:
-        """Whether something has been mounted, or is not any more, where files count."""
+        """Whether something has been mounted, or is not any more, where files matter."""
         before, self._mounts = self._mounts, mount_points()
         return any(
             self._is_below_root(point) or self._links.affected_by(point) or self._is_above(point)
@@ -285,7 +285,7 @@ class InotifyWatcher:
         except OSError as error:
             if error.errno in _GONE:
                 return False
-            # Not to be listed: files in it count only if they can be opened all the same.
+            # It cannot be listed: files in it matter only if they can be opened all the same.
             if error.errno == errno.EACCES and not os.access(folder, os.X_OK):
                 return False
             raise OSError(error.errno, error.strerror, folder) from None

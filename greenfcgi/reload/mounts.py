@@ -20,7 +20,7 @@ _SILENT_PREFIXES = ("fuse.", "smb")
 def require_events(folder: str, with_below: bool) -> None:
     """Raise OSError when `folder`, a real path, has a file system on which inotify misses changes.
 
-    `with_below`: those mounted below it count too.
+    `with_below`: file systems mounted below it matter, too.
     """
     try:
         with open(MOUNTINFO, encoding="utf-8", errors="surrogateescape") as file:

@@ -71,7 +71,7 @@ class Context:
         #: Called with each request that has ended.
         self.observers: list[Callable[[Exchange], None]] = [] if access is None else [access.write]
         #: Passes a kept connection (its socket, the peer's name) to another process while this one leaves; False when
-        #: that is not possible now. None: nobody takes any, they are closed.
+        #: that is not possible now. None: there is no such process, and they are closed.
         self.hand_over: Callable[[BareSocket, str], bool] | None = None
         #: Called with each session that has been closed or handed over.
         self.on_closed: Callable[[Any], None] = _nothing

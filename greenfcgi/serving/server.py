@@ -1,6 +1,6 @@
 """The server of one process: listeners that accept, the sessions that they make, and how all of these stop.
 
-`Listener` is gevent's StreamServer with a shorter way from the accepted descriptor to a `Session`: no gevent
+`Listener` is gevent's StreamServer with a shorter path from the accepted descriptor to a `Session`: no gevent
 socket is made, and the first read is tried at once, since the web server's request is nearly always there already.
 """
 
@@ -30,11 +30,11 @@ if TYPE_CHECKING:
 _PAUSE = 0.5
 #: Connections that may wait to be accepted when a stop begins; as many as a backlog of the usual size.
 _MAX_BACKLOG = 4096
-#: Connections that are looked at in one go; a thousand take half a millisecond.
+#: Connections that are checked before others have a turn; a thousand take half a millisecond.
 _MAX_CHECKED_AT_ONCE = 500
-#: Seconds between two looks at what is under way in a stop.
-_LOOK = 0.01
-#: Seconds that give others a turn.
+#: Seconds between two checks of what is under way while the server stops.
+_CHECK = 0.01
+#: Seconds to sleep that give others a turn.
 _TURN = 1e-5
 
 
@@ -49,7 +49,7 @@ class Server:
         self.accepted = 0
         self._sweeper = Sweeper(context, config)
         self._max_sessions = context.descriptors.connections.limit
-        #: Some wait for a connection to be closed.
+        #: Others wait until a connection is closed.
         self._is_full = False
         #: Requests answered with 503 until the last tick.
         self._rejected = 0
@@ -82,7 +82,7 @@ class Server:
                 listener.resume()
 
     def is_full(self) -> bool:
-        """No connection more is to be accepted, until one is closed."""
+        """As many connections are open as may be: no more are to be accepted until one is closed."""
         if len(self.sessions) < self._max_sessions:
             return False
         if not self._is_full:
@@ -94,7 +94,7 @@ class Server:
     def sweep(self) -> None:
         """One tick of housekeeping: close the connections that have been idle, or late, for too long.
 
-        Gives way now and then, so that thousands of connections hold up nobody.
+        Sleeps now and then, so that thousands of connections do not hold up requests.
         """
         context = self.context
         context.ticks += 1
@@ -144,7 +144,7 @@ class Server:
                 return True
             if time.monotonic() >= deadline:
                 return False
-            gevent.sleep(_LOOK)
+            gevent.sleep(_CHECK)
 
 
 class Listener(StreamServer):
@@ -199,7 +199,7 @@ class Listener(StreamServer):
         self._start_accepting_if_started()  # type: ignore[attr-defined]
 
     def accept_rest(self) -> None:
-        """Accept what waits already: to close the listener may reset it. Not what comes without an end."""
+        """Accept what waits already, which closing the listener may reset; at most `_MAX_BACKLOG` connections."""
         for _ in range(_MAX_BACKLOG):
             accepted = self.do_read() if self.started else None
             if accepted is None:
@@ -218,7 +218,7 @@ class Listener(StreamServer):
 
 
 def _unused(*_: object) -> None:
-    """StreamServer wants a handler; `do_handle` goes past it."""
+    """StreamServer wants a handler; `do_handle` is in its place."""
 
 
 def _is_allowed(host: str, networks: tuple[IPv4Network | IPv6Network, ...]) -> bool:

@@ -60,7 +60,7 @@ _READ_SIZE: Final = 8192
 _LONG_READ_SIZE: Final = 96 * 1024
 #: Bytes of replies that may wait for a web server before nothing more is read from it.
 _MAX_WAITING: Final = 1024 * 1024
-#: A record that nobody has asked for, and without content: to nginx an error, where the end of a unix socket is none.
+#: An unsolicited record: an error to nginx, which the end of a connection by unix socket is not.
 _UNASKED: Final = record(UNKNOWN_TYPE, MANAGEMENT_ID)
 #: struct linger, {on, 0 seconds}: close resets a TCP connection.
 _RESET_ON_CLOSE: Final = struct.pack("ii", 1, 0)
@@ -184,7 +184,7 @@ class Session:
                 else:
                     self.refuse(request, 503, "no room for more parameters (buffers)")
                 if self.closed:
-                    # What came now would be taken from the quota, and nobody would give it back.
+                    # What came now would be taken from the quota, and never given back.
                     return
         except ProtocolError as problem:
             self.close(str(problem))
@@ -293,7 +293,7 @@ class Session:
         if self.outbox is not None:
             self.outbox.wake()
         if not exchange.has_owner:
-            # Nobody else ends it.
+            # No worker will end it.
             exchange.finish()
 
     def new_body(self) -> Body:
@@ -438,7 +438,7 @@ class Session:
             if self.connection.at_boundary:
                 self._hand_over(self._context.hand_over)
             else:
-                # The rest of a refused request may be on its way: nobody else would know what it is.
+                # The rest of a refused request may be on its way, which another process would not understand.
                 self.close_when_idle()
 
     def _hand_over(self, hand_over: Callable[[BareSocket, str], bool]) -> None:

@@ -123,7 +123,7 @@ def _parts(connection: Any, browser: Any) -> Generator[bytes]:
 
 
 def _hang_up_when_gone(browser: Any, connection: Any, watcher: Any) -> None:
-    """As web servers do: when the browser has gone, so has the request."""
+    """Abort the request when the browser has gone, as web servers do."""
     try:
         # The bare socket does not wait; gevent's would.
         is_there = browser._sock.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT) != b""
@@ -142,7 +142,7 @@ def _hang_up_when_gone(browser: Any, connection: Any, watcher: Any) -> None:
 
 
 def _received(connection: Any) -> bytes:
-    """The next bytes; none when the connection has ended, in whatever way."""
+    """The next bytes; b"" when the connection has ended or failed."""
     try:
         found: bytes = connection.recv(_READ_SIZE)
     except OSError:

@@ -56,7 +56,7 @@ def read(lines: Sequence[bytes]) -> Head:
     """
     found = _REQUEST_LINE.fullmatch(lines[0])
     if not found:
-        raise _bad(f"found {_shown(lines[0])}, expected a method, a target and HTTP/1.1")
+        raise _bad(f"found {_quoted(lines[0])}, expected a method, a target and HTTP/1.1")
     method, target = found[1].decode(), found[2].decode("latin-1")
     if found[3] != b"1":
         raise Refused("505 HTTP Version Not Supported", f"found HTTP/{found[3].decode()}, expected HTTP/1.1")
@@ -87,7 +87,7 @@ def _header(line: bytes) -> tuple[str, str]:
         return found[1].decode(), found[2].decode("latin-1")
     if line[:1] in (b" ", b"\t"):
         raise _bad("a header continues on a second line, expected one line each")
-    raise _bad(f"found the header {_shown(line)}, expected a name, a colon and a value")
+    raise _bad(f"found the header {_quoted(line)}, expected a name, a colon and a value")
 
 
 def _target(target: str) -> tuple[str, str]:
@@ -97,9 +97,9 @@ def _target(target: str) -> tuple[str, str]:
     if found := _ABSOLUTE.fullmatch(target):
         host, path = found[1], found[2]
         if not _HOST.fullmatch(host) or host.startswith(":"):
-            raise _bad(f"found the target {_shown(target.encode('latin-1'))}, expected the name of a host in it")
+            raise _bad(f"found the target {_quoted(target.encode('latin-1'))}, expected the name of a host in it")
         return host, path if path.startswith("/") else f"/{path}"
-    raise _bad(f"found the target {_shown(target.encode('latin-1'))}, expected a path or http://host/path")
+    raise _bad(f"found the target {_quoted(target.encode('latin-1'))}, expected a path or http://host/path")
 
 
 def _check_host(found: list[str], is_needed: bool) -> None:
@@ -108,7 +108,7 @@ def _check_host(found: list[str], is_needed: bool) -> None:
     if len(found) > 1:
         raise _bad("found Host twice")
     if found and not _HOST.fullmatch(found[0]):
-        raise _bad(f"found Host: {_shown(found[0].encode('latin-1'))}, expected the name of a host")
+        raise _bad(f"found Host: {_quoted(found[0].encode('latin-1'))}, expected the name of a host")
 
 
 def _body(named: dict[str, list[str]], may_be_chunked: bool) -> tuple[bool, int | None]:
@@ -134,5 +134,5 @@ def _bad(reason: str) -> Refused:
     return Refused("400 Bad Request", reason)
 
 
-def _shown(line: bytes) -> str:
+def _quoted(line: bytes) -> str:
     return repr(line[:60])[1:] + ("..." if len(line) > 60 else "")

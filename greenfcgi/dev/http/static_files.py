@@ -30,7 +30,7 @@ class StaticFiles:
     def __init__(self, root: str) -> None:
         self._root = root
         self._files = _Uncompressed(
-            _nothing, root, autorefresh=True, max_age=0, allow_all_origins=False, add_headers_function=_never_store
+            _gone, root, autorefresh=True, max_age=0, allow_all_origins=False, add_headers_function=_forbid_storing
         )
 
     def read(self, environ: Mapping[str, Any], path: str, as_whole: bool) -> Reply:
@@ -49,7 +49,7 @@ class StaticFiles:
 
 
 class _Uncompressed(WhiteNoise):  # type: ignore[misc]  # it has no types
-    """What somebody has compressed beside a file may be older than it."""
+    """Compressed files beside others are not used: they may be older."""
 
     def is_compressed_variant(self, path: str, cache: Any = None) -> bool:
         """None is: each is a file of its own."""
@@ -64,11 +64,11 @@ def _joined(parts: Any) -> bytes:
             parts.close()
 
 
-def _never_store(headers: Any, path: str, url: str) -> None:
+def _forbid_storing(headers: Any, path: str, url: str) -> None:
     headers[NO_STORE[0]] = NO_STORE[1]
 
 
-def _nothing(environ: Mapping[str, Any], start_response: Any) -> Iterable[bytes]:
-    """The file has gone between two looks."""
+def _gone(environ: Mapping[str, Any], start_response: Any) -> Iterable[bytes]:
+    """The file has been removed in the meantime."""
     start_response("404 Not Found", [("Content-Type", "text/plain")])
     return [b"gone\n"]
