@@ -7,8 +7,7 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple, NoReturn
 
-from . import exits
-from .errors import BindError, BootError, ConfigError
+from .errors import BindError, BootError, ConfigError, ExitStatus
 from .version import NAME
 
 if TYPE_CHECKING:
@@ -44,15 +43,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _serve(config, options.config) if options.url is None else _try(config, options.url)
     except ConfigError as problem:
         print(f"greenfcgi: {problem}", file=sys.stderr)
-        return exits.USAGE
+        return ExitStatus.USAGE
     except BootError as problem:
         print(f"greenfcgi: {problem}", file=sys.stderr)
         return problem.status
     except BindError as problem:
         print(f"greenfcgi: {problem}", file=sys.stderr)
-        return exits.FAILED
+        return ExitStatus.FAILED
     except KeyboardInterrupt:
-        return exits.FAILED
+        return ExitStatus.FAILED
 
 
 def _parse(arguments: Sequence[str]) -> Options:
@@ -63,7 +62,7 @@ def _parse(arguments: Sequence[str]) -> Options:
 
     class Parser(argparse.ArgumentParser):
         def error(self, message: str) -> NoReturn:
-            self.exit(exits.USAGE, f"greenfcgi: {message}; greenfcgi --help tells what there is\n")
+            self.exit(ExitStatus.USAGE, f"greenfcgi: {message}; greenfcgi --help tells what there is\n")
 
     parser = Parser(prog="greenfcgi", description="A FastCGI application server for Lua.", allow_abbrev=False)
     parser.add_argument(
@@ -88,12 +87,12 @@ def _parse(arguments: Sequence[str]) -> Options:
 
 
 def _develop(options: Options) -> int:
-    from .config.types import ADDRESS, Address, Unfit
+    from .config.types import ADDRESS, Address, InvalidValue
 
     text = f"127.0.0.1:{options.http}" if options.http.isdecimal() else options.http
     try:
         at = ADDRESS.read(text, "")
-    except Unfit:
+    except InvalidValue:
         at = None
     if not isinstance(at, Address) or at.kind != "tcp":
         raise ConfigError(f"--http: found {options.http!r}, expected an address and a port such as {_HTTP}")
@@ -104,11 +103,11 @@ def _develop(options: Options) -> int:
 
 def _configuration(path: str) -> Config:
     from .config.load import load, names
-    from .system.listen import instead, is_listening
+    from .system.listen import is_listening, replace_bind
 
     config = load(path)
     if is_listening(0) and "bind" not in names(path):
-        config = instead(config, [0])
+        config = replace_bind(config, [0])
     if config.accesslog:
         from .logs.access_format import check_format
 
@@ -129,7 +128,7 @@ def _check(path: str) -> int:
         problems += [f"{path}: {problem}" for problem in preflight(config)]
     for problem in problems:
         print(f"greenfcgi: {problem}", file=sys.stderr)
-    return exits.USAGE if problems else _print(f"{path}: fine\n".encode())
+    return ExitStatus.USAGE if problems else _print(f"{path}: fine\n".encode())
 
 
 def _print(output: bytes) -> int:
@@ -139,7 +138,7 @@ def _print(output: bytes) -> int:
     signal.signal(signal.SIGPIPE, signal.SIG_DFL)
     sys.stdout.buffer.write(output)
     sys.stdout.flush()
-    return exits.OK
+    return ExitStatus.OK
 
 
 def _print_config(config: Config) -> int:
@@ -153,7 +152,7 @@ def _serve(config: Config, path: str) -> int:
     if config.processes == 0:
         from .processes.standalone import serve
 
-        return exits.OK if serve(config) else exits.FAILED
+        return ExitStatus.OK if serve(config) else ExitStatus.FAILED
     from .processes.supervisor import Supervisor
 
     def read() -> Config:
@@ -181,5 +180,5 @@ def _try(config: Config, url: str) -> int:
     reply = respond(config, url)
     _print(reply.stdout)
     is_whole = reply.ended is not None and reply.ended[0] == 0
-    return exits.OK if is_whole and reply.status < 400 else exits.FAILED
+    return ExitStatus.OK if is_whole and reply.status < 400 else ExitStatus.FAILED
 

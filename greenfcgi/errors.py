@@ -1,4 +1,4 @@
-"""The exceptions of greenfcgi, and whose fault each one is.
+"""The exceptions of greenfcgi, and whose fault each one is; and what the exit status of the command means.
 
 ::
 
@@ -7,7 +7,7 @@
     ├── BindError          the operator's: an address cannot be listened on; one line, exit status 1
     ├── BootError          the operator's: a process ended before it could serve; one line, exit status 2 or 3
     ├── ProtocolError      the web server's: bytes that are not FastCGI; its connection is closed
-    └── ScriptError        the script author's: answered with `status`, told in the error log
+    └── ScriptError        the script author's: answered with `status`, and a line in the error log
         ├── ScriptMissing      404
         ├── ScriptForbidden    403
         ├── ScriptBusy         503: nothing to run it with, for now
@@ -18,6 +18,20 @@ Nothing else is raised on purpose, and none of these carries a traceback to a us
 """
 
 from collections.abc import Mapping
+from enum import IntEnum
+
+
+class ExitStatus(IntEnum):
+    """What the command ends with."""
+
+    #: All went well.
+    OK = 0
+    #: An address is taken, or a stop did not let everything finish; with --try, the request got an error.
+    FAILED = 1
+    #: The command line or the configuration is wrong.
+    USAGE = 2
+    #: A process of the supervisor ended before it could serve.
+    BOOT = 3
 
 
 class GreenfcgiError(Exception):

@@ -12,15 +12,15 @@ from typing import Any, NamedTuple
 
 from ..errors import ConfigError
 from .settings import Config, Lua, Scripts, Setting, States
-from .types import Address, Unfit
+from .types import Address, InvalidValue
 
 __all__ = ["Address", "Config", "Lua", "Row", "Scripts", "States", "defaults", "describe", "dump", "load"]
 
 _TABLES: dict[str, type] = {"scripts": Scripts, "lua": Lua, "states": States}
 #: Tables whose keys are free.
-_FREE = ("modules", "app")
+_FREE_TABLES = ("modules", "app")
 _ESCAPES = {'"': '\\"', "\\": "\\\\", "\n": "\\n", "\r": "\\r", "\t": "\\t"}
-_LONGEST = 60  # characters of a found value that a message repeats
+_MAX_SHOWN = 60  # characters of a found value that a message repeats
 
 
 class Row(NamedTuple):
@@ -86,11 +86,11 @@ def describe() -> list[Row]:
     """Every setting in the order of `dump`, for help texts and documents."""
     tables: dict[str, type] = {"": Config, **_TABLES}
     rows = [
-        Row(table, key, setting.kind.expected, _value(setting.default), setting.reason)
+        Row(table, key, setting.value_type.expected, _value(setting.default), setting.reason)
         for table, fields in tables.items()
         for key, setting in _settings(fields).items()
     ]
-    return sorted(rows, key=lambda row: row.key in _FREE)  # these are tables, and come last
+    return sorted(rows, key=lambda row: row.key in _FREE_TABLES)  # these are tables, and come last
 
 
 def _settings(table: type) -> dict[str, Setting]:
@@ -158,15 +158,15 @@ def _read_table(
     values = {}
     for key, setting in _settings(fields).items():
         try:
-            values[key] = setting.kind.read(found.get(key, setting.default), folder)
-        except Unfit as unfit:
+            values[key] = setting.value_type.read(found.get(key, setting.default), folder)
+        except InvalidValue as invalid:
             what = "found" if key in found else "the default is"
-            where = f"{_label(name, key)}{unfit.place}"
-            problems.append(f"{where}: {what} {_shown(unfit.found)}, expected {unfit.expected}")
+            where = f"{_label(name, key)}{invalid.place}"
+            problems.append(f"{where}: {what} {_shown(invalid.found)}, expected {invalid.expected}")
             if key in found:
                 try:
-                    values[key] = setting.kind.read(setting.default, folder)
-                except Unfit:
+                    values[key] = setting.value_type.read(setting.default, folder)
+                except InvalidValue:
                     pass
     return values
 
@@ -208,12 +208,12 @@ def _unknown(table: str, key: str, found: object) -> str:
     from difflib import get_close_matches
 
     if isinstance(found, dict):
-        names = [*_TABLES, *_FREE]
+        names = [*_TABLES, *_FREE_TABLES]
         near = get_close_matches(key, names, 1) if not table else []
         known = ", ".join(f"[{name}]" for name in names)
         hint = f", did you mean [{near[0]}]?" if near else f"; known are {known}"
         return f"[{table + '.' if table else ''}{_key(_short(key))}]: unknown table{hint}"
-    homes = {row.key: row.table for row in describe() if row.key not in _FREE}
+    homes = {row.key: row.table for row in describe() if row.key not in _FREE_TABLES}
     here = [name for name, home in homes.items() if home == table]
     if key in homes:
         hint = f" here, it belongs {_place(homes[key])}"
@@ -243,7 +243,7 @@ def _shown(found: object) -> str:
 
 
 def _short(text: str) -> str:
-    return text if len(text) <= _LONGEST else text[: _LONGEST - 3] + "..."
+    return text if len(text) <= _MAX_SHOWN else text[: _MAX_SHOWN - 3] + "..."
 
 
 # To TOML
@@ -253,7 +253,7 @@ def _written(values: Any) -> dict[str, Any]:
     """A Config, or one of its tables, as the document that TOML would give."""
     settings = _settings(type(values))
     return {
-        key: settings[key].kind.write(value) if key in settings else _written(value)
+        key: settings[key].value_type.write(value) if key in settings else _written(value)
         for key, value in values._asdict().items()
     }
 

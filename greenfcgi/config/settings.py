@@ -18,7 +18,7 @@ _GUNICORN = '%(h)s %(l)s %(u)s %(t)s "%(r)s" %(s)s %(b)s "%(f)s" "%(a)s" %(D)s'
 class Setting(NamedTuple):
     """What is to be known about a setting beside its name. The default is written as in config.toml."""
 
-    kind: types.Kind
+    value_type: types.ValueType
     default: object
     reason: str
 
@@ -29,7 +29,7 @@ class Scripts(NamedTuple):
     root: Annotated[str, Setting(types.ROOT, "lua_scripts", "Nothing outside this directory runs.")]
     extensions: Annotated[
         tuple[str, ...],
-        Setting(types.list_of(types.EXTENSION, least=1), [".lua"], "Files that end otherwise are not run."),
+        Setting(types.list_of(types.EXTENSION, min_length=1), [".lua"], "Files that end otherwise are not run."),
     ]
     public: Annotated[
         str,
@@ -77,10 +77,10 @@ class States(NamedTuple):
     """[states]: how many Lua states a process holds."""
 
     max: Annotated[
-        int, Setting(types.whole(1), 256, "A running request holds a state, so at least as many as workers.")
+        int, Setting(types.integer(1), 256, "A running request holds a state, so at least as many as workers.")
     ]
-    clones: Annotated[int, Setting(types.whole(1), 128, "States that may hold the same script; made on demand only.")]
-    max_requests: Annotated[int, Setting(types.whole(0), 0, "A state is renewed after so many requests; 0 is never.")]
+    clones: Annotated[int, Setting(types.integer(1), 128, "States that may hold the same script; made on demand only.")]
+    max_requests: Annotated[int, Setting(types.integer(0), 0, "A state is renewed after so many requests; 0 is never.")]
     idle: Annotated[
         float, Setting(types.seconds(0), 300, "A state unused so long goes, but a script's last one; 0 is never.")
     ]
@@ -92,16 +92,18 @@ class Config(NamedTuple):
 
     bind: Annotated[
         tuple[types.Address, ...],
-        Setting(types.list_of(types.ADDRESS, least=1, or_one=True), "127.0.0.1:9000", "Where web servers connect."),
+        Setting(
+            types.list_of(types.ADDRESS, min_length=1, or_one=True), "127.0.0.1:9000", "Where web servers connect."
+        ),
     ]
-    backlog: Annotated[int, Setting(types.whole(1), 2048, "Connections that may wait to be accepted.")]
+    backlog: Annotated[int, Setting(types.integer(1), 2048, "Connections that may wait to be accepted.")]
     processes: Annotated[
-        int, Setting(types.whole(0), 1, "Share the listener under a supervisor; 0: one process without one.")
+        int, Setting(types.integer(0), 1, "Share the listener under a supervisor; 0: one process without one.")
     ]
     workers: Annotated[
-        int, Setting(types.whole(1), 128, "Requests that run at once in each process, each in its own greenlet.")
+        int, Setting(types.integer(1), 128, "Requests that run at once in each process, each in its own greenlet.")
     ]
-    queue: Annotated[int, Setting(types.whole(0), 1024, "Requests that may wait for a worker; more get 503.")]
+    queue: Annotated[int, Setting(types.integer(0), 1024, "Requests that may wait for a worker; more get 503.")]
     buffers: Annotated[
         int, Setting(types.size(2**20, "1M"), "64M", "Memory for requests that come in and replies that wait to leave.")
     ]
@@ -140,4 +142,4 @@ class Config(NamedTuple):
         "Mapping[str, types.PythonModule]",
         Setting(types.MODULES, {}, "For require: modules written in Python, such as mailer = \"mysite.mailer\"."),
     ]
-    app: Annotated[Mapping[str, object], Setting(types.FREE, {}, "Free: scripts read it with con:config(name).")]
+    app: Annotated[Mapping[str, object], Setting(types.ANY_TABLE, {}, "Free: scripts read it with con:config(name).")]

@@ -1,7 +1,7 @@
 """The kinds of value that a setting can have: a size, a path, an address and so on.
 
 Each knows what to expect, how a TOML value becomes the value that the program works with, and how to write it
-back; what does not fit is raised as `Unfit`. Which setting is of which kind is in `settings`, the words around
+back; what does not fit is raised as `InvalidValue`. Which setting is of which kind is in `settings`, the words around
 a message in `config`. A path may be looked for here, but no file is read.
 """
 
@@ -17,17 +17,17 @@ from .lua_versions import AUTO, FLAVOURS, available
 if TYPE_CHECKING:
     from ipaddress import IPv4Network, IPv6Network
 
-_MOST = 2**31 - 1  # what a C int holds, since listen() takes one; as a time, 68 years
-_MOST_BYTES = 2**40
+_MAX_INT = 2**31 - 1  # what a C int holds, since listen() takes one; as a time, 68 years
+_MAX_SIZE = 2**40
 _MAX_ABSTRACT = 108  # bytes that the kernel has for the name of a socket, with the first one
-_DEEPEST = 32
+_MAX_DEPTH = 32
 _UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30}
 _LUA_WORDS = (
     "and break do else elseif end false for function goto if in local nil not or repeat return then true until while"
 )
 
 
-class Unfit(Exception):
+class InvalidValue(Exception):
     """A value that a setting cannot have: what was found, what is expected, and its place (", element 2")."""
 
     def __init__(self, found: object, expected: str, place: str = "") -> None:
@@ -70,10 +70,10 @@ class PythonModule(NamedTuple):
     folder: str
 
 
-class Kind(NamedTuple):
+class ValueType(NamedTuple):
     """A kind of value, and the way from TOML and back.
 
-    `read` takes what TOML gave and the folder of config.toml, and raises Unfit; `write` undoes it.
+    `read` takes what TOML gave and the folder of config.toml, and raises InvalidValue; `write` undoes it.
     """
 
     expected: str
@@ -81,109 +81,109 @@ class Kind(NamedTuple):
     write: Callable[[Any], object] = lambda value: value
 
 
-def whole(least: int) -> Kind:
-    """A whole number from `least` to what a C int holds."""
-    expected = f"a whole number of at least {least}"
+def integer(minimum: int) -> ValueType:
+    """A whole number from `minimum` to what a C int holds."""
+    expected = f"a whole number of at least {minimum}"
 
     def read(found: object, folder: str) -> int:
-        if type(found) is not int or found < least:
-            raise Unfit(found, expected)
-        if found > _MOST:
-            raise Unfit(found, f"a whole number of at most {_MOST}")
+        if type(found) is not int or found < minimum:
+            raise InvalidValue(found, expected)
+        if found > _MAX_INT:
+            raise InvalidValue(found, f"a whole number of at most {_MAX_INT}")
         return found
 
-    return Kind(expected, read)
+    return ValueType(expected, read)
 
 
-def seconds(least: float) -> Kind:
-    """A time in seconds, `least` or more."""
-    expected = f"a number of seconds, at least {least}"
+def seconds(minimum: float) -> ValueType:
+    """A time in seconds, `minimum` or more."""
+    expected = f"a number of seconds, at least {minimum}"
 
     def read(found: object, folder: str) -> float:
-        if not isinstance(found, (int, float)) or isinstance(found, bool) or not found >= least:  # nan is not
-            raise Unfit(found, expected)
-        if found > _MOST:
-            raise Unfit(found, f"a number of seconds, at most {_MOST}")
+        if not isinstance(found, (int, float)) or isinstance(found, bool) or not found >= minimum:  # nan is not
+            raise InvalidValue(found, expected)
+        if found > _MAX_INT:
+            raise InvalidValue(found, f"a number of seconds, at most {_MAX_INT}")
         return found
 
-    return Kind(expected, read)
+    return ValueType(expected, read)
 
 
-def size(least: int, least_text: str) -> Kind:
-    """A number of bytes from `least`, which is `least_text` in the message, to 1 TiB."""
-    expected = f'a size in bytes or as text such as "16M", at least {least_text}'
+def size(minimum: int, minimum_text: str) -> ValueType:
+    """A number of bytes from `minimum`, which is `minimum_text` in the message, to 1 TiB."""
+    expected = f'a size in bytes or as text such as "16M", at least {minimum_text}'
 
     def read(found: object, folder: str) -> int:
         count = found
         if isinstance(found, str) and (match := re.fullmatch("([0-9]{1,15})([KMG]?)B?", found.upper())):
             count = int(match[1]) * _UNITS[match[2]]
-        if type(count) is not int or count < least:
-            raise Unfit(found, expected)
-        if count > _MOST_BYTES:
-            raise Unfit(found, 'a size of at most "1024G"')
+        if type(count) is not int or count < minimum:
+            raise InvalidValue(found, expected)
+        if count > _MAX_SIZE:
+            raise InvalidValue(found, 'a size of at most "1024G"')
         return count
 
     def write(count: int) -> object:
         unit = next((unit for unit in "GMK" if count and count % _UNITS[unit] == 0), "")
         return f"{count // _UNITS[unit]}{unit}" if unit else count
 
-    return Kind(expected, read, write)
+    return ValueType(expected, read, write)
 
 
-def _text(expected: str, pattern: str, but_not: str = "") -> Kind:
+def _text(expected: str, pattern: str, but_not: str = "") -> ValueType:
     def read(found: object, folder: str) -> str:
         if not isinstance(found, str) or not re.fullmatch(pattern, found) or found in but_not.split():
-            raise Unfit(found, expected)
+            raise InvalidValue(found, expected)
         return found
 
-    return Kind(expected, read)
+    return ValueType(expected, read)
 
 
-def _choice(*names: str) -> Kind:
+def _choice(*names: str) -> ValueType:
     return _text("one of " + ", ".join(f'"{name}"' for name in names), "|".join(names))
 
 
-def _path(expected: str, *kept: str) -> Kind:
+def _path(expected: str, *kept: str) -> ValueType:
     """A path, relative to config.toml, as absolute text; the texts in `kept` stay as they are."""
 
     def read(found: object, folder: str) -> str:
         if isinstance(found, str) and found in kept:
             return found
         if not isinstance(found, str) or not found or "\0" in found:
-            raise Unfit(found, expected)
+            raise InvalidValue(found, expected)
         return os.path.normpath(os.path.join(folder, found))
 
-    return Kind(expected, read)
+    return ValueType(expected, read)
 
 
-def list_of(kind: Kind, least: int = 0, or_one: bool = False) -> Kind:
+def list_of(kind: ValueType, min_length: int = 0, or_one: bool = False) -> ValueType:
     """Elements of one kind, as a tuple; with `or_one`, a text is a list of one."""
-    some = " of at least one element" if least else ""
+    some = " of at least one element" if min_length else ""
     expected = f"{kind.expected}, or a list of them" if or_one else f"a list{some}, each {kind.expected}"
 
     def read(found: object, folder: str) -> tuple[object, ...]:
         if or_one and isinstance(found, str):
             return (kind.read(found, folder),)
-        if not isinstance(found, list) or len(found) < least:
-            raise Unfit(found, expected)
+        if not isinstance(found, list) or len(found) < min_length:
+            raise InvalidValue(found, expected)
         values = []
         for number, element in enumerate(found, 1):
             try:
                 values.append(kind.read(element, folder))
-            except Unfit as unfit:
-                raise Unfit(unfit.found, unfit.expected, f", element {number}") from None
+            except InvalidValue as invalid:
+                raise InvalidValue(invalid.found, invalid.expected, f", element {number}") from None
         return tuple(values)
 
     def write(values: tuple[object, ...]) -> object:
         written = [kind.write(value) for value in values]
         return written[0] if or_one and len(written) == 1 else written
 
-    return Kind(expected, read, write)
+    return ValueType(expected, read, write)
 
 
 def _read_flag(found: object, folder: str) -> bool:
     if not isinstance(found, bool):
-        raise Unfit(found, "true or false")
+        raise InvalidValue(found, "true or false")
     return found
 
 
@@ -194,14 +194,14 @@ def _read_mode(found: object, folder: str) -> int:
 def _read_root(found: object, folder: str) -> str:
     path = str(DIRECTORY.read(found, folder))
     if not os.path.isdir(path):
-        raise Unfit(found, f"{ROOT.expected} (there is none at {path!r})")
+        raise InvalidValue(found, f"{ROOT.expected} (there is none at {path!r})")
     return path
 
 
 def _read_startup(found: object, folder: str) -> str:
     path = str(OPTIONAL_PATH.read(found, folder))
     if path and not (os.path.isfile(path) and os.access(path, os.R_OK)):
-        raise Unfit(found, "a file that exists and can be read, relative to the folder of this file")
+        raise InvalidValue(found, "a file that exists and can be read, relative to the folder of this file")
     return path
 
 
@@ -211,7 +211,7 @@ def _read_version(found: object, folder: str) -> str:
         return version
     there = available()
     if not there:
-        raise Unfit(found, "an installed lupa, with any Lua in it (pip install lupa)")
+        raise InvalidValue(found, "an installed lupa, with any Lua in it (pip install lupa)")
     return there[0]
 
 
@@ -225,9 +225,9 @@ def _read_network(found: object, folder: str) -> "IPv4Network | IPv6Network":
             pass
         else:
             if "/" in found and ipaddress.ip_address(found.partition("/")[0]) != network.network_address:
-                raise Unfit(found, f'a network without host bits, such as "{network}"')
+                raise InvalidValue(found, f'a network without host bits, such as "{network}"')
             return network
-    raise Unfit(found, NETWORK.expected)
+    raise InvalidValue(found, NETWORK.expected)
 
 
 def _read_address(found: object, folder: str) -> Address:
@@ -235,20 +235,20 @@ def _read_address(found: object, folder: str) -> Address:
         scheme, _, path = found.partition(":")
         if scheme == "unix" and path.startswith("@"):
             if not sys.platform.startswith("linux"):
-                raise Unfit(found, "the path of a file: sockets without one, unix:@name, are Linux's")
+                raise InvalidValue(found, "the path of a file: sockets without one, unix:@name, are Linux's")
             if 1 < len(path.encode("utf-8", "surrogateescape")) <= _MAX_ABSTRACT:
                 return Address("unix", path=path)
-            raise Unfit(found, f"a name of 1 to {_MAX_ABSTRACT - 1} bytes behind the @")
+            raise InvalidValue(found, f"a name of 1 to {_MAX_ABSTRACT - 1} bytes behind the @")
         if scheme == "unix" and path:
             return Address("unix", path=os.path.normpath(os.path.join(folder, path)))
         if match := re.fullmatch("fd://([0-9]{1,9})", found):
             return Address("fd", number=int(match[1]))
         if match := re.fullmatch(r"(\[[0-9a-fA-F:.]+(?:%[\w.-]+)?\]|[^:\[\]]*):([0-9]+)", found):
             if len(match[2]) > 5 or int(match[2]) > 65535:
-                raise Unfit(found, "a port from 1 to 65535, or 0 for any that is free")
+                raise InvalidValue(found, "a port from 1 to 65535, or 0 for any that is free")
             if host := _host(match[1]):
                 return Address("tcp", host=host, port=int(match[2]))
-    raise Unfit(found, ADDRESS.expected)
+    raise InvalidValue(found, ADDRESS.expected)
 
 
 def _host(text: str) -> str:
@@ -268,24 +268,24 @@ def _host(text: str) -> str:
 
 def _read_modules(found: object, folder: str) -> dict[str, PythonModule]:
     if not isinstance(found, dict):
-        raise Unfit(found, MODULES.expected)
+        raise InvalidValue(found, MODULES.expected)
     modules = {}
     for name, path in found.items():
         if not re.fullmatch(_MODULE_NAME, name) or name in _LUA_MODULES or name.partition(".")[0] == "greenfcgi":
-            raise Unfit(name, "names for require that are not taken: letters, digits, _ and .")
+            raise InvalidValue(name, "names for require that are not taken: letters, digits, _ and .")
         if not isinstance(path, str) or not all(part.isidentifier() for part in path.split(".")):
-            raise Unfit(path, 'the name of a Python module such as "my.module"', f".{name}")
+            raise InvalidValue(path, 'the name of a Python module such as "my.module"', f".{name}")
         modules[name] = PythonModule(path, folder)
     return modules
 
 
 def _read_free(found: object, folder: str, depth: int = 0) -> object:
     if not depth and not isinstance(found, dict):
-        raise Unfit(found, FREE.expected)
-    if depth > _DEEPEST:
-        raise Unfit(found, f"tables and lists at most {_DEEPEST} deep")
+        raise InvalidValue(found, ANY_TABLE.expected)
+    if depth > _MAX_DEPTH:
+        raise InvalidValue(found, f"tables and lists at most {_MAX_DEPTH} deep")
     if type(found) is int and not -(2**63) <= found < 2**63:
-        raise Unfit(found, "whole numbers of 64 bits")
+        raise InvalidValue(found, "whole numbers of 64 bits")
     for value in found.values() if isinstance(found, dict) else found if isinstance(found, list) else ():
         _read_free(value, folder, depth + 1)
     return found
@@ -307,7 +307,7 @@ def _read_group(found: object, folder: str) -> str:
     return _known(found, grp.getgrnam, GROUP)
 
 
-def _known(found: object, find: Callable[[str], object], kind: Kind) -> str:
+def _known(found: object, find: Callable[[str], object], kind: ValueType) -> str:
     if isinstance(found, str) and "\0" not in found:
         try:
             find(found)
@@ -315,18 +315,18 @@ def _known(found: object, find: Callable[[str], object], kind: Kind) -> str:
             pass
         else:
             return found
-    raise Unfit(found, kind.expected)
+    raise InvalidValue(found, kind.expected)
 
 
-FLAG = Kind("true or false", _read_flag)
+FLAG = ValueType("true or false", _read_flag)
 _OCTAL = _text('octal text such as "0660"', "(0|0o)?[0-7]{3}")
-MODE = Kind(_OCTAL.expected, _read_mode, lambda mode: f"{mode:04o}")
+MODE = ValueType(_OCTAL.expected, _read_mode, lambda mode: f"{mode:04o}")
 OPTIONAL_PATH = _path('a path, or "" for none', "")
-STARTUP = Kind('a path of a file that can be read, or "" for none', _read_startup)
+STARTUP = ValueType('a path of a file that can be read, or "" for none', _read_startup)
 DIRECTORY = _path("a path of a directory")
-ROOT = Kind("a path of a directory that exists", _read_root)
-NETWORK = Kind('a network such as "10.0.0.0/8", "192.0.2.7" or "2001:db8::/32"', _read_network, str)
-ADDRESS = Kind(
+ROOT = ValueType("a path of a directory that exists", _read_root)
+NETWORK = ValueType('a network such as "10.0.0.0/8", "192.0.2.7" or "2001:db8::/32"', _read_network, str)
+ADDRESS = ValueType(
     'an address such as "127.0.0.1:9000", "[::1]:9000", "unix:/run/greenfcgi.sock" or "fd://3"',
     _read_address,
     str,
@@ -338,8 +338,8 @@ _LUA_MODULES = {
     "_G", "bit", "bit32", "coroutine", "debug", "ffi", "io", "jit", "luafcgid", "math", "os", "package", "string",
     "table", "utf8",
 }  # fmt: skip
-MODULES = Kind("a table of modules", _read_modules, lambda found: {name: one.path for name, one in found.items()})
-FREE = Kind("a table", _read_free)
+MODULES = ValueType("a table of modules", _read_modules, lambda found: {name: one.path for name, one in found.items()})
+ANY_TABLE = ValueType("a table", _read_free)
 ANY_TEXT = _text("text", "(?s:.*)")
 ONE_LINE = _text("text on one line, not empty", r"[^\r\n\0]+")
 EXTENSION = _text('an extension such as ".lua"', r"\.[^/\0]+")
@@ -347,7 +347,7 @@ IDENTIFIER = _text("a name that a Lua function can have", "[A-Za-z_][A-Za-z0-9_]
 STATUS = _text('a status from 200 to 599 such as "200 OK"', r"[2-5][0-9]{2} [^\x00-\x1f\x7f]+")
 HEADER = _text('a header such as "Name: value" on one line', r"[!#$%&'*+.^_`|~0-9A-Za-z-]+:[^\r\n\0]*")
 _VERSIONS = _choice(AUTO, *sorted(FLAVOURS, key=lambda name: (not name.startswith("luajit"), name)))
-VERSION = Kind(_VERSIONS.expected, _read_version)
+VERSION = ValueType(_VERSIONS.expected, _read_version)
 LEVEL = _choice("debug", "info", "warning", "error", "critical")
 ENGINE = _choice("auto", "inotify", "poll")
 ERROR_LOG = _path('a path, or "-" for stderr', "-")
@@ -356,5 +356,5 @@ SLOW_LOG = _path('a path, "-" for stderr, or "" for none', "-", "")
 LOG_FORMAT = _choice("text", "json")
 URL_PATH = _text('a path that begins with "/", or "" for none', r"|/[!-~]*", "/")
 REACH = _choice("os.execute", "io.popen", "ffi", "debug", "bytecode", "package.loadlib", "jit", "string.buffer")
-USER = Kind('a user of this machine, or "" to stay who starts it', _read_user)
-GROUP = Kind('a group of this machine, or "" for the user\'s own', _read_group)
+USER = ValueType('a user of this machine, or "" to stay who starts it', _read_user)
+GROUP = ValueType('a group of this machine, or "" for the user\'s own', _read_group)

@@ -27,7 +27,7 @@ from .text import MAX_TEXT, decode, escape, iso_time, json_line, printable, shor
 _MISSING = b"-"
 
 
-class Answered(Protocol):
+class LoggedRequest(Protocol):
     """What is known of a request once it has been answered."""
 
     request: Request
@@ -44,11 +44,11 @@ class Answered(Protocol):
 
 
 #: Makes the line of a request that ended at this time of the monotonic clock, with its line feed.
-Line = Callable[[Answered, float], bytes]
+Line = Callable[[LoggedRequest, float], bytes]
 
 _Value = bytes | int | float
 #: Of a request, what was found of its variables, and when it ended.
-_Values = Callable[[Answered, tuple[bytes | None, ...], float], tuple[_Value, ...]]
+_Values = Callable[[LoggedRequest, tuple[bytes | None, ...], float], tuple[_Value, ...]]
 
 
 class _Source(NamedTuple):
@@ -61,7 +61,7 @@ class _Source(NamedTuple):
     variable: bytes | None = None
 
 
-class _Letter(NamedTuple):
+class _Directive(NamedTuple):
     """What a letter puts into the template, and the values that this takes; the member of an object that it is."""
 
     piece: bytes
@@ -94,7 +94,7 @@ def _header_pattern(name: bytes) -> re.Pattern[bytes]:
     return re.compile(rb"(?:^|\r\n)" + re.escape(name) + rb":[ \t]*([^ \t\r\n][^\r\n]*)", re.IGNORECASE)
 
 
-def _rebuilt_target(answered: Answered) -> bytes:
+def _rebuilt_target(answered: LoggedRequest) -> bytes:
     """The request target, where the web server keeps to itself what the client sent."""
     variables = answered.request.variables()
     path = variables.get(b"SCRIPT_NAME", b"") + variables.get(b"PATH_INFO", b"")
@@ -112,7 +112,7 @@ def _clf_time(now: time.struct_time) -> str:
     return time.strftime(f"[%d/{month}/%Y:%H:%M:%S %z]", now)
 
 
-class _Stamp:
+class _CoarseTimestamp:
     """The local time as text, for whoever knows the time of the monotonic clock: to compare that costs a fifth of
     asking for the time of the day. When the system's clock is set, it follows at the end of a second.
     """
@@ -143,26 +143,26 @@ _sent = _Source("answered.sent")
 _seconds = _Source("ended - answered.started")
 _microseconds = "round((ended - answered.started) * 1e6)"
 
-_LETTERS: dict[str, _Letter] = {
-    "h": _Letter(b"%b", (_variable("REMOTE_ADDR"),), "remote_addr"),
-    "l": _Letter(_MISSING, ()),
-    "u": _Letter(b"%b", (_variable("REMOTE_USER"),), "user"),
-    "t": _Letter(b"%b", (_time,), "time"),
-    "r": _Letter(b"%b %b %b", (_method, _target, _protocol), "request"),
-    "m": _Letter(b"%b", (_method,), "method"),
-    "U": _Letter(b"%b", (_Source("path({} or rebuilt_target(answered))", b"REQUEST_URI"),), "path"),
-    "q": _Letter(b"%b", (_variable("QUERY_STRING"),), "query"),
-    "H": _Letter(b"%b", (_protocol,), "protocol"),
-    "s": _Letter(b"%d", (_Source("answered.status"),), "status"),
-    "B": _Letter(b"%d", (_sent,), "bytes"),
-    "b": _Letter(b"%b", (_Source('b"%d" % answered.sent if answered.sent else MISSING'),), "bytes"),
-    "f": _Letter(b"%b", (_variable("HTTP_REFERER"),), "referer"),
-    "a": _Letter(b"%b", (_variable("HTTP_USER_AGENT"),), "user_agent"),
-    "T": _Letter(b"%d", (_seconds,), "seconds"),
-    "M": _Letter(b"%d", (_Source(f"{_microseconds} // 1000"),), "milliseconds"),
-    "D": _Letter(b"%d", (_Source(_microseconds),), "microseconds"),
-    "L": _Letter(b"%.6f", (_seconds,), "seconds"),
-    "p": _Letter(b"<%d>", (_Source("getpid()"),), "pid"),
+_DIRECTIVES: dict[str, _Directive] = {
+    "h": _Directive(b"%b", (_variable("REMOTE_ADDR"),), "remote_addr"),
+    "l": _Directive(_MISSING, ()),
+    "u": _Directive(b"%b", (_variable("REMOTE_USER"),), "user"),
+    "t": _Directive(b"%b", (_time,), "time"),
+    "r": _Directive(b"%b %b %b", (_method, _target, _protocol), "request"),
+    "m": _Directive(b"%b", (_method,), "method"),
+    "U": _Directive(b"%b", (_Source("path({} or rebuilt_target(answered))", b"REQUEST_URI"),), "path"),
+    "q": _Directive(b"%b", (_variable("QUERY_STRING"),), "query"),
+    "H": _Directive(b"%b", (_protocol,), "protocol"),
+    "s": _Directive(b"%d", (_Source("answered.status"),), "status"),
+    "B": _Directive(b"%d", (_sent,), "bytes"),
+    "b": _Directive(b"%b", (_Source('b"%d" % answered.sent if answered.sent else MISSING'),), "bytes"),
+    "f": _Directive(b"%b", (_variable("HTTP_REFERER"),), "referer"),
+    "a": _Directive(b"%b", (_variable("HTTP_USER_AGENT"),), "user_agent"),
+    "T": _Directive(b"%d", (_seconds,), "seconds"),
+    "M": _Directive(b"%d", (_Source(f"{_microseconds} // 1000"),), "milliseconds"),
+    "D": _Directive(b"%d", (_Source(_microseconds),), "microseconds"),
+    "L": _Directive(b"%.6f", (_seconds,), "seconds"),
+    "p": _Directive(b"<%d>", (_Source("getpid()"),), "pid"),
 }
 #: Members of objects that are not what the text has.
 _AS_MEMBERS: dict[str, tuple[_Source, ...]] = {"bytes": (_sent,)}
@@ -177,7 +177,7 @@ _SAFE = bytes(byte for byte in range(256) if 0x20 <= byte < 0x7F and byte not in
 
 def check_format(format: str) -> None:
     """Raise `ConfigError` when `format` cannot be used."""
-    for _ in _letters(format):
+    for _ in _directives(format):
         pass
 
 
@@ -185,14 +185,14 @@ def text_lines(format: str) -> tuple[tuple[bytes, ...], Line]:
     """What makes lines of text in this format, and behind `ROUTING` the variables for it. Raises `ConfigError`."""
     template = b""
     sources: list[_Source] = []
-    for text, letter in _letters(format):
+    for text, letter in _directives(format):
         template += text.encode() + letter.piece
         sources += letter.sources
     template += b"\n"
     own_specials = template.translate(None, _SAFE)
     variables, values_of = _compiled(sources, _clf_time)
 
-    def line(answered: Answered, ended: float) -> bytes:
+    def line(answered: LoggedRequest, ended: float) -> bytes:
         values = values_of(answered, answered.request.found, ended)
         made = template % values
         if len(made) <= MAX_TEXT and made.translate(None, _SAFE) == own_specials:
@@ -205,11 +205,11 @@ def text_lines(format: str) -> tuple[tuple[bytes, ...], Line]:
 def json_lines(format: str) -> tuple[tuple[bytes, ...], Line]:
     """The same for objects of JSON, with the members that the letters of this format are. Raises `ConfigError`."""
     members = {
-        letter.member: _AS_MEMBERS.get(letter.member, letter.sources) for _, letter in _letters(format) if letter.member
+        found.member: _AS_MEMBERS.get(found.member, found.sources) for _, found in _directives(format) if found.member
     }
     variables, values_of = _compiled((source for sources in members.values() for source in sources), iso_time)
 
-    def line(answered: Answered, ended: float) -> bytes:
+    def line(answered: LoggedRequest, ended: float) -> bytes:
         values = iter(values_of(answered, answered.request.found, ended))
         return json_line({name: _member([*islice(values, len(sources))]) for name, sources in members.items()})
 
@@ -230,7 +230,7 @@ def _compiled(
             names.append(variable)
         parts.append(f"({expression.format(f'found[{names.index(variable)}]')}), ")
     values_of: _Values = eval(
-        f"lambda answered, found, ended: ({''.join(parts)})", {**_NAMES, "stamp": _Stamp(time_form)}
+        f"lambda answered, found, ended: ({''.join(parts)})", {**_NAMES, "stamp": _CoarseTimestamp(time_form)}
     )
     return tuple(names[len(ROUTING) :]), values_of
 
@@ -249,28 +249,28 @@ def _quote(value: _Value) -> _Value:
     return printable(quoted).encode()
 
 
-def _letters(format: str) -> Iterator[tuple[str, _Letter]]:
+def _directives(format: str) -> Iterator[tuple[str, _Directive]]:
     """Each letter with the text before it; the text after the last one comes with a letter that is nothing."""
     if "\n" in format or "\r" in format:
         raise ConfigError(f'access_log_format: found a line break in "{escape(format)}"; expected one line')
     end = 0
     for match in _PERCENT.finditer(format):
-        yield format[end : match.start()], _letter(match)
+        yield format[end : match.start()], _directive(match)
         end = match.end()
-    yield format[end:], _Letter(b"", ())
+    yield format[end:], _Directive(b"", ())
 
 
-def _letter(match: re.Match[str]) -> _Letter:
+def _directive(match: re.Match[str]) -> _Directive:
     name, letter = match.groups()
     if match.group() == "%%":
-        return _Letter(b"%%", ())
+        return _Directive(b"%%", ())
     if name and letter in _NAMED:
-        return _Letter(b"%b", (_NAMED[letter](name),), f"{{{name}}}{letter}")
-    if not name and letter in _LETTERS:
-        return _LETTERS[letter]
+        return _Directive(b"%b", (_NAMED[letter](name),), f"{{{name}}}{letter}")
+    if not name and letter in _DIRECTIVES:
+        return _DIRECTIVES[letter]
     found = "a stray percent sign" if letter is None else f"the unknown {escape(match.group())}"
     known = ", ".join(
-        [*(f"%({letter})s" for letter in _LETTERS), *(f"%({{name}}{letter})s" for letter in _NAMED)]
+        [*(f"%({letter})s" for letter in _DIRECTIVES), *(f"%({{name}}{letter})s" for letter in _NAMED)]
     )
     raise ConfigError(
         f"access_log_format: found {found} at character {match.start() + 1} "

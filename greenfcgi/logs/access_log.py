@@ -6,8 +6,8 @@ What a line looks like is in `accessline`. What the log has to say of itself beg
 
 from time import monotonic
 
-from .access_format import Answered, json_lines, text_lines
-from .log_file import Sink
+from .access_format import LoggedRequest, json_lines, text_lines
+from .log_file import LogFile
 from .text import escape, json_line
 
 #: Bytes of finished lines that wait in memory for the next flush.
@@ -27,9 +27,9 @@ class AccessLog:
         #: The names of the variables that its lines need, as a `records.Routing` finds them.
         self.variables, self._line = (json_lines if as_json else text_lines)(format)
         self._buffer = bytearray()
-        self._sink = Sink("accesslog", path, 1, _json_notice if as_json else _text_notice)
+        self._file = LogFile("accesslog", path, 1, _json_notice if as_json else _text_notice)
 
-    def write(self, answered: Answered) -> None:
+    def write(self, answered: LoggedRequest) -> None:
         """Add the line of a request that has ended now, if it is one for the log and its parameters have come."""
         if answered.is_logged and answered.request.params_ended:
             self._buffer += self._line(answered, monotonic())
@@ -37,21 +37,21 @@ class AccessLog:
                 self.flush()
 
     def flush(self) -> None:
-        """Hand the lines that wait in memory to the file. Never raises; see `Sink.write`."""
+        """Hand the lines that wait in memory to the file. Never raises; see `LogFile.write`."""
         if self._buffer:
             lines = bytes(self._buffer)
             self._buffer.clear()
-            self._sink.write(lines)
+            self._file.write(lines)
 
     def reopen(self) -> str:
         """Flush and open the path again, after a rotation. Return "" or, when the old file was kept, why."""
         self.flush()
-        return self._sink.reopen()
+        return self._file.reopen()
 
     def close(self) -> None:
         """Flush and close the file; stdout stays open."""
         self.flush()
-        self._sink.close()
+        self._file.close()
 
 
 def _text_notice(text: str) -> bytes:

@@ -8,8 +8,8 @@ import os
 import time
 
 from ..errors import ConfigError
-from .log_file import Sink
-from .text import MAX_LINE, Stamp, decode, escape, iso_time, json_line, printable, shorten
+from .log_file import LogFile
+from .text import MAX_LINE, Timestamp, decode, escape, iso_time, json_line, printable, shorten
 
 #: The levels of the error log, from the least to the most severe.
 LEVELS = ("debug", "info", "warning", "error", "critical")
@@ -33,9 +33,9 @@ class ErrorLog:
         if level not in _SEVERITY:
             raise ConfigError(f'loglevel: found "{escape(level)}"; expected one of {", ".join(LEVELS)}')
         self._threshold = _SEVERITY[level]
-        self._stamp = Stamp(iso_time if as_json else lambda now: time.strftime("%Y-%m-%d %H:%M:%S %z", now))
+        self._timestamp = Timestamp(iso_time if as_json else lambda now: time.strftime("%Y-%m-%d %H:%M:%S %z", now))
         self._entry = self._object if as_json else self._line
-        self._sink = Sink(setting, path, 2, lambda text: self._entry("warning", text, ""))
+        self._file = LogFile(setting, path, 2, lambda text: self._entry("warning", text, ""))
 
     def enabled(self, level: str) -> bool:
         """Tell whether lines of `level` are written, so that a caller can spare itself the work on one."""
@@ -47,7 +47,7 @@ class ErrorLog:
         Each of both is cut at `lines.MAX_LINE` bytes.
         """
         if self.enabled(level):
-            self._sink.write(self._entry(level, text, detail))
+            self._file.write(self._entry(level, text, detail))
 
     def debug(self, text: str | bytes, detail: str | bytes = "") -> None:
         """Write what only someone who looks for a fault wants to know."""
@@ -71,11 +71,11 @@ class ErrorLog:
 
     def reopen(self) -> str:
         """Open the path again, after a rotation. Return "" or, when the old file had to be kept, why."""
-        return self._sink.reopen()
+        return self._file.reopen()
 
     def close(self) -> None:
         """Close the file; stderr stays open."""
-        self._sink.close()
+        self._file.close()
 
     def _line(self, level: str, text: str | bytes, detail: str | bytes) -> bytes:
         lines = [escape(text)]
@@ -83,9 +83,9 @@ class ErrorLog:
             # Lua indents tracebacks with tabs, which would be escaped.
             below = (line.expandtabs(_INDENT) for line in decode(shorten(detail, MAX_LINE)).rstrip("\n").split("\n"))
             lines += [" " * _INDENT + printable(line) for line in below]
-        head = b"[%b] [%d] [%b] " % (self._stamp(), os.getpid(), level.upper().encode())
+        head = b"[%b] [%d] [%b] " % (self._timestamp(), os.getpid(), level.upper().encode())
         return head + "\n".join(lines).encode() + b"\n"
 
     def _object(self, level: str, text: str | bytes, detail: str | bytes) -> bytes:
-        members: dict[str, object] = {"time": self._stamp(), "pid": os.getpid(), "level": level, "message": text}
+        members: dict[str, object] = {"time": self._timestamp(), "pid": os.getpid(), "level": level, "message": text}
         return json_line(members | {"detail": detail} if detail else members)

@@ -22,7 +22,7 @@ _WAIT_SHARE = 0.01
 _TERMINAL_ROOM = 256
 
 
-class Sink:
+class LogFile:
     """A file that whole lines are appended to; "-" is the standard stream with the descriptor `standard`.
 
     `setting` is the key in config.toml that named `path`, for messages. `notice` makes a line of this log, with

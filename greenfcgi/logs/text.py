@@ -91,7 +91,7 @@ _ESCAPES |= {code: f"\\x{code:02x}" for code in (*range(0x20), 0x7F)} | {0x0A: r
 _ESCAPES |= {0xDC00 + byte: f"\\x{byte:02x}" for byte in range(0x80, 0x100)}
 
 
-class Stamp:
+class Timestamp:
     """The local time as text, put together at most once a second."""
 
     def __init__(self, form: Callable[[time.struct_time], str]) -> None:

@@ -21,7 +21,7 @@ from ..fastcgi.response import Reply
 from ..logs.text import decode
 from ..scripts.script import Script
 from ..scripts.version import Version
-from ..system.malloc import give_back
+from ..system.malloc import trim_heap
 from .bridge import Bridge, Exchange
 from .engine import LuaEngine
 
@@ -234,7 +234,7 @@ class State:
         if self._is_full:
             # Lies in pieces between what is still in use, and 300 such requests in sequence would take a gigabyte.
             # In a turn of its own: it takes as long as an uninterruptible function of Lua.
-            self._engine.turns.queue(give_back)
+            self._engine.turns.queue(trim_heap)
 
     def _load(self, path: str, is_startup: bool) -> None:
         try:

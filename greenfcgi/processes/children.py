@@ -1,7 +1,7 @@
-"""The processes of a supervisor: each is forked here, says when it is ready, and is asked, stopped and reaped.
+"""The processes of a supervisor: each is forked here, reports that it is ready, and is signalled, killed and reaped.
 
-Forks before gevent and lupa are imported: the new process imports them. When there are to be how many of them, and
-what follows from the end of one, is the supervisor's business.
+It is forked before gevent and lupa are imported, and imports them itself. How many there should be, and what follows
+from the end of one, is not decided here.
 """
 
 from __future__ import annotations
@@ -13,20 +13,23 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from time import monotonic
 
-from .. import exits
 from ..config.load import Config
-from ..errors import GreenfcgiError
-from ..status.scoreboard import Board
+from ..errors import ExitStatus, GreenfcgiError
+from ..status.scoreboard import Scoreboard
 from ..system.signals import Signals
 
-#: What a process says when it serves; anything else is why it cannot.
+#: What a process writes to its pipe when it serves; anything else is why it cannot.
 READY = b"!"
 
 
 class Child:
-    """One process. `ready` and `question` are the supervisor's ends of its pipes; -1 when closed."""
+    """One process, as its supervisor sees it.
 
-    def __init__(self, pid: int, slot: int, generation: int, config: Config, ready: int, question: int) -> None:
+    `ready` and `traceback_pipe` are the supervisor's ends of its pipes, -1 when closed. Times are of the monotonic
+    clock.
+    """
+
+    def __init__(self, pid: int, slot: int, generation: int, config: Config, ready: int, traceback_pipe: int) -> None:
         self.pid = pid
         self.slot = slot
         self.generation = generation
@@ -35,14 +38,14 @@ class Child:
         self.is_ready = False
         #: Why it could not serve.
         self.problem = ""
-        #: It has been told to go.
+        #: It has been asked to end, or is about to be killed.
         self.is_leaving = False
-        #: The logs have been moved before it was ready: it opens them anew then.
-        self.reopens = False
-        #: When it is killed; None: not at all.
-        self.killed_at: float | None = None
+        #: The logs have been rotated before it was ready: it reopens them then.
+        self._must_reopen_logs = False
+        #: When it is to be killed; None: not at all.
+        self.kill_at: float | None = None
         self.ready = ready
-        self.question = question
+        self.traceback_pipe = traceback_pipe
 
     def send(self, number: signal.Signals) -> None:
         """Send a signal."""
@@ -53,53 +56,54 @@ class Child:
             pass
 
     def leave(self, number: signal.Signals | None, seconds: float) -> None:
-        """Tell it to go, unless it could not hear, and kill it after so long."""
+        """Ask it to end by a signal (None: it could not react to one), and have it killed after so many seconds."""
         self.is_leaving = True
-        self.killed_at = monotonic() + seconds
+        self.kill_at = monotonic() + seconds
         if number is not None:
             self.send(number)
 
-    def hear(self) -> None:
-        """Its pipe has something: it is ready, or has ended."""
-        word = os.read(self.ready, 4096)
-        self.is_ready = word == READY
-        if not self.is_ready and word:
-            self.problem = word.decode("utf-8", "replace")
-        if self.is_ready and self.reopens:
+    def read_ready(self) -> None:
+        """Read from its pipe, which has something: it is ready, or has ended."""
+        message = os.read(self.ready, 4096)
+        self.is_ready = message == READY
+        if not self.is_ready and message:
+            self.problem = message.decode("utf-8", "replace")
+        if self.is_ready and self._must_reopen_logs:
             self.send(signal.SIGUSR1)
         os.close(self.ready)
         self.ready = -1
 
     def reopen_logs(self) -> None:
-        """Have it open its logs anew, now or when it is ready: before that, the signal would end it."""
+        """Have it reopen its logs, now or when it is ready: before that, the signal would end it."""
         if self.is_ready:
             self.send(signal.SIGUSR1)
         else:
-            self.reopens = True
+            self._must_reopen_logs = True
 
-    def ask(self) -> None:
-        """Ask where it is stuck; the answer goes to the error log."""
+    def request_traceback(self) -> None:
+        """Ask where it is stuck; it writes that to the error log."""
         try:
-            os.write(self.question, b"?")
+            os.write(self.traceback_pipe, b"?")
         except OSError:
-            # It has not come so far, or is gone.
+            # It does not listen yet, or is gone.
             pass
 
     def close(self) -> None:
-        """It has been reaped."""
-        for descriptor in (self.ready, self.question):
+        """Close the pipes of a process that has been reaped."""
+        for descriptor in (self.ready, self.traceback_pipe):
             if descriptor != -1:
                 os.close(descriptor)
-        self.ready = self.question = -1
+        self.ready = self.traceback_pipe = -1
 
 
 class Children:
-    """All processes there are. `work` is what each does: it gets its slot and its ends of the pipes (ready, lifeline,
-    question), and returns its exit status.
+    """All processes there are.
+
+    `lifeline` is a pipe that nobody writes to: when the supervisor ends, its processes see it closed.
     """
 
-    def __init__(self, board: Board, signals: Signals, lifeline: tuple[int, int]) -> None:
-        self._board = board
+    def __init__(self, scoreboard: Scoreboard, signals: Signals, lifeline: tuple[int, int]) -> None:
+        self._scoreboard = scoreboard
         self._signals = signals
         self._lifeline = lifeline
         self._by_pid: dict[int, Child] = {}
@@ -111,21 +115,25 @@ class Children:
         return len(self._by_pid)
 
     def start(self, generation: int, config: Config, work: Callable[[int, int, int, int], int]) -> Child | None:
-        """Fork another one. None when no slot is free. Raises `OSError`."""
+        """Fork another one, which does `work`. None when no slot is free. Raises `OSError`.
+
+        `work` gets the slot and the process's ends of the pipes (ready, lifeline, traceback_pipe), and returns the exit
+        status.
+        """
         taken = {child.slot for child in self}
-        slot = next((slot for slot in range(1, self._board.slots) if slot not in taken), None)
+        slot = next((slot for slot in range(1, self._scoreboard.slots) if slot not in taken), None)
         if slot is None:
             return None
         ready, is_ready = os.pipe()
         try:
-            question, ask = os.pipe()
+            traceback_pipe, ask = os.pipe()
         except OSError:
             os.close(ready)
             os.close(is_ready)
             raise
         sys.stdout.flush()
         sys.stderr.flush()
-        # The pages that are shared stay so: the collector does not write to what it does not look at.
+        # Pages that are shared stay so: the collector does not write to what is frozen.
         gc.collect()
         gc.freeze()
         self._signals.block()
@@ -133,25 +141,25 @@ class Children:
             pid = os.fork()
         except OSError:
             self._signals.unblock()
-            for descriptor in (ready, is_ready, question, ask):
+            for descriptor in (ready, is_ready, traceback_pipe, ask):
                 os.close(descriptor)
             raise
         if pid == 0:
-            status = exits.BOOT
+            status: int = ExitStatus.BOOT
             try:
                 self._become_child(ready, ask)
-                status = work(slot, is_ready, self._lifeline[0], question)
+                status = work(slot, is_ready, self._lifeline[0], traceback_pipe)
             except GreenfcgiError as problem:
-                status = exits.USAGE
-                _say(is_ready, str(problem))
+                status = ExitStatus.USAGE
+                _report(is_ready, str(problem))
             except BaseException as problem:
-                _say(is_ready, f"a process failed: {problem!r}")
+                _report(is_ready, f"a process failed: {problem!r}")
             finally:
-                # Not the way out of the supervisor whose copy this is.
+                # Not through the rest of the supervisor, whose copy this is.
                 os._exit(status)
         self._signals.unblock()
         os.close(is_ready)
-        os.close(question)
+        os.close(traceback_pipe)
         child = Child(pid, slot, generation, config, ready, ask)
         self._by_pid[pid] = child
         return child
@@ -164,24 +172,24 @@ class Children:
         self._signals.forget()
 
     def reap(self) -> Sequence[tuple[int, Child | None, int]]:
-        """Those that have ended since the last call, with their wait status.
+        """(process id, `Child`, wait status) of each that has ended since the last call.
 
-        In a container, the supervisor may be process 1, which inherits every orphan: they are reaped, too, and are no
-        `Child`.
+        In a container, the supervisor may be process 1, which inherits every orphan: they are reaped, too, with None
+        for a `Child`.
         """
         ended: list[tuple[int, Child | None, int]] = []
-        while (found := _waited()) is not None:
+        while (found := _wait()) is not None:
             pid, status = found
             child = self._by_pid.pop(pid, None)
             if child is not None:
                 if child.ready != -1:
-                    child.hear()
+                    child.read_ready()
                 child.close()
             ended.append((pid, child, status))
         return ended
 
 
-def _waited() -> tuple[int, int] | None:
+def _wait() -> tuple[int, int] | None:
     try:
         found = os.waitpid(-1, os.WNOHANG)
     except ChildProcessError:
@@ -189,7 +197,7 @@ def _waited() -> tuple[int, int] | None:
     return found if found[0] else None
 
 
-def _say(ready: int, problem: str) -> None:
+def _report(ready: int, problem: str) -> None:
     try:
         os.write(ready, problem.encode("utf-8", "replace"))
     except OSError:
@@ -197,7 +205,7 @@ def _say(ready: int, problem: str) -> None:
         print(f"greenfcgi: {problem}", file=sys.stderr, flush=True)
 
 
-def how(status: int) -> str:
+def describe_exit(status: int) -> str:
     """A wait status in words: "SIGKILL", "exit status 3"."""
     if os.WIFSIGNALED(status):
         number = os.WTERMSIG(status)

@@ -1,4 +1,4 @@
-"""A process's ties to its supervisor: it beats, says when it is ready, notices that it is alone, and hands over.
+"""A process's channels to its supervisor: it beats, says when it is ready, notices that it is alone, and hands over.
 
 What is shared was made before the fork; the supervisor's side is in `supervisor`.
 """
@@ -16,7 +16,7 @@ from gevent import get_hub
 from ..logs.error_log import ErrorLog
 from ..serving.handover import Handover
 from ..status import snapshot, totals
-from ..status.scoreboard import ROOM, Board
+from ..status.scoreboard import MAX_MESSAGE, Scoreboard
 from ..status.snapshot import Snapshot
 from ..status.totals import Overview
 from . import stall
@@ -31,25 +31,27 @@ BEAT = 1.0
 _READABLE = 1
 
 
-class Ties(NamedTuple):
-    """What a process gets from its supervisor: shared memory and its slot in it, the channel for connections, and the
-    descriptors of pipes: for the word that it is ready, for the supervisor's end, for the question where it is stuck.
+class Channels(NamedTuple):
+    """What a process gets from its supervisor.
+
+    Shared memory and its slot in it, the channel for connections, and descriptors of pipes: it writes to `ready` when
+    it serves, `lifeline` closes when the supervisor ends, and a byte in `traceback_pipe` asks where it is stuck.
     """
 
-    board: Board
+    scoreboard: Scoreboard
     slot: int
     channel: tuple[socket.socket, socket.socket]
     ready: int
     lifeline: int
-    question: int
+    traceback_pipe: int
 
 
 class Link:
-    """The ties at work."""
+    """The process's end of these channels."""
 
-    def __init__(self, ties: Ties) -> None:
-        self._ties = ties
-        self._handover = Handover(ties.channel)
+    def __init__(self, channels: Channels) -> None:
+        self._channels = channels
+        self._handover = Handover(channels.channel)
         self._watchers: list[Any] = []
         self._tell: Callable[[int], bytes] | None = None
 
@@ -60,35 +62,35 @@ class Link:
 
         With each beat goes what `tell` has to tell the other processes, in at most so many bytes.
         """
-        ties, loop = self._ties, get_hub().loop
+        channels, loop = self._channels, get_hub().loop
         self._tell = tell
         self._beat()
         # From the hub itself: a thread would beat on while nothing else moves.
         beat = loop.timer(BEAT, BEAT)
         beat.start(self._beat)
-        end = loop.io(ties.lifeline, _READABLE)
+        end = loop.io(channels.lifeline, _READABLE)
         end.start(self._ended, orphaned)
         self._watchers += [beat, end]
-        self._handover.take(
+        self._handover.receive(
             server.connect, lambda: log.error("a connection is lost: no descriptor is left to take it over with")
         )
-        stall.attend(ties.question, log)
+        stall.start_stack_reporter(channels.traceback_pipe, log)
         # Not closed: another descriptor would get its number, and be written to when the process fails.
-        os.write(ties.ready, READY)
+        os.write(channels.ready, READY)
 
     def _beat(self) -> None:
-        board, slot = self._ties.board, self._ties.slot
-        board.beat(slot)
+        scoreboard, slot = self._channels.scoreboard, self._channels.slot
+        scoreboard.record_heartbeat(slot)
         if self._tell is not None:
-            board.publish(slot, self._tell(ROOM))
+            scoreboard.publish(slot, self._tell(MAX_MESSAGE))
 
     def overview(self, own: Snapshot) -> Overview:
         """What all processes tell; `own` is what this one does now.
 
         It is told to the others, too: what has been shown once stays, also when this process is killed.
         """
-        self._ties.board.publish(self._ties.slot, snapshot.pack(own, ROOM))
-        return totals.read(self._ties.board, own)
+        self._channels.scoreboard.publish(self._channels.slot, snapshot.pack(own, MAX_MESSAGE))
+        return totals.read(self._channels.scoreboard, own)
 
     def close(self) -> None:
         """Tell what there is to tell for the last time."""
@@ -100,8 +102,8 @@ class Link:
 
     def leave(self) -> None:
         """Take no connections over any longer."""
-        self._handover.stop_taking()
+        self._handover.stop_receiving()
 
     def give(self, bare: BareSocket, peer: str) -> bool:
         """Hand a connection over; False when that cannot be done now."""
-        return self._handover.give(bare, peer)
+        return self._handover.hand_over(bare, peer)

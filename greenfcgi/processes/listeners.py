@@ -1,7 +1,8 @@
-"""The sockets of a supervisor: listened on once, kept over reloads, handed to a successor, removed at the end.
+"""The listeners of a supervisor: opened once, kept over reloads, passed on to a new binary, removed at the end.
 
-Who removes the file of a unix socket: whoever serves on it last. A successor (SIGUSR2) that ends while its predecessor
-still serves leaves it alone; so does a predecessor that leaves its sockets to a successor.
+A new binary (SIGUSR2) is the successor of this supervisor, and this one its predecessor. The file of a unix socket is
+removed by whoever serves on it last: a successor that ends while its predecessor still serves leaves it alone, and so
+does a predecessor that ends before its successor.
 """
 
 from __future__ import annotations
@@ -16,8 +17,8 @@ from ..system.privileges import Identity
 from . import upgrade
 
 
-class Sockets:
-    """What this supervisor listens on, and the channel on which its processes hand connections to each other."""
+class ListenerSet:
+    """What this supervisor listens on, and the channel on which its processes hand over connections to each other."""
 
     def __init__(self) -> None:
         inheritance = upgrade.inherited()
@@ -25,36 +26,37 @@ class Sockets:
         self._predecessor = os.getppid() if inheritance else 0
         self._handed_over = inheritance.handed_over if inheritance else systemd.listening()
         self.channel = inheritance.channel if inheritance else _channel()
-        #: The predecessor's store of versions; -1: none. Passed on with the sockets, as whoever has it sets it.
+        #: The descriptor of the predecessor's `VersionStore`, -1 for none; the supervisor puts its own here. It is
+        #: passed on with the sockets.
         self.versions = inheritance.versions if inheritance else -1
         self.bound: list[Bound] = []
         #: The process id of the new binary, while there is one; 0: none.
         self.successor = 0
-        #: What has been left to it.
+        #: Sockets closed here whose files it removes at its end.
         self._left: list[Bound] = []
-        #: Those that are left when the configuration that is being tried can serve.
+        #: While another configuration is tried: the listeners of the one before.
         self._old: list[Bound] | None = None
 
     def adapt(self, config: Config) -> Config:
-        """The sockets of systemd take the place of `bind`."""
-        return listen.instead(config, self._handed_over)
+        """The configuration with the sockets of systemd in the place of `bind`, where there are any."""
+        return listen.replace_bind(config, self._handed_over)
 
-    def listen(self, config: Config, who: Identity) -> None:
-        """Listen on the addresses of a configuration, for the first time. Raises `BindError`."""
-        self.bound = listen.listen_all(config, who, self._inherited)
+    def listen(self, config: Config, identity: Identity) -> None:
+        """Listen on the addresses of the first configuration. Raises `BindError`."""
+        self.bound = listen.listen_all(config, identity, self._inherited)
         in_use = {number for one in self.bound for number in (one.socket.fileno(), one.lock)}
         for found in self._inherited.values():
             for descriptor in {*found} - {-1} - in_use:
                 os.close(descriptor)
 
-    def change(self, config: Config, who: Identity) -> None:
-        """Listen on the addresses of another configuration; the old ones stay open until `settle` or `go_back`.
+    def change(self, config: Config, identity: Identity) -> None:
+        """Listen on the addresses of another configuration; the old ones stay open until `commit` or `roll_back`.
 
-        Raises `BindError`, and leaves everything as it was then.
+        Raises `BindError`, and then everything is as it was.
         """
         old = {str(one.address): one for one in self.bound}
         there = {name: listen.Open(one.socket.fileno(), one.lock) for name, one in old.items()}
-        fresh = listen.listen_all(config, who, there)
+        fresh = listen.listen_all(config, identity, there)
         self._old, self.bound = self.bound, []
         for one in fresh:
             kept = old.get(str(one.address))
@@ -65,21 +67,21 @@ class Sockets:
             else:
                 self.bound.append(one)
 
-    def settle(self) -> None:
-        """The new configuration serves: close what only the old one had."""
-        self._forget(self._old or [], self.bound)
+    def commit(self) -> None:
+        """Keep the new listeners: close what only the old configuration had."""
+        self._close(self._old or [], self.bound)
         self._old = None
 
     @property
-    def can_go_back(self) -> bool:
-        """What the configuration before listened on is still open."""
+    def can_roll_back(self) -> bool:
+        """Whether the listeners of the old configuration are still open."""
         return self._old is not None
 
-    def go_back(self) -> None:
-        """The old configuration serves on: close what only the new one had."""
+    def roll_back(self) -> None:
+        """Keep the old listeners: close what only the new configuration had."""
         fresh, self.bound = self.bound, self._old or []
         self._old = None
-        self._forget(fresh, self.bound)
+        self._close(fresh, self.bound)
 
     def enter_process(self) -> None:
         """In a new process: close what is the supervisor's alone. A listener that is kept open would never answer."""
@@ -92,31 +94,31 @@ class Sockets:
         listen.forget_stdin()
 
     @property
-    def has_heir(self) -> bool:
-        """Another supervisor serves on the same sockets: a successor, or the predecessor that it has not ended."""
+    def is_shared(self) -> bool:
+        """Another supervisor serves on the same sockets: a successor, or a predecessor that has not ended yet."""
         return self.successor != 0 or self._has_predecessor()
 
-    def hand_over(self) -> int:
-        """Start a successor on these sockets. Returns its process id. Raises `OSError`."""
+    def start_successor(self) -> int:
+        """Start a new binary on these sockets. Returns its process id. Raises `OSError`."""
         self.successor = upgrade.start(self.bound, self.channel, self._handed_over, self.versions)
         return self.successor
 
     def forget_successor(self) -> None:
-        """It has ended. What had been left to it has no owner any more."""
+        """It has ended: remove the files that had been left to it."""
         self.successor = 0
         for one in self._left:
             self._remove(one)
         self._left = []
 
     def close(self) -> None:
-        """Listen no longer; with a successor, the files are its own from now on."""
+        """Listen no longer. With a successor, the files are left to it."""
         for one in dict.fromkeys([*self.bound, *(self._old or [])]):
             self._remove(one)
             one.close()
         listen.forget_stdin()
         self.bound, self._old = [], None
 
-    def _forget(self, some: list[Bound], but: list[Bound]) -> None:
+    def _close(self, some: list[Bound], but: list[Bound]) -> None:
         for one in some:
             if one not in but:
                 self._remove(one)
@@ -127,15 +129,15 @@ class Sockets:
 
     def _remove(self, one: Bound) -> None:
         if self.successor:
-            # Its lock is closed here, and the successor's goes with it.
+            # The lock is closed here; the successor holds it, too.
             self._left.append(one._replace(lock=-1))
         elif not (str(one.address) in self._inherited and self._has_predecessor()):
             one.remove()
 
 
 def _channel() -> tuple[socket.socket, socket.socket]:
-    """Two ends of a channel for connections: to give into the first, to take from the second."""
-    # A message each, which macOS has for connectionless sockets only.
+    """A channel for connections, one message each: its end to send on, and its end to receive on."""
+    # macOS keeps messages apart on connectionless sockets only.
     ends = socket.socketpair(socket.AF_UNIX, getattr(socket, "SOCK_SEQPACKET", socket.SOCK_DGRAM))
     for end in ends:
         end.setblocking(False)

@@ -36,7 +36,7 @@ class Logs:
         if config.slowlog:
             self.slow = ErrorLog(config.slowlog, "info", setting="slowlog", as_json=_is_json(config))
 
-    def tell_slow(self, script: str, title: str, seconds: float, traceback: bytes) -> None:
+    def log_slow(self, script: str, title: str, seconds: float, traceback: bytes) -> None:
         """Tell the slow log that a request, "" for none, has run for so long, and where its script is."""
         if self.slow is not None:
             where = f"{script}: {title}" if title else script

@@ -18,9 +18,8 @@ from typing import TYPE_CHECKING
 import gevent
 from gevent.event import Event
 
-from .. import exits
 from ..config.load import Config
-from ..errors import ConfigError, ScriptError
+from ..errors import ConfigError, ExitStatus, ScriptError
 from ..logs.text import traceback_of
 from ..lua.engine import LuaEngine
 from ..lua.loader import StateLoader
@@ -28,18 +27,19 @@ from ..lua.startup import try_startup
 from ..lua.state import State
 from ..modules.configured import import_shipped, import_users, modules
 from ..reload.flush_queue import FlushQueue
-from ..reload.reloader import PATIENCE, Load, Reloader
+from ..reload.reloader import MAX_WAIT, Load, Reloader
 from ..reload.watcher import Watcher, watch
 from ..scripts.catalogue import Catalogue
 from ..scripts.pool import Pool
 from ..scripts.script import Script
+from ..serving.context import Context
 from ..serving.exchange import Exchange
 from ..serving.responder import Inspector, Responder
 from ..serving.server import Server
 from ..serving.shares import shares
-from ..status.request_times import Metrics
+from ..status.request_times import RequestTimes
 from ..system.listen import Bound
-from ..system.malloc import give_back
+from ..system.malloc import trim_heap
 from ..system.privileges import Identity
 from ..system.stub_modules import stand_in
 from .heartbeat import Detached, Heartbeat
@@ -58,14 +58,14 @@ gevent.config.format_context = "builtins.repr"
 #: Seconds that `shutdown` hooks get at least, when requests have used up `graceful_timeout`.
 _HOOKS = 1.0
 #: Seconds for which a developer's next request waits for a changed script whose `init` does.
-_DEVELOPER_PATIENCE = 2.0
+_MAX_WAIT_OF_DEVELOPERS = 2.0
 #: Bytes given back by connections that are worth it to give their memory back to the system.
 _MUCH = 4 * 1024 * 1024
 #: More is of no use, and some kernels refuse more.
 _MOST_DESCRIPTORS = 1 << 20
 
 
-class Process:
+class ServerProcess:
     """Everything that serves requests. Raises `ConfigError` when the configuration cannot be carried out.
 
     `logs` and `inspector` are given by the developer mode, which shows what happens to whoever writes the scripts.
@@ -86,9 +86,9 @@ class Process:
         self._shares = shares(config.buffers)
         self._logs = logs or Logs(config)
         self.log = self._logs.error
-        self._metrics = Metrics()
+        self._times = RequestTimes()
         self._engine = LuaEngine(
-            config, self.log, modules(config), self._logs.tell_slow if config.slowlog else None,
+            config, self.log, modules(config), self._logs.log_slow if config.slowlog else None,
             None if inspector is None else inspector.hint, self._shares.descriptors.scripts,
         )  # fmt: skip
         self._loader = StateLoader(self._engine, self.log)
@@ -110,10 +110,11 @@ class Process:
         responder = Responder(config, self.catalogue, self.pool, self.log, turns, inspector)
         access = self._logs.access
         routing = self._engine.router(access.variables if access is not None else ())
-        self.server = Server(
-            config, responder.respond, self.log, access, routing, turns=turns, shared=self._shares,
+        context = Context(
+            config, responder.respond, self.log, access, routing, turns=turns, shares_of_process=self._shares,
             authorizer=self._authorizer(config.scripts.authorizer),
         )  # fmt: skip
+        self.server = Server(context, config)
         #: Where changed files wait, who tells of them, and what becomes of them; None with reload = false.
         self.queue: FlushQueue | None = None
         self.watcher: Watcher | None = None
@@ -127,9 +128,9 @@ class Process:
         if config.status_path or config.ping_path:
             from ..status.endpoint import Status
 
-            self.server.own = Status(config, self._overview).answer
+            context.internal_handler = Status(config, self._overview).answer
         if config.status_path:
-            self.server.observers.append(self._observe)
+            context.observers.append(self._observe)
         self._link: Link | None = None
         #: Another process takes over what this one has.
         self._is_replaced = False
@@ -167,8 +168,8 @@ class Process:
             self.catalogue.on_read = self.watcher.add_file
             self.reloader = Reloader(
                 self.queue, self.catalogue, self.pool, self._make, self.log,
-                keep_last_good=not is_development, patience=_DEVELOPER_PATIENCE if is_development else PATIENCE,
-                forgotten=_nothing if self._last_good is None else self._last_good.forget,
+                keep_last_good=not is_development, max_wait=_MAX_WAIT_OF_DEVELOPERS if is_development else MAX_WAIT,
+                on_gone=_nothing if self._last_good is None else self._last_good.forget,
             )  # fmt: skip
             tasks += [self.watcher.check, Detached(self.reloader.flush, self.log)]
         if self._last_good is not None:
@@ -194,7 +195,7 @@ class Process:
             self._has_free_memory = False
             for quota in self._shares.memory:
                 quota.returned = 0
-            give_back()
+            trim_heap()
 
     def _is_quiet(self) -> bool:
         """Connections have given much memory back, and nothing since the last beat."""
@@ -211,14 +212,14 @@ class Process:
 
     def _observe(self, exchange: Exchange) -> None:
         if exchange.is_logged:
-            self._metrics.observe(exchange.status, time.monotonic() - exchange.started)
+            self._times.observe(exchange.status, time.monotonic() - exchange.started)
 
     def _snapshot(self) -> Snapshot:
         # Here and below: figures, and json with them, are 0.3 MB that a server without a status page does without.
         from ..status import collect
 
-        return collect.take(
-            self._started, self.server, self.pool, self.catalogue, self._metrics, self._engine,
+        return collect.snapshot(
+            self._started, self.server, self.pool, self.catalogue, self._times, self._engine,
             self.reloader.flushes if self.reloader is not None else 0,
         )  # fmt: skip
 
@@ -226,12 +227,12 @@ class Process:
         from ..status import totals
 
         own = self._snapshot()
-        return self._link.overview(own) if self._link is not None else totals.alone(own)
+        return self._link.overview(own) if self._link is not None else totals.single(own)
 
-    def _tell(self, room: int) -> bytes:
+    def _tell(self, max_bytes: int) -> bytes:
         from ..status import snapshot
 
-        return snapshot.pack(self._snapshot(), room)
+        return snapshot.pack(self._snapshot(), max_bytes)
 
     def _discard(self, state: State) -> None:
         state.script.requests += state.requests
@@ -263,11 +264,11 @@ class Process:
         finally:
             self.pool.check_in(state, state.script)
 
-    def become(self, who: Identity) -> None:
+    def become(self, identity: Identity) -> None:
         """Run as them from now on. Raises `ConfigError` when that is not allowed."""
-        if (who.uid, who.gid) != (-1, -1):
+        if (identity.uid, identity.gid) != (-1, -1):
             _import_all(self._config)
-        who.assume()
+        identity.assume()
 
     def try_startup(self) -> None:
         """Import modules that users have written, and see whether scripts.startup runs. Raises `ConfigError`.
@@ -342,9 +343,9 @@ class Process:
                 self._cut(f"{number.name} again")
             # With a supervisor, both may have been sent it; that one says SIGQUIT when it means at once. But whoever
             # was to take connections over is about to stop, too.
-            self.server.give = None
+            self.server.context.hand_over = None
             return
-        self.log.info(f"{number.name}: stopping, with {self.server.workers.running} requests under way")
+        self.log.info(f"{number.name}: stopping, with {self.server.context.workers.running} requests under way")
         self._stop.set()
 
     def _lost_files(self) -> None:
@@ -356,7 +357,7 @@ class Process:
 
     def _replaced(self) -> None:
         if not self._stop.is_set():
-            self.log.info(f"replaced: leaving, with {self.server.workers.running} requests under way")
+            self.log.info(f"replaced: leaving, with {self.server.context.workers.running} requests under way")
             self._is_replaced = True
             self._stop.set()
 
@@ -374,7 +375,7 @@ class Process:
         self._release()
         self._logs.flush()
         _end_programs()
-        os._exit(exits.FAILED)
+        os._exit(ExitStatus.FAILED)
 
     def _reopen_logs(self) -> None:
         self._logs.reopen()

@@ -25,7 +25,7 @@ _GCSTOP = 0
 _OWN = ("[C]:", "greenfcgi:", "?:", "(...tail call")
 
 
-def attend(descriptor: int, log: ErrorLog) -> None:
+def start_stack_reporter(descriptor: int, log: ErrorLog) -> None:
     """Start the thread that waits for a byte from `descriptor`, and then tells `log` what holds this thread."""
     before = _thread.stack_size(_STACK)
     _thread.start_new_thread(_wait, (descriptor, log, _thread.get_ident()))

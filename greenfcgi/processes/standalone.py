@@ -6,7 +6,7 @@ from ..config.load import Config
 from ..system import listen, systemd
 from ..system.gevent_import import import_gevent
 from ..system.pidfile import PidFile
-from ..system.privileges import identity, prepare_logs
+from ..system.privileges import prepare_logs, resolve_identity
 from ..version import NAME
 
 
@@ -15,14 +15,14 @@ def serve(config: Config) -> bool:
 
     Raises `ConfigError` and `BindError`.
     """
-    config = listen.instead(config, systemd.listening())
-    who = identity(config)
-    prepare_logs(config, who)
+    config = listen.replace_bind(config, systemd.listening())
+    identity = resolve_identity(config)
+    prepare_logs(config, identity)
     import_gevent()
-    from .server_process import Process
+    from .server_process import ServerProcess
 
-    process = Process(config)
-    bound = listen.listen_all(config, who, {})
+    process = ServerProcess(config)
+    bound = listen.listen_all(config, identity, {})
     listen.forget_stdin()
     for level, text in listen.remarks(bound):
         process.log.log(level, text)
@@ -36,7 +36,7 @@ def serve(config: Config) -> bool:
 
     try:
         pid_file.write()
-        process.become(who)
+        process.become(identity)
         process.try_startup()
     except BaseException:
         release()

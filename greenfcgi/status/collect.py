@@ -11,19 +11,19 @@ from ..scripts.catalogue import Catalogue
 from ..scripts.pool import Pool
 from ..scripts.script import Script
 from ..serving.server import Server
-from .request_times import Metrics
+from .request_times import RequestTimes
 from .snapshot import ScriptLine, Share, Snapshot
 
 #: Characters of the reason why a script does not load: enough for a line.
 _LONGEST = 300
 
 
-def take(
-    started: float, server: Server, pool: Pool[Script, State], catalogue: Catalogue, metrics: Metrics,
+def snapshot(
+    started: float, server: Server, pool: Pool[Script, State], catalogue: Catalogue, times: RequestTimes,
     engine: LuaEngine, flushes: int,
 ) -> Snapshot:
     """What the process does now, and has done since it was `started`, in seconds of the epoch."""
-    workers = server.workers
+    workers = server.context.workers
     return Snapshot(
         pid=os.getpid(),
         started=started,
@@ -33,26 +33,26 @@ def take(
         workers=workers.count,
         connections=len(server.sessions),
         states=len(pool),
-        longest_queue=workers.longest,
+        longest_queue=workers.longest_queue,
         accepted=server.accepted,
         rejected=workers.rejected,
         evictions=pool.evicted,
         flushes=flushes,
         timeouts=engine.timeouts,
         memory_kills=engine.memory_kills,
-        seconds=metrics.seconds,
-        statuses=metrics.statuses,
-        histogram=metrics.histogram,
+        seconds=times.seconds,
+        statuses=times.statuses,
+        histogram=times.histogram,
         scripts=_scripts(pool, catalogue),
         held=_held(server),
     )
 
 
 def _held(server: Server) -> dict[str, Share]:
-    connections, temporary, scripts = server.descriptors
+    connections, temporary, scripts = server.context.descriptors
     connections.taken = len(server.sessions)
     connections.peak = max(connections.peak, connections.taken)
-    shares = server.memory._asdict() | {
+    shares = server.context.memory._asdict() | {
         "connections": connections, "temporary files": temporary, "files of scripts": scripts,
     }  # fmt: skip
     return {name: Share(one.taken, one.limit, one.peak, one.refused) for name, one in shares.items()}

@@ -262,7 +262,7 @@ def _families(overview: Overview, now: float) -> Iterator[str]:
     yield from _family("connections", "gauge", "Connections that are open.", [("", one.connections)])
     yield from _family("connections_accepted", "counter", "Connections accepted.", [("", one.accepted)])
     yield from _family("states", "gauge", "Lua states.", [("", one.states)])
-    yield from _family("states_evicted", "counter", "States that made room for others.", [("", one.evictions)])
+    yield from _family("states_evicted", "counter", "States that made max_bytes for others.", [("", one.evictions)])
     yield from _family("flushes", "counter", "Versions of scripts replaced by newer ones.", [("", one.flushes)])
     yield from _family("timeouts", "counter", "Runs of scripts that took too long.", [("", one.timeouts)])
     yield from _family("memory_kills", "counter", "Runs of scripts out of memory.", [("", one.memory_kills)])

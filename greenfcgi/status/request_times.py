@@ -8,7 +8,7 @@ from bisect import bisect_left
 BOUNDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
 
 
-class Metrics:
+class RequestTimes:
     """What has happened since the process began."""
 
     __slots__ = ("histogram", "seconds", "statuses")

@@ -11,12 +11,12 @@ import struct
 from time import monotonic
 
 #: Bytes that a process can tell of itself.
-ROOM = 256 * 1024
+MAX_MESSAGE = 256 * 1024
 
 _BEAT = struct.Struct("=d")
 #: How often something has been told (odd: the process is at it), and the length of what was told last.
 _TOLD = struct.Struct("=QQ")
-_PAGE = _TOLD.size + ROOM
+_PAGE = _TOLD.size + MAX_MESSAGE
 #: When the process beat last (seconds of the monotonic clock), and two pages that are written in turn: one that dies
 #: while it writes leaves the other.
 _SLOT = _BEAT.size + 2 * _PAGE
@@ -24,26 +24,26 @@ _SLOT = _BEAT.size + 2 * _PAGE
 _TRIES = 100
 
 
-class Board:
+class Scoreboard:
     """`slots` slots, each of one process at a time; the first one is the supervisor's."""
 
     def __init__(self, slots: int) -> None:
         self.slots = slots
         self._memory = mmap.mmap(-1, slots * _SLOT)
 
-    def beat(self, slot: int) -> None:
+    def record_heartbeat(self, slot: int) -> None:
         """The process is well."""
         _BEAT.pack_into(self._memory, slot * _SLOT, monotonic())
 
-    def last_beat(self, slot: int) -> float:
+    def last_heartbeat(self, slot: int) -> float:
         """When the process of a slot beat last, in seconds of the monotonic clock; 0 when never."""
         found: float = _BEAT.unpack_from(self._memory, slot * _SLOT)[0]
         return found
 
     def publish(self, slot: int, data: bytes) -> None:
-        """Tell something, at most `ROOM` bytes; it takes the place of what was told before. Raises `ValueError`."""
-        if len(data) > ROOM:
-            raise ValueError(f"a message of {len(data)} bytes, at most {ROOM} can be told")
+        """Replace the message of a slot. Raises `ValueError` when it is longer than `MAX_MESSAGE` bytes."""
+        if len(data) > MAX_MESSAGE:
+            raise ValueError(f"a message of {len(data)} bytes, at most {MAX_MESSAGE} can be told")
         (_, times), (page, _) = self._pages(slot)
         # A page that somebody died at is odd, and counts for nothing.
         times += 2 - times % 2
@@ -51,7 +51,7 @@ class Board:
         self._memory[page + _TOLD.size : page + _TOLD.size + len(data)] = data
         _TOLD.pack_into(self._memory, page, times, len(data))
 
-    def told(self, slot: int) -> bytes:
+    def read(self, slot: int) -> bytes:
         """What the process of a slot has told last; empty when nothing."""
         for _ in range(_TRIES):
             page, times = self._pages(slot)[0]
@@ -67,9 +67,9 @@ class Board:
         found = [(page, _TOLD.unpack_from(self._memory, page)[0]) for page in (first, first + _PAGE)]
         return sorted(found, key=lambda one: (one[1] % 2, -one[1]))
 
-    def others(self) -> list[bytes]:
+    def read_all(self) -> list[bytes]:
         """What is told in each slot but the first, where something is."""
-        return [data for data in map(self.told, range(1, self.slots)) if data]
+        return [data for data in map(self.read, range(1, self.slots)) if data]
 
     def clear(self, slot: int) -> None:
         """Forget what is told in a slot whose process has ended."""

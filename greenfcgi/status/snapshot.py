@@ -129,13 +129,13 @@ def ended(snapshot: Snapshot) -> Snapshot:
     return snapshot._replace(**nothing, scripts=scripts, held=held)
 
 
-def pack(snapshot: Snapshot, room: int) -> bytes:
-    """As bytes, at most `room` of them: scripts that few requests were for are left out where that takes more."""
+def pack(snapshot: Snapshot, max_bytes: int) -> bytes:
+    """As bytes, at most `max_bytes` of them: scripts that few requests were for are left out where that takes more."""
     scripts = sorted(snapshot.scripts, key=lambda line: -line.requests)
     while True:
         # Not marshal or pickle: a supervisor that is root must not trust what a process wrote.
         data = json.dumps(snapshot._replace(scripts=tuple(scripts))).encode()
-        if len(data) <= room or not scripts:
+        if len(data) <= max_bytes or not scripts:
             return data
         scripts = scripts[: len(scripts) // 2]
 

@@ -1,6 +1,7 @@
-"""What the processes of a supervisor that have ended had told last: added up, so that no counter ever goes back.
+"""Figures over all processes of a supervisor, those that have ended included, so that no counter ever goes back.
 
-The supervisor writes it into the first slot of the board, where every process can read it beside what the others tell.
+The supervisor adds up what ended processes had published last, in the first slot of the scoreboard; every process can
+read it there, beside what the others publish.
 """
 
 from __future__ import annotations
@@ -10,12 +11,12 @@ import time
 from typing import NamedTuple
 
 from . import snapshot
-from .scoreboard import ROOM, Board
+from .scoreboard import MAX_MESSAGE, Scoreboard
 from .snapshot import Snapshot
 
 #: The slot of the supervisor itself.
 SLOT = 0
-#: Those whose slot has not been taken by another since; the board has fewer slots.
+#: Those whose slot has not been taken by another since; the scoreboard has fewer slots.
 _MOST_KEYS = 1024
 
 #: The process id alone may be another's by now.
@@ -33,11 +34,11 @@ class Overview(NamedTuple):
     total: Snapshot
 
 
-class History:
+class Totals:
     """The supervisor's side. Without a status page no process tells anything, and nothing is added up."""
 
-    def __init__(self, board: Board) -> None:
-        self._board = board
+    def __init__(self, scoreboard: Scoreboard) -> None:
+        self._scoreboard = scoreboard
         self._began = time.time()
         self._replaced = 0
         self._keys: list[_Key] = []
@@ -46,7 +47,7 @@ class History:
 
     def add(self, slot: int) -> None:
         """The process of this slot has ended."""
-        told = self._board.told(slot)
+        told = self._scoreboard.read(slot)
         if not told:
             return
         try:
@@ -57,7 +58,7 @@ class History:
         self._keys = [*self._keys, (last.pid, last.started)][-_MOST_KEYS:]
         self._total = together
         self._write()
-        self._board.clear(slot)
+        self._scoreboard.clear(slot)
 
     def count_replaced(self) -> None:
         """A process has ended that nobody told to."""
@@ -66,18 +67,18 @@ class History:
 
     def _write(self) -> None:
         head = json.dumps((self._began, self._replaced, self._keys)).encode()
-        room = ROOM - len(head) - 4
-        self._board.publish(SLOT, len(head).to_bytes(4) + head + snapshot.pack(self._total, room))
+        max_bytes = MAX_MESSAGE - len(head) - 4
+        self._scoreboard.publish(SLOT, len(head).to_bytes(4) + head + snapshot.pack(self._total, max_bytes))
 
 
-def read(board: Board, own: Snapshot) -> Overview:
+def read(scoreboard: Scoreboard, own: Snapshot) -> Overview:
     """All processes, with what this one tells now in the place of what it has told last.
 
     A message that is none is passed over: any process can write to any slot, if its scripts may write to memory (ffi).
     """
-    others = [found for found in map(_unpacked, board.others()) if found is not None]
+    others = [found for found in map(_unpacked, scoreboard.read_all()) if found is not None]
     # Behind the others: what has been added since they were read is not counted twice.
-    began, replaced, keys, ended = _past(board.told(SLOT), own.started)
+    began, replaced, keys, ended = _past(scoreboard.read(SLOT), own.started)
     there = {(one.pid, one.started): one for one in others if [one.pid, one.started] not in keys}
     there[own.pid, own.started] = own
     processes = tuple(sorted(there.values(), key=lambda one: one.pid))
@@ -103,6 +104,6 @@ def _unpacked(told: bytes) -> Snapshot | None:
         return None
 
 
-def alone(own: Snapshot) -> Overview:
+def single(own: Snapshot) -> Overview:
     """A process without a supervisor."""
     return Overview(own.started, 0, (own,), snapshot.total([own]))

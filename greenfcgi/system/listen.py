@@ -56,16 +56,16 @@ class Open(NamedTuple):
     lock: int = -1
 
 
-def instead(config: Config, numbers: Sequence[int]) -> Config:
+def replace_bind(config: Config, numbers: Sequence[int]) -> Config:
     """The configuration with sockets that are open already in the place of `bind`, where there are any."""
     addresses = tuple(Address("fd", number=number) for number in numbers)
     return config._replace(bind=addresses) if addresses else config
 
 
-def listen_all(config: Config, who: Identity, there: Mapping[str, Open]) -> list[Bound]:
+def listen_all(config: Config, identity: Identity, there: Mapping[str, Open]) -> list[Bound]:
     """Listen on every address of `bind`; `there` has those that are listened on already.
 
-    A unix socket whose file somebody has removed is made anew. Files of unix sockets are given to `who`. Raises
+    A unix socket whose file somebody has removed is made anew. Files of unix sockets are given to `identity`. Raises
     `BindError`, and listens on no new address then.
     """
     bound: list[Bound] = []
@@ -74,7 +74,7 @@ def listen_all(config: Config, who: Identity, there: Mapping[str, Open]) -> list
             found = there.get(str(address))
             if found is None or not _can_be_reached(address):
                 lock = -1 if found is None or found.lock == -1 else os.dup(found.lock)
-                bound.append(listen(address, config.backlog, config.socket_mode, who, lock))
+                bound.append(listen(address, config.backlog, config.socket_mode, identity, lock))
             else:
                 bound.append(_bound(address, socket.socket(fileno=found.descriptor), found.lock))
     except BindError:
@@ -93,9 +93,10 @@ def _can_be_reached(address: Address) -> bool:
     return address.kind != "unix" or address.is_abstract or os.path.lexists(address.path)
 
 
-def listen(address: Address, backlog: int, mode: int, who: Identity, lock: int = -1) -> Bound:
-    """Listen on `address`, not blocking. `mode` and `who` are for the file of a unix socket; its `lock` may be held.
+def listen(address: Address, backlog: int, mode: int, identity: Identity, lock: int = -1) -> Bound:
+    """Listen on `address`, not blocking. `mode` and `identity` are for the file of a unix socket.
 
+    `lock` is the descriptor that holds the lock of that file already, -1 for none.
     Raises `BindError`, whose text names the address and the reason.
     """
     try:
@@ -103,9 +104,9 @@ def listen(address: Address, backlog: int, mode: int, who: Identity, lock: int =
             if lock == -1:
                 lock = socket_lock.acquire(address.path)
             listening = _unix(address.path, mode, backlog)
-            _give(address.path, listening, who)
+            _give(address.path, listening, identity)
         else:
-            listening = _inherited(address) if address.kind == "fd" else _abstract(address) or _tcp(address)
+            listening = _inherited(address) or _abstract(address) or bind_tcp(address.host, address.port)
             listening.listen(backlog)
     except (OSError, ValueError) as problem:
         if lock != -1:
@@ -206,9 +207,9 @@ def _unix(path: str, mode: int, backlog: int) -> socket.socket:
     return listening
 
 
-def _give(path: str, listening: socket.socket, who: Identity) -> None:
+def _give(path: str, listening: socket.socket, identity: Identity) -> None:
     try:
-        who.own(path)
+        identity.own(path)
     except OSError:
         listening.close()
         os.unlink(path)
@@ -250,14 +251,17 @@ def _abstract(address: Address) -> socket.socket | None:
     return listening
 
 
-def _tcp(address: Address) -> socket.socket:
-    found = socket.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+def bind_tcp(host: str, port: int, family: int = socket.AF_UNSPEC, is_v6_only: bool = True) -> socket.socket:
+    """A TCP socket that is bound, and does not listen yet. Raises `OSError`.
+
+    With `is_v6_only`, 0.0.0.0 and [::] on one port are two addresses, as in `bind`.
+    """
+    found = socket.getaddrinfo(host, port, family, socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     family, kind, protocol, _, at = found[0]
     listening = socket.socket(family, kind, protocol)
     try:
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        if family == socket.AF_INET6:
-            # 0.0.0.0 and [::] on one port are two addresses, as in `bind`.
+        if family == socket.AF_INET6 and is_v6_only:
             listening.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
         # Inherited by accepted connections on Linux: a small reply is not held back for a full segment.
         listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -268,7 +272,10 @@ def _tcp(address: Address) -> socket.socket:
     return listening
 
 
-def _inherited(address: Address) -> socket.socket:
+def _inherited(address: Address) -> socket.socket | None:
+    """The socket of a descriptor; None for an address that is none."""
+    if address.kind != "fd":
+        return None
     listening = socket.socket(fileno=os.dup(address.number))
     if listening.type != socket.SOCK_STREAM:
         listening.close()

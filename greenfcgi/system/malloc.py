@@ -9,7 +9,7 @@ To give them back takes 0.1 ms for each MB.
 from __future__ import annotations
 
 
-def give_back() -> None:
+def trim_heap() -> None:
     """Give back what is free. Does nothing where the C library is not glibc: no other has a call for it."""
     try:
         # Here, so that it costs nothing before; mostly it is there already, for inotify.

@@ -45,7 +45,7 @@ class Identity(NamedTuple):
             os.environ |= {"USER": self.user, "LOGNAME": self.user, "HOME": pwd.getpwnam(self.user).pw_dir}
 
 
-def identity(config: Config) -> Identity:
+def resolve_identity(config: Config) -> Identity:
     """Whom `user` and `group` name. Raises `ConfigError` when this process cannot become them."""
     uid = gid = -1
     if config.user:
@@ -65,7 +65,7 @@ def identity(config: Config) -> Identity:
     return Identity("", -1, -1)
 
 
-def prepare_logs(config: Config, who: Identity) -> None:
+def prepare_logs(config: Config, identity: Identity) -> None:
     """Make the log files that are not there, so that whoever runs scripts can append to them. Never raises.
 
     A file that is there stays whose it is: root must not give away what somebody has put in its place.
@@ -78,7 +78,7 @@ def prepare_logs(config: Config, who: Identity) -> None:
                 # It is there, or whoever opens it for writing says why not.
                 continue
             try:
-                who.own(descriptor)
+                identity.own(descriptor)
             except OSError:
                 # The same.
                 pass

@@ -25,7 +25,7 @@ from greenfcgi.config import load
 from greenfcgi.fastcgi import records
 from greenfcgi.fastcgi.client import Client
 from greenfcgi.fastcgi.connection import READY, Connection
-from greenfcgi.processes.server_process import Process
+from greenfcgi.processes.server_process import ServerProcess
 from greenfcgi.quota import Quota
 from greenfcgi.serving.body import Body
 from greenfcgi.serving.exchange import Exchange
@@ -56,7 +56,7 @@ class _Inside:
     def __init__(self, folder: Path) -> None:
         path = folder / "config.toml"
         path.write_text(f'processes = 0\nbind = "unix:{folder}/unused"\n[scripts]\nroot = "{SCRIPTS}"\n')
-        self.process = Process(load.load(str(path)))
+        self.process = ServerProcess(load.load(str(path)))
         self.address = str(folder / "socket")
         listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         listening.bind(self.address)
@@ -159,22 +159,22 @@ def measure(folder: Path) -> list[Stage]:
 
 def _parts(inside: _Inside) -> list[Stage]:
     process = inside.process
-    connection = Connection(process.server.routing)
+    connection = Connection(process.server.context.routing)
     request = next(request for event, request, _ in connection.receive(inside.requests[True]) if event == READY)
     script = process.catalogue.find(request.filename)
     state = process.pool.check_out(script)
     exchange = Exchange(_Wire(connection), request)
 
     def run() -> float:
-        exchange.begin(process.server.timeout)
+        exchange.begin(process.server.context.timeout)
         return _timed(lambda: state.run(exchange))
 
     def run_without_params() -> float:
-        exchange.begin(process.server.timeout)
+        exchange.begin(process.server.context.timeout)
         state._budget.begin(exchange.deadline)
         return _timed(lambda: state._run(b""))
 
-    routing = _least(lambda: _timed(lambda: process.server.routing(request.params)))
+    routing = _least(lambda: _timed(lambda: process.server.context.routing(request.params)))
     ran, bare = _least(run), _least(run_without_params)
     worker = greenlet(_switch_back)
     switch = _least(lambda: _timed(worker.switch))

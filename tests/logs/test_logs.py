@@ -55,7 +55,7 @@ class Entry(NamedTuple):
     head: bytes
 
 
-class Answered:
+class LoggedRequest:
     """The same as a server has it; it began at 0."""
 
     started = 0.0
@@ -119,7 +119,7 @@ def write(log: AccessLog, entry: Entry = ENTRY) -> None:
     """Log a request, which ends when its seconds are over."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(access_log, "monotonic", lambda: entry.seconds)
-        log.write(Answered(entry, log.variables))
+        log.write(LoggedRequest(entry, log.variables))
 
 
 def access_line(file: Path, format: str, entry: Entry = ENTRY) -> str:
@@ -562,7 +562,7 @@ class TestAccessFormat:
             ),
         ],
     )
-    def test_letters(self, file: Path, clock: Callable[[float], None], format: str, expected: str) -> None:
+    def test_directives(self, file: Path, clock: Callable[[float], None], format: str, expected: str) -> None:
         """Each letter gives what it gives in gunicorn."""
         clock(NOON)
         assert access_line(file, format) == expected

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from greenfcgi import exits
+from greenfcgi.errors import ExitStatus
 
 from ..support.developing import Developing
 from ..support.processes import children
@@ -46,7 +46,7 @@ def test_it_stops_the_start(tmp_path: Path, processes: int, text: str) -> None:
         [sys.executable, "-m", "greenfcgi", str(server.config)], capture_output=True, text=True, timeout=PATIENCE,
         check=False,
     )  # fmt: skip
-    assert ended.returncode == exits.USAGE
+    assert ended.returncode == ExitStatus.USAGE
     assert ended.stderr.startswith("greenfcgi: [scripts] startup: ")
     assert ended.stderr.endswith(f"{BROKEN[text]}\n")
     assert ended.stderr.count("\n") == 1
@@ -66,7 +66,7 @@ def test_it_does_not_replace_what_serves(serve: Serve) -> None:
     assert {server.get("hello.lua").body for _ in range(8)} == {b"hello"}
     (server.folder / "start.lua").write_text("word = 'new'")
     server.send_signal(signal.SIGHUP)
-    server.logged("all 2 processes are new")
+    server.logged("2 processes replaced")
     assert {server.get("hello.lua").body for _ in range(8)} == {b"new"}
 
 

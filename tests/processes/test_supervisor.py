@@ -18,7 +18,7 @@ from pathlib import Path
 
 import pytest
 
-from greenfcgi import exits
+from greenfcgi.errors import ExitStatus
 from greenfcgi.fastcgi import records
 from greenfcgi.fastcgi.client import Client
 from greenfcgi.version import NAME
@@ -81,7 +81,7 @@ class TestStart:
         with pytest.raises(AssertionError, match="the server did not start"):
             server.start()
         assert server.process is not None
-        assert server.process.wait(PATIENCE) == exits.USAGE
+        assert server.process.wait(PATIENCE) == ExitStatus.USAGE
         assert server.log().startswith("greenfcgi: accesslog: cannot open ")
         assert server.log().count("\n") == 1
         assert not (tmp_path / "pid").exists()
@@ -95,7 +95,7 @@ class TestStart:
             [sys.executable, "-m", "greenfcgi", str(server.config)],
             env=os.environ | {"PYTHONPATH": str(tmp_path)}, capture_output=True, timeout=PATIENCE, check=False,
         )  # fmt: skip
-        assert ended.returncode == exits.BOOT
+        assert ended.returncode == ExitStatus.BOOT
         assert ended.stderr == b"greenfcgi: a process failed: RuntimeError('not here')\n"
 
 
@@ -125,7 +125,7 @@ class TestStop:
             for number in numbers[:-1]:
                 server.send_signal(number)
                 server.logged("stopping")
-            assert server.stop(numbers[-1]) == exits.FAILED
+            assert server.stop(numbers[-1]) == ExitStatus.FAILED
             connection.until_closed()
         assert not (server.folder / "s.sock").exists()
 
@@ -189,7 +189,7 @@ class TestStop:
         with server.connect() as connection:
             connection.send(server.request("sleep.lua?20"))
             server.logged("begun")
-            assert server.stop() == exits.FAILED
+            assert server.stop() == ExitStatus.FAILED
 
     def test_without_the_supervisor(self, serve: Serve) -> None:
         """When the supervisor is killed, its processes finish what is under way, and end."""
@@ -227,7 +227,7 @@ class TestNumber:
             victim = until(lambda: children(server.pid))[0]
             until(lambda: server.get("hello.lua").body == b"hello")
             os.kill(victim, signal.SIGKILL)
-            until(partial(has_told, server, "has ended (SIGKILL)", times))
+            until(partial(has_told, server, "ended unexpectedly (SIGKILL)", times))
         until(lambda: server.get("hello.lua").body == b"hello")
 
 
@@ -235,7 +235,7 @@ class TestNumber:
         """It is replaced like others."""
         server = serve({"hello.lua": HELLO}, "processes = 1\n")
         os.kill(children(server.pid)[0], 40)
-        server.logged("has ended (signal 40): another takes its place")
+        server.logged("ended unexpectedly (signal 40); replacing it")
         until(lambda: server.get("hello.lua").body == b"hello")
 
     def test_that_cannot_be_started(self, tmp_path: Path) -> None:
@@ -285,7 +285,7 @@ class TestReload:
                 f'bind = "unix:{server.socket_path}"\nprocesses = 2\n[scripts]\nroot = "other"\n[app]\nword = "new"\n'
             )
             server.send_signal(signal.SIGHUP)
-            server.logged("the configuration has been read again, all 2 processes are new")
+            server.logged("configuration reloaded, 2 processes replaced")
             until(lambda: not any(map(is_alive, before)) and len(children(server.pid)) == 2)
             server.root = other
             kept.send(Client.request(server.params("hello.lua"), keep_conn=True))
@@ -296,8 +296,8 @@ class TestReload:
         [
             ("workers = 0", "workers: found 0 (whole number), expected a whole number of at least 1"),
             ("[lua", "line "),
-            ("processes = 200", "processes: found 200; without a new start, from 1 to 63 are possible"),
-            ("processes = 0", "processes: found 0; without a new start, from 1 to 63 are possible"),
+            ("processes = 200", "processes: found 200; without a restart, from 1 to 63 are possible"),
+            ("processes = 0", "processes: found 0; without a restart, from 1 to 63 are possible"),
             ('bind = ["unix:no/such/folder/s.sock"]', "bind: cannot listen on "),
             ('accesslog = "no/such/folder/a.log"', "a process of the new one could not serve (accesslog: cannot open "),
         ],
@@ -310,13 +310,13 @@ class TestReload:
         lines = [line for line in good.splitlines() if line.split(" =")[0] != change.split(" =")[0]]
         server.config.write_text("\n".join([change, *lines]) if "[" not in change[:2] else good + change)
         server.send_signal(signal.SIGHUP)
-        log = server.logged("SIGHUP: the old configuration stays: ")
+        log = server.logged("SIGHUP: keeping the old configuration: ")
         assert told in log
         assert server.get("hello.lua").body == b"hello"
         until(lambda: children(server.pid) == before)
         server.config.write_text(good)
         server.send_signal(signal.SIGHUP)
-        server.logged("all 2 processes are new")
+        server.logged("2 processes replaced")
         until(lambda: not set(children(server.pid)) & set(before))
         assert server.get("hello.lua").body == b"hello"
 
@@ -334,10 +334,10 @@ class TestReload:
         server.config.write_text(good + '[lua]\nallow = ["ffi"]\n')
         with Load(server, "crash.lua", b"fine", connections=4, keep=False):
             server.send_signal(signal.SIGHUP)
-            until(lambda: server.log().count("has ended (exit status 9)") >= 3)
+            until(lambda: server.log().count("ended unexpectedly (exit status 9)") >= 3)
             server.config.write_text(good)
             server.send_signal(signal.SIGHUP)
-            server.logged("processes are new")
+            server.logged("processes replaced")
         until(lambda: len(children(server.pid)) == 4)
         assert {server.get("crash.lua").body for _ in range(40)} == {b"fine"}
 
@@ -363,7 +363,7 @@ class TestReload:
         text = server.config.read_text()
         server.config.write_text(text.replace("s.sock", "t.sock"))
         server.send_signal(signal.SIGHUP)
-        server.logged("all 1 processes are new")
+        server.logged("1 process replaced")
         with server.connect(str(server.folder / "t.sock")) as connection:
             connection.send(server.request("hello.lua"))
             assert connection.reply().body == b"hello"
@@ -375,13 +375,13 @@ class TestReload:
         for times in (1, 2):
             os.unlink(server.socket_path)
             server.send_signal(signal.SIGHUP)
-            until(partial(has_told, server, "all 2 processes are new", times))
+            until(partial(has_told, server, "2 processes replaced", times))
             assert server.get("hello.lua").body == b"hello"
         # While old processes leave, there are pipes to them.
         until(lambda: len(children(server.pid)) == 2, "the end of the old processes")
         before = descriptors(server.pid)
         server.send_signal(signal.SIGHUP)
-        until(partial(has_told, server, "all 2 processes are new", 3))
+        until(partial(has_told, server, "2 processes replaced", 3))
         until(lambda: descriptors(server.pid) <= before, "the end of the old processes' pipes")
         assert server.stop() == 0
         assert list(server.folder.glob("s.sock*")) == []
@@ -395,7 +395,7 @@ class TestReload:
         for times, bind in ((1, f"unix:{server.socket_path}"), (2, port)):
             server.config.write_text(text.replace("127.0.0.1:0", bind))
             server.send_signal(signal.SIGHUP)
-            until(partial(has_told, server, "all 2 processes are new", times))
+            until(partial(has_told, server, "2 processes replaced", times))
             if times == 1:
                 until(lambda: is_refused(server.address), "the port to be closed")
                 with server.connect(server.socket_path) as connection:
@@ -409,8 +409,8 @@ class TestReload:
         server = serve({"hello.lua": HELLO}, "processes = 1\n")
         server.config.write_text('pidfile = "pid"\n' + server.config.read_text())
         server.send_signal(signal.SIGHUP)
-        server.logged("SIGHUP: pidfile stays as it was, it takes a new start")
-        server.logged("all 1 processes are new")
+        server.logged("SIGHUP: pidfile cannot change without a restart; keeping the old value")
+        server.logged("1 process replaced")
 
     def test_refused_again_and_again(self, serve: Serve) -> None:
         """Nothing is left of configurations that were refused."""
@@ -419,7 +419,7 @@ class TestReload:
         before = descriptors(server.pid)
         for times in range(1, 6):
             server.send_signal(signal.SIGHUP)
-            until(partial(has_told, server, "SIGHUP: the old configuration stays", times))
+            until(partial(has_told, server, "SIGHUP: keeping the old configuration", times))
         # Those to a process are closed after it has been reaped.
         until(lambda: descriptors(server.pid) <= before, "nothing to be left")
 
@@ -477,7 +477,7 @@ class TestSuccessor:
         server = serve({"hello.lua": HELLO}, 'processes = 1\npidfile = "pid"\n')
         server.config.write_text("nonsense")
         server.send_signal(signal.SIGUSR2)
-        server.logged("the new binary has ended; this one goes on")
+        server.logged("the new binary has ended; this one keeps serving")
         assert (server.folder / "pid").read_text() == f"{server.pid}\n"
         assert server.get("hello.lua").body == b"hello"
 
@@ -486,7 +486,7 @@ class TestSuccessor:
         server = serve({"hello.lua": HELLO}, "processes = 1\n")
         server.config.write_text('accesslog = "no/such/a.log"\n' + server.config.read_text())
         server.send_signal(signal.SIGUSR2)
-        server.logged("the new binary has ended; this one goes on")
+        server.logged("the new binary has ended; this one keeps serving")
         assert server.get("hello.lua").body == b"hello"
 
     def test_going_back(self, serve: Serve) -> None:
@@ -498,7 +498,7 @@ class TestSuccessor:
             until(partial(has_told, server, " serves ", 2))
             load.until(20)
             os.kill(int((server.folder / "pid").read_text()), signal.SIGTERM)
-            server.logged("the new binary has ended; this one goes on")
+            server.logged("the new binary has ended; this one keeps serving")
             load.until(50)
         assert load.failures == []
         assert (server.folder / "pid").read_text() == f"{server.pid}\n"

@@ -18,7 +18,7 @@ from greenfcgi.config.load import load
 from greenfcgi.fastcgi.client import Client
 from greenfcgi.lua import budget
 from greenfcgi.lua.budget import Budget
-from greenfcgi.processes.server_process import Process
+from greenfcgi.processes.server_process import ServerProcess
 from greenfcgi.serving import exchange, server
 
 from ..support.running import PATIENCE
@@ -80,7 +80,7 @@ class Inside:
         path = folder / "config.toml"
         path.write_text(f'errorlog = "error.log"\nreload = false\n{settings}\n[lua]\ntime_slice = {SLICE}\n')
         self.clock = clock
-        self.process = Process(load(str(path)))
+        self.process = ServerProcess(load(str(path)))
         self.listener = gevent.socket.socket(socket.AF_UNIX)
         self.listener.bind(str(folder / "s.sock"))
         self.listener.listen(256)
@@ -230,7 +230,7 @@ def test_nobody_waits_long_for_all_of_them(inside: Inside) -> None:
 def test_a_script_that_has_become_quick_starts_at_once_again(inside: Inside) -> None:
     """What a script has computed the last time decides, not what it once did."""
     connection = inside.connect()
-    turns = inside.process.server.turns
+    turns = inside.process.server.context.turns
     for ticks, is_long in ((60, True), (1, False), (60, True)):
         connection.sendall(inside.request("work1.lua", ticks))
         assert inside.reply(connection) == b"done"

@@ -17,9 +17,9 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families
 from greenfcgi.fastcgi.client import Client, Reply
 from greenfcgi.status import snapshot, totals
 from greenfcgi.status.page import page
-from greenfcgi.status.scoreboard import Board
+from greenfcgi.status.scoreboard import Scoreboard
 from greenfcgi.status.snapshot import ScriptLine, Snapshot
-from greenfcgi.status.totals import History
+from greenfcgi.status.totals import Totals
 
 from ..support.processes import children
 from ..support.running import Connection, Server, until
@@ -253,21 +253,21 @@ def watched(server: Server, done: Callable[[dict[str, Any]], bool]) -> Iterator[
 class TestHistory:
     def test_what_has_been_added_is_not_counted_twice(self) -> None:
         """A slot read just before its process was reaped, and the sum just after, give each request once."""
-        board = Board(4)
-        past = History(board)
+        scoreboard = Scoreboard(4)
+        past = Totals(scoreboard)
         gone = Snapshot(pid=1, started=5.0, statuses={200: 7}, scripts=(ScriptLine("a", 7, states=1),))
         told = snapshot.pack(gone, 1000)
-        board.publish(2, told)
+        scoreboard.publish(2, told)
         past.add(2)
         # As if the supervisor had not come to clear it.
-        board.publish(2, told)
-        found = totals.read(board, Snapshot(pid=9, started=6.0, statuses={200: 1, 404: 1}))
+        scoreboard.publish(2, told)
+        found = totals.read(scoreboard, Snapshot(pid=9, started=6.0, statuses={200: 1, 404: 1}))
         assert found.total.statuses == {200: 8, 404: 1}
         assert [process.pid for process in found.processes] == [9]
         assert found.total.scripts == (ScriptLine("a", 7),)
 
     def test_too_many_scripts(self) -> None:
-        """Where there is no room for all scripts, the most popular are told."""
+        """Where there is no max_bytes for all scripts, the most popular are told."""
         scripts = tuple(ScriptLine(f"/srv/{number}.lua", number) for number in range(5000))
         packed = snapshot.pack(Snapshot(scripts=scripts), 128 * 1024)
         assert len(packed) <= 128 * 1024
@@ -277,18 +277,18 @@ class TestHistory:
 
     def test_a_process_that_died_while_it_told(self) -> None:
         """Half a message is none."""
-        board = Board(2)
+        scoreboard = Scoreboard(2)
         for _ in range(5):
             pid = os.fork()
             while pid == 0:
                 for letter in b"abc":
-                    board.publish(1, bytes([letter]) * 100_000)
-            until(lambda: board.told(1))
+                    scoreboard.publish(1, bytes([letter]) * 100_000)
+            until(lambda: scoreboard.read(1))
             os.kill(pid, signal.SIGKILL)
             os.waitpid(pid, 0)
-            assert len(set(board.told(1))) <= 1
-            board.clear(1)
-            assert board.told(1) == b""
+            assert len(set(scoreboard.read(1))) <= 1
+            scoreboard.clear(1)
+            assert scoreboard.read(1) == b""
 
 
 #: What a hostile script can have a process tell.
@@ -318,31 +318,31 @@ class TestHostile:
     @pytest.mark.parametrize("told", HOSTILE)
     def test_what_a_process_tells(self, told: str) -> None:
         """A message that is none is passed over: the others are shown, in every form, and the supervisor goes on."""
-        board = Board(4)
-        past = History(board)
+        scoreboard = Scoreboard(4)
+        past = Totals(scoreboard)
         well = Snapshot(pid=2, started=5.0, statuses={200: 7})
-        board.publish(1, HOSTILE[told])
-        board.publish(2, snapshot.pack(well, 1000))
-        found = totals.read(board, Snapshot(pid=9, started=6.0, statuses={404: 1}))
+        scoreboard.publish(1, HOSTILE[told])
+        scoreboard.publish(2, snapshot.pack(well, 1000))
+        found = totals.read(scoreboard, Snapshot(pid=9, started=6.0, statuses={404: 1}))
         assert [process.pid for process in found.processes] == [2, 9]
         assert found.total.statuses == {200: 7, 404: 1}
         for form in ("text", "json", "html", "openmetrics"):
             assert page(form, found)[1]
         past.add(1)
         past.add(2)
-        found = totals.read(board, Snapshot(pid=9, started=6.0, statuses={404: 1}))
+        found = totals.read(scoreboard, Snapshot(pid=9, started=6.0, statuses={404: 1}))
         assert found.total.statuses == {200: 7, 404: 1}
 
     @pytest.mark.parametrize("told", HOSTILE)
     @pytest.mark.parametrize("with_head", [False, True])
     def test_in_the_slot_of_the_supervisor(self, told: str, with_head: bool) -> None:
-        """All memory of the board is shared: what the supervisor had written is lost, and nothing else."""
-        board = Board(4)
-        History(board)
+        """All memory of the scoreboard is shared: what the supervisor had written is lost, and nothing else."""
+        scoreboard = Scoreboard(4)
+        Totals(scoreboard)
         head = json.dumps((1.0, 2, [])).encode()
         message = len(head).to_bytes(4) + head + HOSTILE[told] if with_head else HOSTILE[told]
-        board.publish(totals.SLOT, message)
-        found = totals.read(board, Snapshot(pid=9, started=6.0, statuses={404: 1}))
+        scoreboard.publish(totals.SLOT, message)
+        found = totals.read(scoreboard, Snapshot(pid=9, started=6.0, statuses={404: 1}))
         assert found.total.statuses == {404: 1}
         assert page("text", found)[1]
 

@@ -68,12 +68,12 @@ def test_a_server_without_them(tmp_path: Path) -> None:
             assert kept.reply().body == b"hello"
             before = children(server.pid)
             server.send_signal(signal.SIGHUP)
-            server.logged("all 2 processes are new")
+            server.logged("2 processes replaced")
             # One that has ended stays the supervisor's child until it is reaped: it is no victim for the signal below.
             until(lambda: not set(before) & set(children(server.pid)), "the old processes to be reaped")
             kept.send(Client.request(server.params("hello.lua"), keep_conn=True))
             assert kept.reply().body == b"hello"
         os.kill(children(server.pid)[0], signal.SIGKILL)
-        server.logged("another takes its place")
+        server.logged("; replacing it")
         assert server.stop() == 0
     assert "failed" not in server.log()
