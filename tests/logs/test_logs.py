@@ -744,7 +744,7 @@ class TestJson:
         logs = {name: (server.folder / name).read_text() for name in ("stderr.log", "access.log", "slow.log")}
         found = {name: [json.loads(line) for line in text.splitlines()] for name, text in logs.items()}
         assert [line["status"] for line in found["access.log"]] == [500]
-        assert "has run for 0.1 s" in found["slow.log"][0]["message"]
+        assert "slow: running for 0.1 s" in found["slow.log"][0]["message"]
         assert "x.lua:1: in " in found["slow.log"][0]["detail"]
         assert any(line["message"].endswith("x.lua: GET /x.lua: a\nb") for line in found["stderr.log"])
 

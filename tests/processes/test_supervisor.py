@@ -533,7 +533,7 @@ class TestUser:
                 (server.folder / "access.log").unlink()
                 (server.folder / "access.log").symlink_to(secret)
                 server.send_signal(signal.SIGUSR1)
-                server.logged("SIGUSR1: logs opened anew")
+                server.logged("SIGUSR1: logs reopened")
                 assert secret.stat().st_uid == 0
 
     def test_only_root_can(self, tmp_path: Path) -> None:

@@ -54,7 +54,7 @@ FOLDERS: tuple[tuple[str, tuple[str, ...]], ...] = (
             "version_store", "last_good",
         ),
     ),
-    ("status", ("request_times", "scoreboard", "snapshot", "totals", "collect", "page", "endpoint")),
+    ("status", ("request_times", "scoreboard", "snapshot", "totals", "collect", "reporter", "page", "endpoint")),
     (
         "processes",
         (
