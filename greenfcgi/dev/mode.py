@@ -8,8 +8,8 @@ import socket
 
 from gevent.pywsgi import WSGIServer
 
+from ..config.address import Address
 from ..config.load import Config, defaults, load, names
-from ..config.types import Address
 from ..errors import BindError, ConfigError, ExitStatus
 from ..processes.server_process import ServerProcess
 from ..system import listen
@@ -89,20 +89,12 @@ def _configuration(path: str) -> tuple[Config, bool]:
 
 
 def _listen(http: Address) -> socket.socket:
-    """A socket on the port, or on the next one that is free."""
+    """A listener on the port, or on the next one that is free."""
     family = socket.AF_INET6 if ":" in http.host else socket.AF_INET
     for port in range(http.port, min(http.port + _TRIES, 65536)) if http.port else [0]:
-        made = socket.socket(family, socket.SOCK_STREAM)
         try:
-            made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            # Inherited by accepted connections: head and body leave in two sends, of which the second would wait 40 ms.
-            made.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            made.bind((http.host, port))
-            made.listen(128)
-            made.setblocking(False)
-            return made
+            return listen.listen_tcp(http._replace(port=port), 128, family)
         except OSError as problem:
-            made.close()
             if problem.errno == errno.EADDRINUSE:
                 continue
             hint = "; ports below 1024 are root's" if problem.errno == errno.EACCES else ""

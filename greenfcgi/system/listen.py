@@ -9,8 +9,8 @@ import stat
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
+from ..config.address import Address
 from ..config.load import Config
-from ..config.types import Address
 from ..errors import BindError
 from . import socket_lock
 from .privileges import Identity
@@ -105,8 +105,10 @@ def listen(address: Address, backlog: int, mode: int, identity: Identity, lock: 
                 lock = socket_lock.acquire(address.path)
             listening = _unix(address.path, mode, backlog)
             _give(address.path, listening, identity)
+        elif address.kind == "tcp":
+            listening = listen_tcp(address, backlog)
         else:
-            listening = _inherited(address) if address.kind == "fd" else _abstract(address) or _tcp(address)
+            listening = _inherited(address) if address.kind == "fd" else _abstract(address)
             listening.listen(backlog)
     except (OSError, ValueError) as problem:
         if lock != -1:
@@ -238,10 +240,8 @@ def _remove_stale(path: str) -> None:
             raise OSError(errno.EADDRINUSE, "another server listens there")
 
 
-def _abstract(address: Address) -> socket.socket | None:
-    """A unix socket without a file, bound; None for an address that is none."""
-    if not address.is_abstract:
-        return None
+def _abstract(address: Address) -> socket.socket:
+    """A unix socket without a file, bound."""
     listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
         listening.bind(b"\0" + os.fsencode(address.path[1:]))
@@ -251,8 +251,9 @@ def _abstract(address: Address) -> socket.socket | None:
     return listening
 
 
-def _tcp(address: Address) -> socket.socket:
-    found = socket.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+def listen_tcp(address: Address, backlog: int, family: int = socket.AF_UNSPEC) -> socket.socket:
+    """Listen on a TCP address, not blocking; of a name, on the first of its addresses. Raises `OSError`."""
+    found = socket.getaddrinfo(address.host, address.port, family, socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     family, kind, protocol, _, at = found[0]
     listening = socket.socket(family, kind, protocol)
     try:
@@ -260,12 +261,15 @@ def _tcp(address: Address) -> socket.socket:
         if family == socket.AF_INET6:
             # 0.0.0.0 and [::] on one port are two addresses, as in `bind`.
             listening.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-        # Inherited by accepted connections on Linux: a small reply is not held back for a full segment.
+        # Inherited by accepted connections on Linux. The second part of a reply is not held back for 40 ms until the
+        # first one is acknowledged.
         listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         listening.bind(at)
+        listening.listen(backlog)
     except BaseException:
         listening.close()
         raise
+    listening.setblocking(False)
     return listening
 
 
