@@ -1,7 +1,7 @@
-"""The HTTP door: each request to a script goes through the gateway, files are sent as they are, pages follow saves.
+"""The web application of the developer mode: scripts by the gateway, files as they are, pages that reload when saved.
 
-For the loopback: no web server, but what a web server in front would do, so that no other is needed to see a page. A
-request for the name of another machine is refused, since a page of that name could read everything here.
+For the loopback: it does what a web server in front would do, so that none is needed to see a page. A request for the
+name of another machine is refused, since a page of that name could read everything here.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from urllib.parse import parse_qs, quote
 from ..config.load import Scripts
 from ..logs.text import traceback_of
 from . import pages
-from .http.gateway import Answer, BadBody, Gateway
-from .http.static_files import NO_STORE, Files
-from .http.url_paths import Elsewhere, File, Folder, Paths, Script
-from .live_reload import PREFIX, Live
-from .save_order import Saves
+from .http.gateway import BadBody, Gateway, Reply
+from .http.static_files import NO_STORE, StaticFiles
+from .http.url_paths import File, Folder, Redirect, Script, UrlPaths
+from .live_reload import PREFIX, LiveReload
+from .save_order import SaveOrder
 from .terminal import Terminal
 
 Environ = dict[str, Any]
@@ -27,36 +27,36 @@ StartResponse = Callable[..., Any]
 
 _HTML = ("Content-Type", "text/html; charset=utf-8")
 _ASSETS = ("live.js", "worker.js")
-#: What of a page a browser asks for when it shows one. A part that a script of the page asks for follows nothing.
+#: Sec-Fetch-Dest of a page that a browser shows; another one is for a script of a page, and gets no live reload.
 _DOCUMENTS = ("", "document", "iframe", "frame")
-#: Seconds for which a request is answered anew when a file has been saved meanwhile.
-_MOST = 5.0
+#: Seconds for which a request is answered again when a file has been saved meanwhile.
+_MAX_RETRY = 5.0
 
 
-class Door:
-    """The application of WSGI. `scripts` says what is served; `own` are paths that the server
-    answers itself (status, ping); `host` is the name or address that it was told to listen on.
+class DevApp:
+    """A WSGI application. `scripts` says what is served; `internal_paths` are those that the server answers itself
+    (status, ping); `host` is the name or address that it listens on.
     """
 
     def __init__(
         self,
         scripts: Scripts,
-        own: tuple[str, ...],
+        internal_paths: tuple[str, ...],
         host: str,
         gateway: Gateway,
-        saves: Saves,
-        live: Live,
+        save_order: SaveOrder,
+        live_reload: LiveReload,
         terminal: Terminal,
     ) -> None:
         self._scripts = scripts
-        self._own = own
+        self._internal_paths = internal_paths
         self._hosts = {"localhost", host.lower()}
         self._gateway = gateway
-        self._saves = saves
-        self._live = live
+        self._save_order = save_order
+        self._live_reload = live_reload
         self._terminal = terminal
-        self._paths = Paths(scripts.root, scripts.extensions, scripts.public)
-        self._files = Files(f"{scripts.root}/{scripts.public}")
+        self._paths = UrlPaths(scripts.root, scripts.extensions, scripts.public)
+        self._files = StaticFiles(f"{scripts.root}/{scripts.public}")
 
     def __call__(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
         """Answer a request."""
@@ -67,27 +67,27 @@ class Door:
             page = pages.document("Bad request", "<h1>The body of the request is broken</h1>")
             return self._page(environ, start_response, "400 Bad Request", page)
         except Exception as problem:
-            # The border of a request: what fails in here is told in the terminal, and the next one is answered.
-            self._terminal.error(f"the HTTP door failed: {problem!r}", traceback_of(problem))
-            page = pages.document("Error", "<h1>greenfcgi failed</h1><p>The terminal tells more.</p>")
+            # The border of a request: what fails in here is logged in the terminal, and the next one is answered.
+            self._terminal.error(f"HTTP failed: {problem!r}", traceback_of(problem))
+            page = pages.document("Error", "<h1>greenfcgi failed</h1><p>The terminal shows why.</p>")
             return self._page(environ, start_response, "500 Internal Server Error", page)
 
     def _answer(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
         # Characters of Latin-1 are bytes in WSGI.
         path = os.fsdecode(environ["PATH_INFO"].encode("latin-1")) or "/"
-        if not self._is_own_host(environ.get("HTTP_HOST", "")):
+        if not self._is_local_host(environ.get("HTTP_HOST", "")):
             return self._page(environ, start_response, "403 Forbidden", pages.foreign_host(environ["HTTP_HOST"]))
         if path.startswith(PREFIX):
-            return self._follow(path, environ, start_response)
-        self._saves.settle()
-        target = Script(path, "") if path in self._own else self._paths.find(path)
+            return self._send_live_reload(path, environ, start_response)
+        self._save_order.wait_until_saved()
+        target = Script(path, "") if path in self._internal_paths else self._paths.find(path)
         if isinstance(target, Script):
             return self._run(environ, start_response, target)
         if isinstance(target, File):
             return self._send_file(environ, start_response, target.path)
         if isinstance(target, Folder):
             return self._page(environ, start_response, "200 OK", self._listing(path))
-        if isinstance(target, Elsewhere):
+        if isinstance(target, Redirect):
             query = environ.get("QUERY_STRING", "")
             # Two slashes at its beginning would be another host.
             location = "/" + quote(target.path.lstrip("/"), errors="surrogateescape") + (f"?{query}" if query else "")
@@ -100,30 +100,33 @@ class Door:
         page = pages.missing(path, self._scripts.root, self._scripts.extensions, self._scripts.public)
         return self._page(environ, start_response, "404 Not Found", page)
 
-    def _is_own_host(self, host: str) -> bool:
+    def _is_local_host(self, host: str) -> bool:
         name = host.lower()
         if not name.endswith("]"):
             name = name.rpartition(":")[0] or name
-        # The page of another name cannot be at a number; and browsers always tell a name.
+        # A page of another machine's name cannot be at a number; and browsers always send a host.
         is_number = name.replace(".", "").isdigit() or (name.startswith("[") and name.endswith("]"))
         return not name or is_number or name in self._hosts or name.endswith(".localhost")
 
     def _run(self, environ: Environ, start_response: StartResponse, script: Script) -> Iterable[bytes]:
-        answer = self._gateway.ask(environ, script)
-        end = time.monotonic() + _MOST
-        while environ["REQUEST_METHOD"] in ("GET", "HEAD") and self._saves.is_disturbed() and time.monotonic() < end:
+        since = self._save_order.flushes
+        reply = self._gateway.ask(environ, script)
+        end = time.monotonic() + _MAX_RETRY
+        may_repeat = environ["REQUEST_METHOD"] in ("GET", "HEAD")
+        while may_repeat and self._save_order.has_pending_changes(since) and time.monotonic() < end:
             # The script may have read half of a file.
-            answer.body.close()
-            self._saves.settle()
-            answer = self._gateway.ask(environ, script)
-        if not self._follows(environ, answer.status, answer.headers):
-            start_response(answer.status, answer.headers)
-            return answer.body
-        # The page becomes longer by the line at its end.
-        start_response(answer.status, [pair for pair in answer.headers if pair[0].lower() != "content-length"])
-        return _followed(answer, self._script(environ))
+            reply.body.close()
+            self._save_order.wait_until_saved()
+            since = self._save_order.flushes
+            reply = self._gateway.ask(environ, script)
+        if not self._is_shown_page(environ, reply.status, reply.headers):
+            start_response(reply.status, reply.headers)
+            return reply.body
+        # The line that is added to the page makes it longer.
+        start_response(reply.status, [pair for pair in reply.headers if pair[0].lower() != "content-length"])
+        return _with_script(reply, self._script_element(environ))
 
-    def _follows(self, environ: Environ, status: str, headers: list[tuple[str, str]]) -> bool:
+    def _is_shown_page(self, environ: Environ, status: str, headers: list[tuple[str, str]]) -> bool:
         """The reply is a page that a browser shows."""
         named = {name.lower(): value for name, value in headers}
         return (
@@ -135,33 +138,35 @@ class Door:
             and environ.get("HTTP_SEC_FETCH_DEST", "") in _DOCUMENTS
         )
 
-    def _script(self, environ: Environ) -> bytes:
+    def _script_element(self, environ: Environ) -> bytes:
         method = "GET" if environ["REQUEST_METHOD"] == "GET" else "other"
-        return f'\n<script src="{PREFIX}live.js" data-at="{self._live.at}" data-method="{method}"></script>\n'.encode()
+        at = self._live_reload.at
+        return f'\n<script src="{PREFIX}live.js" data-at="{at}" data-method="{method}"></script>\n'.encode()
 
     def _send_file(self, environ: Environ, start_response: StartResponse, path: str) -> Iterable[bytes]:
         began = time.monotonic()
         is_page = path.endswith((".html", ".htm"))
+        self._save_order.watch_closely([path])
         file = self._files.read(environ, path, as_whole=is_page)
-        while self._saves.is_disturbed() and time.monotonic() < began + _MOST:
-            self._saves.settle()
+        while self._save_order.has_pending_changes() and time.monotonic() < began + _MAX_RETRY:
+            self._save_order.wait_until_saved()
             file = self._files.read(environ, path, as_whole=is_page)
         if file.status[:3] == "200" and is_page:
             return self._page(environ, start_response, file.status, b"".join(file.body))
         start_response(file.status, file.headers)
-        self._tell(environ, int(file.status[:3]), began)
+        self._log_request(environ, int(file.status[:3]), began)
         return file.body
 
     def _page(self, environ: Environ, start_response: StartResponse, status: str, page: bytes) -> Iterable[bytes]:
-        """A page that is no script's."""
+        """A page of the developer mode, or a static one."""
         began = time.monotonic()
-        if self._follows(environ, status, [_HTML]):
-            page += self._script(environ)
+        if self._is_shown_page(environ, status, [_HTML]):
+            page += self._script_element(environ)
         start_response(status, [_HTML, NO_STORE, ("Content-Length", str(len(page)))])
-        self._tell(environ, int(status.split()[0]), began)
+        self._log_request(environ, int(status.split()[0]), began)
         return [] if environ["REQUEST_METHOD"] == "HEAD" else [page]
 
-    def _tell(self, environ: Environ, status: int, began: float) -> None:
+    def _log_request(self, environ: Environ, status: int, began: float) -> None:
         title = f"{environ['REQUEST_METHOD']} {environ.get('REQUEST_URI', '')}"
         self._terminal.request(title, status, time.monotonic() - began)
 
@@ -170,7 +175,7 @@ class Door:
             return pages.first_steps(self._scripts.root, self._scripts.extensions[0])
         return pages.listing(path, *self._paths.entries(path))
 
-    def _follow(self, path: str, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
+    def _send_live_reload(self, path: str, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
         """What live.js asks for."""
         name = path.removeprefix(PREFIX)
         if environ["REQUEST_METHOD"] != "GET":
@@ -179,19 +184,19 @@ class Door:
         if name == "events":
             at = environ.get("HTTP_LAST_EVENT_ID") or parse_qs(environ.get("QUERY_STRING", "")).get("at", [""])[0]
             start_response("200 OK", [("Content-Type", "text/event-stream"), NO_STORE])
-            return self._live.listen(at)
+            return self._live_reload.listen(at)
         if name in _ASSETS:
             with open(os.path.join(os.path.dirname(__file__), "browser", name), "rb") as file:
                 text = file.read()
             start_response("200 OK", [("Content-Type", "text/javascript; charset=utf-8"), NO_STORE])
             return [text]
         start_response("404 Not Found", [("Content-Type", "text/plain")])
-        return [b"not here\n"]
+        return [b"not found\n"]
 
 
-def _followed(answer: Answer, script: bytes) -> Iterator[bytes]:
+def _with_script(reply: Reply, script: bytes) -> Iterator[bytes]:
     try:
-        yield from answer.body
+        yield from reply.body
         yield script
     finally:
-        answer.body.close()
+        reply.body.close()

@@ -1,6 +1,6 @@
-"""The page that shows an error where it is: the source around it, the way to it with all variables, what was asked for.
+"""The page of an error: the source around it, the traceback with all variables, and the request.
 
-Everything on it is text of somebody: it is escaped. Pure functions of a `Failure` and its `Sources`.
+Everything on it comes from scripts and clients, and is escaped. Pure functions of a `Failure` and its `Sources`.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from .sources import Sources
 
 #: "path/to/a.lua:12:", or ".../to/a.lua:12:".
 _PLACE = re.compile(r"(\.\.\.)?([^\s:'\"][^\n:'\"]*):(\d{1,9}):")
-#: Lines of source before and behind the one that counts.
+#: Lines of source before and after the one of the error, and of a call.
 _AROUND = 6
 _AROUND_CALLER = 2
 #: Characters of a chunk that has no name but its text.
@@ -43,7 +43,7 @@ td + td { white-space: pre-wrap; } td:first-child { color: var(--dim); min-width
 
 
 class Frame(NamedTuple):
-    """A function on the way to an error. `path` is its file, None where that is not known; `name` is what Lua calls it.
+    """A function of the traceback. `path` is its file, None where that is not known; `name` is what Lua calls it.
 
     `line` is that of the call or the error; locals are (name, value) as text.
     """
@@ -56,13 +56,13 @@ class Frame(NamedTuple):
 
 
 class Gap(NamedTuple):
-    """So many functions are left out here."""
+    """So many functions of the traceback are left out here."""
 
     functions: int
 
 
 class Failure(NamedTuple):
-    """What there is to show. `seconds` is the time that the request took, `written` what the script had written.
+    """What there is to show. `seconds` is the time that the request took, `written` what the script had put out.
 
     `body` is the beginning of the request's, which is `length` bytes long.
     """
@@ -80,7 +80,7 @@ class Failure(NamedTuple):
 
 
 class Report(NamedTuple):
-    """What `inspect.lua` tells: the functions on the way as it has written them, and what the script has opened."""
+    """What `inspect.lua` reports: the functions of the traceback, and the names of files that the script has opened."""
 
     frames: Sequence[Mapping[str, object]] = ()
     opened: Sequence[str] = ()
@@ -95,7 +95,7 @@ def read_report(data: bytes) -> Report:
 
 
 def frames_of(report: Report, sources: Sources) -> list[Frame | Gap]:
-    """The functions of a report."""
+    """The traceback in a report."""
     return [Gap(one["left_out"]) if "left_out" in one else _frame_of(one, sources) for one in report.frames]  # type: ignore[arg-type]
 
 
@@ -109,7 +109,7 @@ def _frame_of(one: Mapping[str, object], sources: Sources) -> Frame:
 
 
 def place_of(failure: Failure, sources: Sources) -> tuple[str, int] | None:
-    """The file and line of an error, in one of the sources. Lua writes a long path as "...end/of/path.lua"."""
+    """The file and line of an error, in one of the sources, or None. Lua writes a long path as "...end/of/path.lua"."""
     places, _ = _places(failure.message, sources)
     if places:
         return places[-1]
@@ -132,7 +132,7 @@ def _places(message: str, sources: Sources) -> tuple[list[tuple[str, int]], str]
 
 
 def as_text(failure: Failure, sources: Sources) -> bytes:
-    """For a client that shows no HTML."""
+    """The page as plain text, for a client that does not ask for HTML."""
     place = place_of(failure, sources)
     lines = [f"{failure.title}: {failure.message}"]
     if place:
@@ -145,9 +145,9 @@ def as_text(failure: Failure, sources: Sources) -> bytes:
 
 
 def as_html(failure: Failure, sources: Sources, root: str) -> bytes:
-    """For a browser. Paths are shown relative to `root`."""
+    """The page for a browser. Paths are shown relative to `root`."""
     place = place_of(failure, sources)
-    # What stands in front is told below.
+    # The place in front of it is shown below.
     message = _relative(_places(failure.message, sources)[1], root)
     heading, _, more = message.partition("\n")
     if len(heading) > _MAX_HEADING:
@@ -161,37 +161,38 @@ def as_html(failure: Failure, sources: Sources, root: str) -> bytes:
     if place:
         parts.append(_source(sources, *place, _AROUND))
     if failure.frames:
-        parts.append("<h2>The way there</h2>")
-        parts += _way(failure.frames, sources, root)
+        parts.append("<h2>Traceback</h2>")
+        parts += _traceback(failure.frames, sources, root)
     elif failure.traceback:
-        parts.append(f'<h2>The way there</h2><pre class="text">{_text(_relative(failure.traceback, root))}</pre>')
+        parts.append(f'<h2>Traceback</h2><pre class="text">{_text(_relative(failure.traceback, root))}</pre>')
     parts.append("<h2>The request</h2>")
     if failure.written:
         written = failure.written.decode("utf-8", "replace")
-        parts.append(_details("Written before", f'<pre class="text">{_text(written)}</pre>'))
+        parts.append(_details("Output before the error", f'<pre class="text">{_text(written)}</pre>'))
     if failure.length:
         parts.append(_body(failure))
     params = _table(failure.params.items())
     parts.append(f"<details><summary>{len(failure.params)} parameters</summary>{params}</details>")
     took = f"It took {1000 * failure.seconds:.1f} ms."
-    parts.append(f'<p class="dim">{took} Save the file, and this page shows the result.</p>')
+    parts.append(f'<p class="dim">{took} Fix the file and the page comes back.</p>')
     return document(f"{failure.status}: {heading}", "\n".join(parts), _STYLE)
 
 
-def _way(frames: Sequence[Frame | Gap], sources: Sources, root: str) -> Iterable[str]:
-    """The functions; one that calls itself again and again is shown once."""
+def _traceback(frames: Sequence[Frame | Gap], sources: Sources, root: str) -> Iterable[str]:
+    """The functions of the traceback; one that calls itself again and again is shown once."""
     at = 0
     while at < len(frames):
         frame = frames[at]
         same = at + 1
         if isinstance(frame, Gap):
-            yield f'<p class="dim">functions left out: {frame.functions}</p>'
+            plural = "s" if frame.functions != 1 else ""
+            yield f'<p class="dim">{frame.functions} function{plural} left out</p>'
         else:
             yield _frame(frame, sources, root, is_first=at == 0)
             while same < len(frames) and _is_same(frame, frames[same]):
                 same += 1
             if same > at + 1:
-                yield f'<p class="dim">from the same line again: {same - at - 1}</p>'
+                yield f'<p class="dim">{same - at - 1} more from the same line</p>'
         at = same
 
 

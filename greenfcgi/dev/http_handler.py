@@ -1,4 +1,4 @@
-"""HTTP/1 on a connection, by gevent's pywsgi; but heads are read by `http_head`, and a refusal is one line.
+"""HTTP/1 on a connection, by gevent's pywsgi; but heads are read by `http.head`, and a refusal is one line.
 
 pywsgi takes several Content-Lengths for one, knows no absolute targets, and writes tracebacks for what a client sent.
 """
@@ -70,7 +70,7 @@ class Handler(WSGIHandler):
             lines.append(line)
 
     def _take(self, head: Head) -> None:
-        """Be as pywsgi is when it has read a request."""
+        """Set what pywsgi sets when it has read a request."""
         self.requestline = f"{head.method} {head.target} {head.version}"
         self.command, self.path, self.request_version = head.method, head.target, head.version
         self.headers = self.MessageClass(BytesIO(b"\r\n"))
@@ -81,7 +81,7 @@ class Handler(WSGIHandler):
         self._head = head
 
     def get_environ(self) -> dict[str, object]:
-        """What the application is told, with the target as it came, and where it came from."""
+        """The environment of WSGI, with REQUEST_URI as it came, and the client's socket."""
         environ: dict[str, object] = super().get_environ()
         environ["REQUEST_URI"] = self.path
         environ[CLIENT] = self.socket
@@ -146,24 +146,24 @@ class _Body(Input):
                 pass
 
 
-class Complaints:
-    """The file that pywsgi writes to, and the handler: what is to be said of bad requests."""
+class ErrorStream:
+    """The file that pywsgi and the handler write errors to: about bad requests."""
 
     def __init__(self, terminal: Terminal) -> None:
         self._terminal = terminal
 
     def write(self, text: str) -> None:
-        """Show it in the terminal."""
+        """Log it in the terminal."""
         if text.strip():
             self._terminal.warning(f"HTTP: {escape(text.strip())}")
 
     def writelines(self, lines: Iterable[str]) -> None:
-        """The same of several."""
+        """Log several."""
         for line in lines:
             self.write(line)
 
     def flush(self) -> None:
-        """Nothing waits."""
+        """Nothing is buffered."""
 
 
 def _end_cut_off(line: bytes) -> bytes:

@@ -1,4 +1,4 @@
-"""Looks on while scripts run: shows errors as pages, tells requests and stray globals in the terminal."""
+"""Follows requests for developers: shows errors as pages, and logs requests and accidental globals in the terminal."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _MAX_BODY = 8192
 
 
 class DevInspector:
-    """What `responder.Inspector` asks for."""
+    """The `responder.Inspector` of the developer mode."""
 
     def __init__(self, terminal: Terminal, root: str) -> None:
         self._terminal = terminal
@@ -28,7 +28,7 @@ class DevInspector:
         #: Memory of the states that requests under way have run in.
         self._memory: dict[Exchange, int] = {}
         self._hinted: set[tuple[str, str]] = set()
-        #: What Lua has run in these.
+        #: The texts that Lua has run in these, by path.
         self._texts: dict[Exchange, Mapping[str, bytes]] = {}
 
     def ran(self, exchange: Exchange, state: State) -> None:
@@ -37,29 +37,29 @@ class DevInspector:
         self._texts[exchange] = state.version.texts
 
     def ended(self, exchange: Exchange) -> None:
-        """A request has been answered: tell it."""
+        """A request has been answered: log it."""
         memory = self._memory.pop(exchange, None)
         self._texts.pop(exchange, None)
         if exchange.is_logged and exchange.request.params_ended:
             self._terminal.request(exchange.title, exchange.status, time.monotonic() - exchange.started, memory)
 
     def hint(self, script: str, name: str, place: str) -> None:
-        """A script has written a global that no `init` has declared: once a name."""
+        """A script has created a global that no `init` declares: logged once for each name."""
         if (script, name) not in self._hinted:
             self._hinted.add((script, name))
             self._terminal.warning(
-                f"{place}: {name} is a global: it stays from one request to the next. Is a local missing? "
+                f"{place}: {name} is a global, and keeps its value for later requests. Is `local` missing? "
                 f"If it is meant to stay, set it in init() or at the top of the file"
             )
 
     def page(self, exchange: Exchange, failure: LuaFailure | ScriptError) -> Reply:
-        """The error as a page; what has been sent already stays before it."""
+        """The error as a page, or behind what has been sent already."""
         params = {decode(name): decode(value) for name, value in exchange.request.variables().items()}
         report = read_report(failure.frames if isinstance(failure, (LuaFailure, ScriptBroken)) else b"")
         texts = failure.texts if isinstance(failure, ScriptBroken) else self._texts.get(exchange)
         directory = os.path.dirname(os.path.realpath(params.get("SCRIPT_FILENAME", "")))
         sources = Sources(texts, report.opened, directory, self._root)
-        shown = _shown(exchange, failure, params, frames_of(report, sources))
+        shown = _failure(exchange, failure, params, frames_of(report, sources))
         accepts = params.get("HTTP_ACCEPT", "")
         is_html = b"text/html" in exchange.head_sent if exchange.status else "text/html" in accepts
         body = as_html(shown, sources, self._root) if is_html else as_text(shown, sources)
@@ -71,7 +71,7 @@ class DevInspector:
         return shown.status, head, b"" if exchange.head_only else body
 
 
-def _shown(
+def _failure(
     exchange: Exchange, failure: LuaFailure | ScriptError, params: dict[str, str], frames: list[Frame | Gap]
 ) -> Failure:
     seconds = time.monotonic() - exchange.started
@@ -80,7 +80,7 @@ def _shown(
         try:
             body, length = exchange.body.beginning(_MAX_BODY), exchange.body.length
         except OSError:
-            # What was kept in a file has been lost: the error is still worth a page.
+            # Its temporary file cannot be read: the error is still worth a page.
             pass
     if isinstance(failure, LuaFailure):
         message, traceback, written = failure.message, failure.traceback, failure.written

@@ -1,7 +1,8 @@
-"""Browsers that follow: they listen to server-sent events, and are told of each change.
+"""Live reload: browsers listen to server-sent events, one for each change.
 
-Each page carries the number of the last change before it was made, so whoever was asleep, or had lost the connection,
-is told what it has missed; when the server has been started anew, nobody knows, and the page is loaded again.
+Each page carries the number of the last change before it was made. So a browser that was asleep, or had lost the
+connection, gets the changes that it has missed; when the server has been restarted, these are not known, and the page
+is loaded again.
 """
 
 from __future__ import annotations
@@ -17,23 +18,23 @@ import gevent.queue
 from ..reload.flush_queue import Changes
 from ..scripts.file_signature import Signature, looks_alike, signature
 
-#: Where the browser's side is.
+#: Paths of the browser's side begin so.
 PREFIX = "/-greenfcgi/"
 #: Seconds of silence after which a comment is sent, which shows whether the browser is still there.
 _SILENCE = 10.0
-#: Milliseconds after which browsers connect anew.
+#: Milliseconds after which browsers reconnect.
 _RETRY = 300
-#: Changes that are remembered for those who were away.
-_MOST = 100
-#: Endings of files that make a page, beside scripts. Others may be data that scripts write by ways nobody sees.
+#: Changes that are kept for browsers that were away.
+_MAX_PAST = 100
+#: Endings of files that make a page, beside scripts. Others may be data that scripts write, in ways that do not show.
 _ENDINGS = (
     ".html", ".htm", ".css", ".js", ".mjs", ".json", ".svg", ".png", ".jpg", ".jpeg", ".gif", ".webp", ".avif", ".ico",
     ".woff", ".woff2", ".ttf", ".md", ".tpl", ".tmpl", ".lp", ".etlua", ".mustache", ".moon", ".xml", ".csv", ".wasm",
 )  # fmt: skip
 
 
-class Live:
-    """All browsers that listen. `public` is the folder of style sheets; `is_source`: the file is one of a script's."""
+class LiveReload:
+    """All browsers that listen. `public` is the folder of style sheets; `is_source`: a script has loaded the file."""
 
     def __init__(self, public: str, extensions: tuple[str, ...], is_source: Callable[[str], bool]) -> None:
         self._public = os.path.realpath(public).rstrip("/")
@@ -42,40 +43,40 @@ class Live:
         #: When the server was started: greater than that of any before.
         self._instance = f"{time.time_ns() // 1_000_000:015}"
         self._number = 0
-        self._past: deque[dict[str, object]] = deque(maxlen=_MOST)
+        self._past: deque[dict[str, object]] = deque(maxlen=_MAX_PAST)
         self._listeners: set[gevent.queue.SimpleQueue[dict[str, object]]] = set()
-        #: Files that scripts write themselves: their pages would be loaded for ever.
+        #: Files that scripts write themselves: their pages would be reloaded for ever.
         self._data: set[str] = set()
         self._last: dict[str, Signature] = {}
 
     @property
     def at(self) -> str:
-        """What a page carries."""
+        """What a page carries: "instance:number"."""
         return f"{self._instance}:{self._number}"
 
     def note_written(self, path: str) -> None:
         """A script writes this file itself."""
         self._data.add(os.path.realpath(path))
 
-    def counts(self, path: str) -> bool:
-        """The file is part of what a browser may show."""
+    def is_relevant(self, path: str) -> bool:
+        """The file may be part of what a browser shows."""
         name = os.path.basename(path)
         if path in self._data or name.startswith((".", "#")) or name.endswith("~"):
             return False
         return name.endswith(self._endings) or self._is_source(path)
 
-    def tell(self, changes: Changes) -> None:
-        """Files have changed: tell all browsers."""
-        told = [path for path in sorted(changes.paths) if self.counts(path) and self._is_news(path)]
-        styles = [path for path in told if path.endswith(".css")]
-        if told and len(styles) == len(told):
+    def publish(self, changes: Changes) -> None:
+        """Send changed files to all browsers."""
+        paths = [path for path in sorted(changes.paths) if self.is_relevant(path) and self._is_new(path)]
+        styles = [path for path in paths if path.endswith(".css")]
+        if paths and len(styles) == len(paths):
             for path in styles:
                 self._send("style", path.removeprefix(self._public))
-        elif told:
+        elif paths:
             self._send("page", "")
 
-    def _is_news(self, path: str) -> bool:
-        """One save is seen several times: created, written, moved, given other rights."""
+    def _is_new(self, path: str) -> bool:
+        """Not seen before: one save has several events, such as created, written, moved, other permissions."""
         before, now = self._last.get(path), signature(path)
         is_first, self._last[path] = path not in self._last, now
         return is_first or not looks_alike(before, now)
@@ -88,7 +89,7 @@ class Live:
             listener.put(change)
 
     def listen(self, at: str) -> Iterator[bytes]:
-        """What a browser gets that knows all until `at`: what it has missed, then each change."""
+        """Server-sent events for a browser with a page that carries `at`: what it has missed, then each change."""
         queue: gevent.queue.SimpleQueue[dict[str, object]] = gevent.queue.SimpleQueue()
         self._listeners.add(queue)
         try:
@@ -105,7 +106,7 @@ class Live:
 
     def _missed(self, at: str) -> list[dict[str, object]]:
         instance, _, number = at.partition(":")
-        # Longer ones are nobody's: Python refuses to read thousands of digits.
+        # No page carries longer ones, and int() refuses thousands of digits.
         is_number = number.isascii() and number.isdecimal() and len(number) < 16
         if instance == self._instance and is_number and int(number) <= self._number:
             missed = [change for change in self._past if change["number"] > int(number)]  # type: ignore[operator]

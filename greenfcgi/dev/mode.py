@@ -1,4 +1,4 @@
-"""`greenfcgi --dev`: the server, the HTTP door, and what is around them, put together in one process."""
+"""`greenfcgi --dev`: the server and the web application in front of it, put together in one process."""
 
 from __future__ import annotations
 
@@ -17,22 +17,24 @@ from ..system.listen import Bound
 from ..system.privileges import resolve_identity
 from ..version import NAME
 from .http.gateway import Gateway
-from .http_handler import Complaints, Handler
+from .http_handler import ErrorStream, Handler
 from .inspector import DevInspector
-from .live_reload import Live
-from .save_order import Saves
+from .live_reload import LiveReload
+from .save_order import SaveOrder
 from .terminal import Terminal, TerminalLogs, has_colours
 
 try:
-    from .app import Door
+    from .app import DevApp
 except ImportError as problem:
     raise ConfigError(
         f"--dev: found no module {problem.name!r}, expected what the developer mode needs beside the server: "
         "pip install 'greenfcgi[dev]'"
     ) from None
 
-#: Ports that are tried when the first one is taken.
+#: Ports that are tried when the first one is in use.
 _TRIES = 100
+#: Connections that may wait to be accepted.
+_BACKLOG = 128
 
 
 def serve(path: str, http: Address) -> int:
@@ -50,20 +52,20 @@ def serve(path: str, http: Address) -> int:
     assert process.reloader is not None
     catalogue = process.catalogue
     public = os.path.join(config.scripts.root, config.scripts.public)
-    live = Live(public, config.scripts.extensions, lambda name: name in catalogue.signatures())
-    catalogue.on_write = live.note_written
-    saves = Saves(process.watcher, process.queue, process.reloader, live.counts, terminal)
-    process.reloader.observers.append(live.tell)
-    process.server.observers.append(inspector.ended)
-    own = tuple(filter(None, (config.status_path, config.ping_path)))
+    live_reload = LiveReload(public, config.scripts.extensions, lambda name: name in catalogue.signatures())
+    catalogue.on_write = live_reload.note_written
+    save_order = SaveOrder(process.watcher, process.queue, process.reloader, live_reload.is_relevant, terminal)
+    process.reloader.observers.append(live_reload.publish)
+    process.server.context.observers.append(inspector.ended)
+    internal_paths = tuple(filter(None, (config.status_path, config.ping_path)))
     gateway = Gateway(process.server.connect, config.scripts.root)
-    door = Door(config.scripts, own, http.host, gateway, saves, live, terminal)
+    app = DevApp(config.scripts, internal_paths, http.host, gateway, save_order, live_reload, terminal)
     listener = _listen(http)
     port = listener.getsockname()[1]
     bound = _listen_for_web_servers(config, terminal) if has_bind else []
     _greet(terminal, config, process.lua, http, port, bound)
-    server = WSGIServer(listener, door, log=None, error_log=Complaints(terminal), handler_class=Handler)
-    saves.start()
+    server = WSGIServer(listener, app, log=None, error_log=ErrorStream(terminal), handler_class=Handler)
+    save_order.start()
     server.start()
     try:
         return ExitStatus.OK if process.run(bound, release=lambda: _release(server, bound)) else ExitStatus.FAILED
@@ -89,11 +91,11 @@ def _configuration(path: str) -> tuple[Config, bool]:
 
 
 def _listen(http: Address) -> socket.socket:
-    """A listener on the port, or on the next one that is free."""
+    """A socket on the port, or on the next one that is free."""
     family = socket.AF_INET6 if ":" in http.host else socket.AF_INET
     for port in range(http.port, min(http.port + _TRIES, 65536)) if http.port else [0]:
         try:
-            return listen.listen_tcp(http._replace(port=port), 128, family)
+            return _listening(listen.bind_tcp(http.host, port, family, is_v6_only=False))
         except OSError as problem:
             if problem.errno == errno.EADDRINUSE:
                 continue
@@ -101,6 +103,16 @@ def _listen(http: Address) -> socket.socket:
             reason = problem.strerror or problem
             raise BindError(f"--http: cannot listen on {http.host}:{port}: {reason}{hint}") from None
     raise BindError(f"--http: found no free port from {http.port} on, and {_TRIES} were tried")
+
+
+def _listening(bound: socket.socket) -> socket.socket:
+    try:
+        bound.listen(_BACKLOG)
+    except OSError:
+        bound.close()
+        raise
+    bound.setblocking(False)
+    return bound
 
 
 def _listen_for_web_servers(config: Config, terminal: Terminal) -> list[Bound]:
@@ -119,12 +131,12 @@ def _greet(terminal: Terminal, config: Config, flavour: str, http: Address, port
         terminal.print(f"  FastCGI on {listen.names(bound)}")
     terminal.print("  Save a file, see the page. Ctrl-C ends it.")
     if http.port and port != http.port:
-        terminal.warning(f"port {http.port} is taken, this is the next one that is free")
+        terminal.warning(f"port {http.port} is in use: took the next free one")
     if config.reload_engine == "poll":
-        terminal.warning("reload_engine = poll: scripts are looked at now and then, style sheets and pages not at all")
+        terminal.warning("reload_engine = poll: changed scripts are noticed late, style sheets and pages not at all")
     if not at.is_loopback():
         terminal.warning(
-            f"{http.host} can be reached from other machines: whoever connects sees errors with source and variables"
+            f"{http.host} can be reached from other machines, which then see errors with source and variables"
         )
 
 

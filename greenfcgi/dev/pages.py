@@ -1,4 +1,4 @@
-"""Pages of the developer mode itself: what is in a folder, what to write first, that nothing is there."""
+"""Pages of the developer mode itself: lists of folders, first steps, not found."""
 
 from __future__ import annotations
 
@@ -37,35 +37,35 @@ def listing(path: str, folders: Sequence[str], scripts: Sequence[str], pages: Se
     items = [] if path == "/" else ['<li><a href="../">../</a></li>']
     for name in [*(f"{folder}/" for folder in folders), *scripts, *pages]:
         items.append(f'<li><a href="{quote(name, errors="surrogateescape")}">{_text(name)}</a></li>')
-    note = "" if scripts or folders or pages else '<p class="dim">No script is in here.</p>'
+    note = "" if scripts or folders or pages else '<p class="dim">No scripts here.</p>'
     return document(path, f"<h1>{_text(path)}</h1>\n<ul>\n{chr(10).join(items)}\n</ul>{note}")
 
 
 def first_steps(root: str, extension: str) -> bytes:
-    """There is no script at all yet."""
+    """For a folder without any script."""
     return document(
         "greenfcgi",
         f"<h1>No script yet</h1>\n<p>Write one and save it, for example as "
-        f"<code>{_text(root)}/index{extension}</code>. This page turns into it at once.</p>\n"
+        f"<code>{_text(root)}/index{extension}</code>. This page then shows it at once.</p>\n"
         f"<pre>{_text(_EXAMPLE)}</pre>",
     )
 
 
 def missing(path: str, root: str, extensions: Sequence[str], public: str) -> bytes:
-    """Nothing is at the path. `public` is the folder of static files, or "" where there is none."""
+    """Nothing is at the path. `public` is the folder of static files, or ""."""
     hint = ""
     if path.endswith(tuple(extensions)):
         hint = f"<p>Save a script as <code>{_text(root + path)}</code>, and it is shown here.</p>"
     elif public:
-        hint = f"<p>A static file of this path is <code>{_text(f'{root}/{public}{path}')}</code>.</p>"
+        hint = f"<p>A static file at this path would be <code>{_text(f'{root}/{public}{path}')}</code>.</p>"
     return document("Not found", f"<h1>Nothing is at {_text(path)}</h1>\n{hint}")
 
 
 def foreign_host(host: str) -> bytes:
-    """The name of another machine led here: perhaps a page of its own asks for what is on this one (DNS rebinding)."""
+    """For the name of another machine: a page of that name may be trying to read this one (DNS rebinding)."""
     return document(
         "Forbidden",
-        f"<h1>{_text(host)} is not a name of this machine</h1>\n<p>Ask for 127.0.0.1 or localhost, or start greenfcgi "
+        f"<h1>{_text(host)} is not a name of this machine</h1>\n<p>Use 127.0.0.1 or localhost, or start greenfcgi "
         f"with <code>--http {_text(host)}</code>.</p>",
     )
 

@@ -1,13 +1,14 @@
 """Saves take effect at once: what has been saved before a request came is in its reply, and half a save is in none.
 
-A request asks the watcher first what has happened until now, waits while somebody is writing a file, and has changed
-scripts flushed. So does each change by itself, for the browsers that are told of it.
+Before a request is answered, the watcher catches up, files that are being written are waited for, and changed scripts
+are flushed. Each change does the same by itself, for the browsers that reload.
 """
 
 from __future__ import annotations
 
+import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import gevent
 from gevent.event import Event
@@ -15,44 +16,52 @@ from gevent.lock import RLock
 
 from ..logs.error_log import ErrorLog
 from ..logs.text import traceback_of
-from ..reload.flush_queue import FlushQueue
+from ..reload.flush_queue import Changes, FlushQueue
 from ..reload.reloader import Reloader
 from ..reload.watcher import Watcher
 from .http.url_paths import size
 
-#: Seconds between two looks at a file that is being written.
-_LOOK = 0.002
+#: Seconds between two checks of a file that is being written.
+_CHECK = 0.002
 #: Seconds after which a file that is open for writing, and has not grown, is not being saved: a log.
 _STILL = 0.1
+#: Seconds after which a file that has been emptied is meant to be empty.
+_EMPTY = 1.0
+#: Seconds for which a file that has been saved, or asked for, is watched closely.
+_RECENT = 1.0
 #: Seconds that a request waits at most, for saves and for the flush that follows.
-_MOST = 2.0
+_MAX_WAIT = 2.0
 
 
-class Saves:
-    """Brings saves and requests into an order. `counts` says that a file is part of a page."""
+class SaveOrder:
+    """Brings saves and requests into an order. `is_relevant` says that a file may be part of a page."""
 
     def __init__(
-        self, watcher: Watcher, queue: FlushQueue, reloader: Reloader, counts: Callable[[str], bool], log: ErrorLog
+        self, watcher: Watcher, queue: FlushQueue, reloader: Reloader, is_relevant: Callable[[str], bool], log: ErrorLog
     ) -> None:
         self._watcher = watcher
         self._queue = queue
         self._reloader = reloader
-        self._counts = counts
+        self._is_relevant = is_relevant
         self._log = log
         #: Files that a program keeps open and writes to, until it closes them.
         self._open: set[str] = set()
-        self._something = Event()
+        #: Files that have been saved or asked for a moment ago, and when.
+        self._recent: dict[str, float] = {}
+        #: How often somebody has begun to flush what is part of a page.
+        self.flushes = 0
+        self._has_changes = Event()
         self._lock = RLock()
 
     def start(self) -> None:
-        """Flush by itself what is saved from now on."""
-        self._queue.on_put = self._something.set
-        gevent.spawn(self._flush_again_and_again)
+        """Flush what is saved from now on, without a request."""
+        self._queue.on_put = self._has_changes.set
+        self._queue.on_drain = self._count
+        gevent.spawn(self._flush_forever)
 
-    def settle(self) -> None:
+    def wait_until_saved(self) -> None:
         """Return when everything that has been saved until now has been flushed, or after some time."""
-        end = time.monotonic() + _MOST
-        self._watcher.catch_up()
+        end = time.monotonic() + _MAX_WAIT
         while True:
             self._wait_for_writers(end)
             if self._lock.acquire(timeout=max(0.0, end - time.monotonic())):
@@ -60,43 +69,71 @@ class Saves:
                     self._reloader.flush()
                 finally:
                     self._lock.release()
-            # What was loaded may have been half of the next save.
-            if not self.is_disturbed() or time.monotonic() > end:
+            # What was loaded may have been half of another save.
+            if not self.has_pending_changes() or time.monotonic() > end:
                 return
-            # The housekeeping beat flushes, too: it must have its turn to come to the end of that.
-            gevent.sleep(_LOOK)
+            # The heartbeat flushes, too: it must have a turn to finish.
+            gevent.sleep(_CHECK)
 
-    def is_disturbed(self) -> bool:
-        """Something has been saved, or is being saved, since the last `settle`."""
-        self._watcher.catch_up()
+    def has_pending_changes(self, since: int | None = None) -> bool:
+        """Something has been saved that nobody has flushed yet, or is being saved.
+
+        With `since`, a value of `flushes`, also what somebody else has flushed from then on: the beat, or a request.
+        """
+        is_being_saved = bool(self._sizes())
+        if since is not None and since != self.flushes:
+            return True
         # What scripts write themselves does not count: their page would be asked for again and again.
-        return any(map(self._counts, self._queue.paths)) or bool(self._sizes())
+        return is_being_saved or any(map(self._is_relevant, self._queue.paths))
 
-    def _flush_again_and_again(self) -> None:
+    def watch_closely(self, paths: Iterable[str]) -> None:
+        """Files that may be saved in the next moment: that one is empty is noticed before the system tells of it."""
+        self._recent.update(dict.fromkeys(paths, time.monotonic()))
+
+    def _count(self, changes: Changes) -> None:
+        counted = list(filter(self._is_relevant, changes.paths))
+        self.flushes += changes.everything or bool(counted)
+        self.watch_closely(counted)
+
+    def _flush_forever(self) -> None:
         while True:
-            self._something.wait()
-            self._something.clear()
+            self._has_changes.wait()
+            self._has_changes.clear()
             try:
-                self.settle()
+                self.wait_until_saved()
             except Exception as problem:
-                # The border of this greenlet: one bad save must not be the last.
-                self._log.error(f"a save could not be followed: {problem!r}", traceback_of(problem))
+                # The border of this greenlet: a failure must not be the last save.
+                self._log.error(f"a saved file could not be reloaded: {problem!r}", traceback_of(problem))
 
     def _wait_for_writers(self, end: float) -> None:
         sizes, since = self._sizes(), time.monotonic()
         while sizes and time.monotonic() < end:
-            gevent.sleep(_LOOK)
-            self._watcher.catch_up()
+            gevent.sleep(_CHECK)
             before, sizes = sizes, self._sizes()
             if sizes != before:
                 since = time.monotonic()
             elif time.monotonic() - since > _STILL:
                 break
         for path in sizes:
-            # Somebody keeps it open. What is in it counts all the same, but nobody waits for it again.
+            # A program keeps it open: its text is taken as it is, and no request waits for it again.
             self._open.add(path)
             self._queue.put(path)
 
     def _sizes(self) -> dict[str, int]:
+        """The files that are being saved at this moment, with their sizes."""
+        # A file is empty before the system tells that it is written to: milliseconds before, when the disk has yet to
+        # take what was saved last. Whoever finds it filled is told of that below.
+        now = time.monotonic()
+        self._recent = {path: then for path, then in self._recent.items() if now - then < _RECENT}
+        emptied = dict.fromkeys(filter(_is_just_emptied, self._recent), 0)
+        self._watcher.catch_up()
         self._open &= self._watcher.writing
-        return {path: size(path) for path in self._watcher.writing - self._open if self._counts(path)}
+        return emptied | {path: size(path) for path in self._watcher.writing - self._open if self._is_relevant(path)}
+
+
+def _is_just_emptied(path: str) -> bool:
+    try:
+        found = os.stat(path)
+    except OSError:
+        return False
+    return found.st_size == 0 and time.time() - found.st_mtime < _EMPTY

@@ -1,6 +1,6 @@
-"""The texts that a page of an error may show: what Lua has run, and the templates that the script has opened.
+"""The source texts that an error page may show: what Lua has run, and the templates that the script has opened.
 
-A message may name any file, since a client may have chosen its words; no other file than these is ever read for it.
+A client may have chosen the words of a message, and so any path in it: no other file than these is ever read for it.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 
 from .http.url_paths import size
 
-#: Bytes of what is still a template.
+#: Bytes of a file that is taken for a template.
 _MAX_TEMPLATE = 1024 * 1024
 
 
@@ -39,7 +39,7 @@ class Sources:
         return path.startswith(self._root) and not is_hidden and 0 <= size(path) <= _MAX_TEMPLATE
 
     def find(self, name: str, is_short: bool = False) -> str | None:
-        """The path of the text that a chunk or a message calls so; `is_short`: only its end is told."""
+        """The path of the text that a chunk or a message calls `name`; `is_short`: that is only the end of it."""
         if name in self._named:
             return self._named[name]
         return next((path for path in self._named.values() if path.endswith(name)), None) if is_short else None

@@ -1,6 +1,6 @@
-"""What the developer mode tells in the terminal: a line for each request, and what scripts and the server log between.
+"""What the developer mode prints: a line for each request, and between them what scripts and the server log.
 
-Colours only where somebody sees them: on a terminal, and unless NO_COLOR is set (no-color.org).
+Colours only on a terminal, and unless NO_COLOR is set (no-color.org).
 """
 
 from __future__ import annotations
@@ -14,18 +14,18 @@ from ..processes.open_logs import Logs
 
 _RESET, _DIM, _BOLD = "\x1b[0m", "\x1b[2m", "\x1b[1m"
 _RED, _GREEN, _YELLOW, _CYAN = "\x1b[31m", "\x1b[32m", "\x1b[33m", "\x1b[36m"
-_OF_STATUS = {2: _GREEN, 3: _CYAN, 4: _YELLOW, 5: _RED}
-_OF_LEVEL = {"debug": _DIM, "info": "", "warning": _YELLOW, "error": _RED, "critical": _RED}
+_STATUS_COLOURS = {2: _GREEN, 3: _CYAN, 4: _YELLOW, 5: _RED}
+_LEVEL_COLOURS = {"debug": _DIM, "info": "", "warning": _YELLOW, "error": _RED, "critical": _RED}
 _INDENT = "    "
 
 
 def has_colours() -> bool:
-    """Somebody sees stderr, and wants colours."""
+    """stderr is a terminal, and colours are not switched off."""
     return sys.stderr.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
 
 
 class Terminal(ErrorLog):
-    """The error log for people who look on: no times, paths relative to the scripts, colours."""
+    """The error log for a terminal: without times, with paths relative to the scripts, in colours."""
 
     def __init__(self, root: str, level: str, colours: bool) -> None:
         super().__init__("-", level)
@@ -34,25 +34,25 @@ class Terminal(ErrorLog):
         self._entry = self._shown
 
     def request(self, title: str, status: int, seconds: float, memory: int | None = None) -> None:
-        """A request has been answered; `title` is "GET /page.lua", `memory` that of the state in bytes."""
+        """Log a request that has been answered; `title` is "GET /page.lua", `memory` that of its state in bytes."""
         method, _, target = title.partition(" ")
-        colour = _OF_STATUS.get(status // 100, "")
+        colour = _STATUS_COLOURS.get(status // 100, "")
         parts = [
-            self._in(colour, str(status or "---")),
+            self._coloured(colour, str(status or "---")),
             f"{escape(method):4} {escape(shorten(target, MAX_TITLE))}",
-            self._in(_DIM, _duration(seconds) + (f"  {memory / 1024:.0f} KB" if memory else "")),
+            self._coloured(_DIM, _duration(seconds) + (f"  {memory / 1024:.0f} KB" if memory else "")),
         ]
         self.print("  ".join(parts))
 
     def print(self, line: str) -> None:
-        """A line as it is."""
+        """Print a line as it is."""
         self._file.write(line.encode("utf-8", "backslashreplace") + b"\n")
 
     def bold(self, text: str) -> str:
-        """The text so that it stands out."""
-        return self._in(_BOLD, text)
+        """The text in bold, where there are colours."""
+        return self._coloured(_BOLD, text)
 
-    def _in(self, colour: str, text: str) -> str:
+    def _coloured(self, colour: str, text: str) -> str:
         return f"{colour}{text}{_RESET}" if self._colours and colour else text
 
     def _shown(self, level: str, text: str | bytes, detail: str | bytes) -> bytes:
@@ -60,7 +60,7 @@ class Terminal(ErrorLog):
         if detail:
             below = decode(shorten(detail, MAX_LINE)).rstrip("\n").split("\n")
             lines += [_INDENT + line.expandtabs(4) for line in below]
-        shown = [self._in(_OF_LEVEL[level], printable(line.replace(self._root, ""))) for line in lines]
+        shown = [self._coloured(_LEVEL_COLOURS[level], printable(line.replace(self._root, ""))) for line in lines]
         return "\n".join(shown).encode() + b"\n"
 
 

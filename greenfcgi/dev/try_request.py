@@ -13,6 +13,8 @@ from ..config.load import Config
 from ..errors import ConfigError
 from ..fastcgi.client import Client, Reply
 from ..processes.server_process import ServerProcess
+from .http.cgi import script_variables
+from .http.url_paths import UrlPaths
 
 _READ_SIZE = 65536
 
@@ -41,31 +43,16 @@ def _params(config: Config, url: str) -> dict[str, str]:
         raise ConfigError(f"--try: found {url!r}, expected a path such as /hello.lua?name=x")
     target, _, query = url.partition("#")[0].partition("?")
     path = os.fsdecode(unquote_to_bytes(os.fsencode(target)))
-    script, path_info = _split(path, config.scripts.extensions)
-    return {
-        "SCRIPT_FILENAME": config.scripts.root + script,
-        "SCRIPT_NAME": script,
-        "PATH_INFO": path_info,
+    script = UrlPaths(config.scripts.root, config.scripts.extensions, "").script(path)
+    return dict(script_variables(config.scripts.root, script, "greenfcgi --try")) | {
         "QUERY_STRING": query,
         "REQUEST_METHOD": "GET",
         "REQUEST_URI": url,
-        "DOCUMENT_ROOT": config.scripts.root,
         "CONTENT_TYPE": "",
         "CONTENT_LENGTH": "",
-        "GATEWAY_INTERFACE": "CGI/1.1",
         "SERVER_PROTOCOL": "HTTP/1.1",
-        "SERVER_SOFTWARE": "greenfcgi --try",
         "SERVER_NAME": "localhost",
         "SERVER_PORT": "80",
         "REMOTE_ADDR": "127.0.0.1",
         "HTTP_HOST": "localhost",
     }
-
-
-def _split(path: str, extensions: tuple[str, ...]) -> tuple[str, str]:
-    """SCRIPT_NAME and PATH_INFO: the script is the first part of the path that ends in one of the extensions."""
-    at = 0
-    while (at := path.find("/", at + 1)) != -1:
-        if path[:at].endswith(extensions):
-            return path[:at], path[at:]
-    return path, ""

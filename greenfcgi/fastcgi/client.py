@@ -1,7 +1,7 @@
 """The web server's side of a FastCGI connection, without I/O.
 
-It drives `greenfcgi --try` and the tests, and is built from the same `records` as the responder. It sends what it
-is told to and understands what comes back; it does not judge the reply.
+For `greenfcgi --try`, the developer mode and the tests. Built from the same `records` as the responder. It makes the
+bytes of requests and understands what comes back; whether a reply makes sense, is for others to say.
 """
 
 from __future__ import annotations
@@ -13,14 +13,14 @@ from . import records
 
 
 class Reply:
-    """What came back for one request id."""
+    """What has come back for one request id, so far."""
 
     def __init__(self) -> None:
         self.stdout = b""
         self.stderr = b""
         #: The empty STDOUT record has come.
         self.stdout_ended = False
-        #: (application status, protocol status) of END_REQUEST, once it has come.
+        #: (application status, protocol status) of END_REQUEST; None until it has come.
         self.ended: tuple[int, int] | None = None
 
     @property

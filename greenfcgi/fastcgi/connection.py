@@ -1,11 +1,11 @@
 """A FastCGI connection as a responder sees it: a state machine without I/O.
 
 Bytes that came from the web server go into `Connection.receive`, which yields what they mean. What a reply looks
-like on the wire comes from `reply`, `stdout`, `stderr` and `finish`. Records that the protocol owes without
-anybody's help (answers to management records, the end of a refused or an aborted request) collect in the
-connection; `take_output` hands them over. Sockets, deadlines and scripts are other modules' business.
+like on the wire comes from `reply`, `stdout`, `stderr` and `finish`. Records that the protocol itself answers with
+(to management records, at the end of a refused or an aborted request) collect in the connection; `take_output`
+returns them. Sockets, deadlines and scripts are other modules' business.
 
-What holds, and why (section numbers are those of the specification):
+The rules, with their reasons (section numbers are those of the specification):
 
 - Records may be cut anywhere and may follow each other without a pause; any cut of a stream into reads gives the
   same events. A second request may stand behind the first in one read.
@@ -33,9 +33,9 @@ from .records import Buffer
 from .request import Request
 from .response import refusal
 
-#: The most bytes of parameters in one request. nginx and lighttpd never send more than 64 KiB.
+#: Bytes of parameters in one request. nginx and lighttpd never send more than 64 KiB.
 MAX_PARAMS: Final = 128 * 1024
-#: The most requests under way on one connection. HAProxy, the only web server that multiplexes, stays below it.
+#: Requests under way on one connection. HAProxy, the only web server that multiplexes, stays below it.
 MAX_REQUESTS: Final = 1024
 #: Bytes of memory that a request takes beside its parameters, and that each part of them takes beside its content.
 _REQUEST_COST: Final = 512
@@ -50,9 +50,9 @@ STDIN: Final = 2
 READY: Final = 3
 #: The web server has taken the request back; END_REQUEST waits in the output.
 ABORTED: Final = 4
-#: The parameters are longer than `MAX_PARAMS`; an answer is owed, and nothing more of the request comes.
+#: The parameters are longer than `MAX_PARAMS`: to be answered now, since no more events of the request come.
 TOO_LARGE: Final = 5
-#: There is no room for more parameters; the same.
+#: The quota has no room for more parameters; the same.
 NO_ROOM: Final = 6
 
 Event = tuple[int, Request, bytes]
@@ -74,6 +74,7 @@ _KNOWN_VALUES = {
 }
 
 
+# For each id that web servers use, one entry with KEEP_CONN and one without.
 @lru_cache(maxsize=2 * MAX_REQUESTS)
 def _usual_beginning(data: bytes) -> tuple[int, bool, bytes, bytes] | None:
     """What a BEGIN_REQUEST record for a responder says; None when these 16 bytes are anything else.
@@ -102,7 +103,7 @@ def _ends_of_output(request_id: int, app_status: int) -> bytes:
 class Connection:
     """The responder's side of one connection.
 
-    `routing` finds what routes a request in its parameters, as `records.routing` does. What has come in of unfinished
+    `routing` finds what routes a request in its parameters, as `records.routing` does. What has come in of incomplete
     records and parameters is taken from `quota`, in bytes; without one it has no limit but those of the protocol.
     `authorizer` is the SCRIPT_FILENAME of what answers in the role AUTHORIZER; None: that role is refused.
     """
@@ -118,7 +119,7 @@ class Connection:
         self._routing = routing
         self._quota = quota or Quota(1 << 62)
         self._authorizer = authorizer
-        #: Bytes taken for the unfinished record.
+        #: Bytes taken for the incomplete record.
         self._held_partial = 0
         #: The active requests by id: begun, and not yet ended.
         self.requests: dict[int, Request] = {}
@@ -130,22 +131,22 @@ class Connection:
         self._refused = False
 
     @property
-    def owes(self) -> bool:
-        """Something waits in `take_output`."""
+    def has_output(self) -> bool:
+        """`take_output` returns something."""
         return bool(self._output)
 
     @property
-    def done(self) -> bool:
+    def should_close(self) -> bool:
         """A request without KEEP_CONN has come, and none is active: the connection is to be closed."""
         return self._closing and not self.requests
 
     @property
-    def keeps(self) -> bool:
+    def keep_alive(self) -> bool:
         """Every request so far has come with KEEP_CONN."""
         return not self._closing
 
     @property
-    def partial(self) -> bool:
+    def mid_record(self) -> bool:
         """A record has come in part."""
         return bool(self._partial)
 
@@ -155,8 +156,8 @@ class Connection:
         return any(request.params_ended and not request.stdin_ended for request in self.requests.values())
 
     @property
-    def clean(self) -> bool:
-        """Nothing is half received: closing now cannot turn unread input into a reset that eats the reply."""
+    def at_boundary(self) -> bool:
+        """Nothing has come in part: a close now cannot turn unread input into a reset that destroys a reply."""
         return not (self._partial or self._refused)
 
     def receive(self, data: bytes) -> Iterator[Event]:
@@ -172,7 +173,7 @@ class Connection:
                     yield READY, request, b""
                 return
         else:
-            # An unfinished record grows here, and is looked at again only when it is whole.
+            # An incomplete record grows here, and is looked at again only when it is whole.
             self._partial += data
             if len(self._partial) < self._missing:
                 self._hold_partial()
@@ -207,10 +208,10 @@ class Connection:
                         request.end()
                         yield READY, request, b""
                 else:
-                    is_long = request.add_params(content) > MAX_PARAMS
-                    if is_long or not self._hold(request, length + _PART_COST):
+                    is_too_large = request.add_params(content) > MAX_PARAMS
+                    if is_too_large or not self._hold(request, length + _PART_COST):
                         request.drop_params(self._routing)
-                        yield TOO_LARGE if is_long else NO_ROOM, request, b""
+                        yield TOO_LARGE if is_too_large else NO_ROOM, request, b""
             elif kind == records.STDIN:
                 if request is None or request.stdin_ended:
                     continue
@@ -236,7 +237,7 @@ class Connection:
         self._hold_partial()
 
     def close(self) -> None:
-        """Nothing more comes: give back what is held."""
+        """Nothing more comes: give back what is held of the quota."""
         if self._held_partial:
             self._partial.clear()
             self._hold_partial()
@@ -328,14 +329,15 @@ class Connection:
             self._output.append(records.unknown_type(kind))
 
     def take_output(self) -> list[Buffer]:
-        """The records that the protocol owes since the last call, in order."""
+        """The records that the protocol has answered with since the last call, in order."""
         output, self._output = self._output, []
         return output
 
     def reply(self, request: Request, head: bytes, body: bytes) -> list[Buffer]:
         """A whole reply: STDOUT, its end, and END_REQUEST, as buffers to be sent one behind the other.
 
-        A small reply is one buffer. Empty when the request is not active any more.
+        `head` is the header block, which ends with a blank line; b"" when `stdout` has had it before. A small reply is
+        one buffer. Empty when the request is not active any more.
         """
         request_id = request.id
         length = len(head) + len(body)
@@ -348,7 +350,9 @@ class Connection:
         return [b"".join((header, head, body, _ends_of_output(request_id, 0)))]
 
     def stdout(self, request: Request, head: bytes, data: bytes) -> list[Buffer]:
-        """A part of a reply; the first part brings the header block. Empty when the request is not active.
+        """A part of a reply; the first part brings the header block, which ends with a blank line, later ones b"".
+
+        Empty when the request is not active.
 
         The header block and as much of the body as fits go into one record: HAProxy 2.6.12 crashes on a header
         block that is split over two.
@@ -358,9 +362,10 @@ class Connection:
             return []
         if length <= records.MAX_CONTENT:
             return [records.HEADER.pack(records.VERSION, records.STDOUT, request.id, length, 0), head, data]
-        fits = -len(head) % records.MAX_CONTENT
-        first = records.stream(records.STDOUT, request.id, head + data[:fits])
-        return first + records.stream(records.STDOUT, request.id, data[fits:])
+        # What the last record of the header block has room for.
+        room = -len(head) % records.MAX_CONTENT
+        first = records.stream(records.STDOUT, request.id, head + data[:room])
+        return first + records.stream(records.STDOUT, request.id, data[room:])
 
     def stderr(self, request: Request, text: bytes) -> list[Buffer]:
         """Text for the web server's error log, once for a request. Empty when the request is not active."""

@@ -1,71 +1,62 @@
 """What Apache's mod_proxy_fcgi sends as SCRIPT_FILENAME: the address of this server, and a path behind it.
 
 With SetHandler the path is the file's, and SCRIPT_NAME and PATH_INFO are right. With ProxyPass, ProxyPassMatch and
-[P] of mod_rewrite it is what the URL became: percent signs are not resolved, a query may stand behind it, and what
-belongs to the script and what to PATH_INFO, nobody has asked. As php-fpm does, and where nothing but this prefix tells
-of it: of any other SCRIPT_FILENAME, the path is taken as it is.
+[P] of mod_rewrite it is what the URL became: percent escapes are not decoded, a query may stand behind it, and it is
+not split into script and PATH_INFO. Both are done here, as php-fpm does, and for this prefix alone: any other
+SCRIPT_FILENAME is taken as it is.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
 from typing import NamedTuple
 
 from . import records
+from .path_info import split
 from .request import Request
 
 PREFIX = b"proxy:"
 
-#: The longest path that is looked for; the kernel takes none that is longer (PATH_MAX).
-_LONGEST = 4096
+#: Bytes of a path that is looked for; the kernel takes no longer one (PATH_MAX).
+_MAX_PATH = 4096
 
 
 class Target(NamedTuple):
-    """What was meant: the path of a script, and the PATH_INFO behind it ("" where there is none)."""
+    """What a SCRIPT_FILENAME with the prefix means: the path of a script, and the PATH_INFO behind it, or b""."""
 
     path: bytes
     info: bytes
 
 
-def target(filename: bytes, extensions: tuple[bytes, ...]) -> Target:
-    """What a SCRIPT_FILENAME with the prefix means. Whether there is such a script, is for others to find out.
+def parse(filename: bytes, extensions: tuple[bytes, ...]) -> Target:
+    """Read a SCRIPT_FILENAME with the prefix. The script need not exist.
 
     "proxy:fcgi://host:port/path", "proxy:balancer://name/path", "proxy:unix:/socket|fcgi://host/path", each with a
-    "?query" or without. The script is the first part of the path that is a file with one of the extensions, or the
-    first that has one.
+    "?query" or without.
     """
     _, _, rest = filename.partition(b"://")
     path = b"/" + rest.partition(b"/")[2]
-    if len(path) > _LONGEST:
+    if len(path) > _MAX_PATH:
         return Target(path, b"")
     if path.endswith(extensions) and os.path.isfile(path):
         # As with SetHandler: a percent sign or a question mark is one of the file's name.
         return Target(path, b"")
-    # Here, since it brings 0.2 MB, and most servers never see such a path.
+    # Here: it takes 0.2 MB, and most servers never see such a path.
     from urllib.parse import unquote_to_bytes
 
     path = unquote_to_bytes(path.partition(b"?")[0])
-    ends = list(_ends(path, extensions)) if b"\0" not in path else []
-    end = next((end for end in ends if os.path.isfile(path[:end])), ends[0] if ends else len(path))
-    return Target(path[:end], path[end:])
+    if b"\0" in path:
+        return Target(path, b"")
+    script, info = split(os.fsdecode(path), tuple(map(os.fsdecode, extensions)), os.path.isfile)
+    return Target(os.fsencode(script), os.fsencode(info))
 
 
-def _ends(path: bytes, extensions: tuple[bytes, ...]) -> Iterator[int]:
-    at = -1
-    while (at := path.find(b"/", at + 1)) != -1:
-        if path[:at].endswith(extensions):
-            yield at
-    if path.endswith(extensions):
-        yield len(path)
+def rewrite(request: Request, target: Target) -> None:
+    """Give a request the SCRIPT_FILENAME that was meant, with SCRIPT_NAME and PATH_INFO to match.
 
-
-def put_right(request: Request, meant: Target) -> None:
-    """Give a request the SCRIPT_FILENAME that was meant, and SCRIPT_NAME and PATH_INFO to go with it.
-
-    They are added behind the others: of several pairs of one name, the last one counts.
+    They are appended to its parameters: of several pairs of one name, the last one counts.
     """
-    path, info = meant
+    path, info = target
     pairs = [(b"SCRIPT_FILENAME", path)]
     if info:
         pairs.append((b"PATH_INFO", info))

@@ -1,7 +1,7 @@
 """FastCGI 1.0 on the wire: records and name-value pairs as pure functions.
 
 Bytes in, bytes out. Nothing here knows a connection, a request's state, or a socket; the rules of who may send
-what, and when, are in `protocol`. Section numbers are those of the FastCGI Specification 1.0 (Open Market, 1996).
+what, and when, are in `connection`. Section numbers are those of the FastCGI Specification 1.0 (Open Market, 1996).
 
 A record (section 3.3) is a header of eight bytes, 0 to 65,535 bytes of content and 0 to 255 bytes of padding::
 
@@ -19,7 +19,7 @@ from ..errors import ProtocolError
 
 VERSION: Final = 1
 HEADER_SIZE: Final = 8
-#: The most content that one record carries (section 3.3).
+#: Bytes of content that one record can carry (section 3.3).
 MAX_CONTENT: Final = 65_535
 
 # Record types (section 8)
@@ -65,7 +65,7 @@ _END_HEADER_AND_BODY: Final = struct.Struct("!BBHHBxIB3x")
 
 
 def record(kind: int, request_id: int, content: bytes = b"") -> bytes:
-    """One whole record, without padding, which section 3.3 recommends but nobody needs.
+    """One whole record, without padding, which section 3.3 recommends but no web server needs.
 
     `content` has at most `MAX_CONTENT` bytes; `stream` cuts what is longer.
     """
@@ -229,15 +229,15 @@ def params(data: bytes) -> dict[bytes, bytes]:
 #: The variables that Python needs of every request: scripts read the others inside Lua.
 ROUTING: Final = (b"SCRIPT_FILENAME", b"CONTENT_LENGTH")
 
-#: Takes a whole PARAMS stream, and gives the values of the variables in `ROUTING`, and of others behind them where
-#: somebody wants these too; None for those that are missing. Raises `ProtocolError` as `decode_pairs` does.
+#: Takes a whole PARAMS stream, and returns the values of the variables in `ROUTING`, then of further ones that the
+#: access log wants; None for those that are missing. Raises `ProtocolError` as `decode_pairs` does.
 Routing = Callable[[bytes], tuple[bytes | None, ...]]
 
 
 def router(more: Sequence[bytes] = ()) -> Routing:
-    """What finds the variables in `ROUTING` and those in `more`, all of which differ.
+    """A `Routing` for the variables in `ROUTING` and those in `more`, without duplicates.
 
-    `LuaEngine` has a quicker way to the same.
+    `LuaEngine.router` makes one that does the same in Lua, quicker.
     """
     names = (*ROUTING, *more)
 

@@ -1,12 +1,12 @@
-"""Request: the value that the protocol builds and everything after it reads. No I/O, no rules."""
+"""A request: made by `connection` from records, read by everything behind it. No I/O, and no rules of the protocol."""
 
 from __future__ import annotations
 
 from . import records
 
-#: Parts of PARAMS that are kept apart: each costs more than what is in it when it is small.
+#: Parts of PARAMS that are kept before they are joined: a small part costs more memory than its bytes.
 _MAX_PARTS = 64
-#: What libfcgi tells its applications of their role; without it, every status would let a request through.
+#: How libfcgi tells applications their role; without it, every status would let a request through.
 _AUTHORIZER = records.encode_pairs([(b"FCGI_ROLE", b"AUTHORIZER")])
 
 
@@ -15,7 +15,7 @@ class Request:
 
     `params` is the whole PARAMS stream as bytes; it is handed to Lua as it is, and only what routes a request is
     taken out of it (`filename`, `content_length`), with what the access log wants (`found`). `variables()` decodes
-    the rest for whoever needs it, which on the usual way is nobody.
+    all of it, for the few who need that.
     """
 
     __slots__ = (

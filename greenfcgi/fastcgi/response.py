@@ -1,4 +1,4 @@
-"""The replies that the server gives itself: a status, a small page, nothing of its inside."""
+"""The replies that the server makes itself: a status with a small page, which says nothing of how it works inside."""
 
 from __future__ import annotations
 
@@ -14,14 +14,15 @@ _REASONS = {
 }
 
 
-#: A response as far as it has not been sent yet: status, header block, body. Status 0: the headers have gone before.
+#: A reply, as far as it has not been sent yet: status, header block, body. The header block is lines that end with
+#: "\r\n", the last one blank; with status 0 it is b"", since it has been sent before.
 Reply = tuple[int, bytes, bytes]
 
 
 def refusal(status: int, detail: str = "", head_only: bool = False) -> Reply:
-    """A response that says only its status; `detail` is shown below it (`scripts.show_errors`).
+    """A page that says only its status; `detail` is shown below it (`scripts.show_errors`).
 
-    Always a full response: a bare END_REQUEST is a 502 in nginx and Caddy and an empty 200 in Apache. Status stands
+    Always a full reply: a bare END_REQUEST is a 502 in nginx and Caddy and an empty 200 in Apache. Status stands
     last, as in every reply: HAProxy takes a Location behind it for a redirect of its own.
     """
     title = f"{status} {_REASONS[status]}"
@@ -29,9 +30,9 @@ def refusal(status: int, detail: str = "", head_only: bool = False) -> Reply:
     if detail:
         page += f"<pre>{_text(detail)}</pre>\n"
     body = (page + "</body></html>\n").encode("utf-8", "replace")
-    # Busy now, not for long.
-    more = "Retry-After: 1\r\n" if status == 503 else ""
-    head = f"Content-Type: text/html; charset=utf-8\r\n{more}Status: {title}\r\n\r\n".encode()
+    # Seconds.
+    retry = "Retry-After: 1\r\n" if status == 503 else ""
+    head = f"Content-Type: text/html; charset=utf-8\r\n{retry}Status: {title}\r\n\r\n".encode()
     return status, head, b"" if head_only else body
 
 

@@ -12,7 +12,7 @@
 
 local _, server, functions = ...
 
-local library, slow, errors, gone = server.debug, server.slow, server.errors, server.gone
+local library, slow, errors, raise_disconnected = server.debug, server.slow, server.errors, server.raise_disconnected
 local execute, popen = server.allowed["os.execute"], server.allowed["io.popen"]
 local start, read, write, finish = functions.start, functions.read, functions.write, functions.finish
 local error, math_type, pcall, select, setmetatable, tonumber, tostring, type =
@@ -34,7 +34,7 @@ local function waiting(f)
             slow(errors().way(2))
             result, problem, errno = f(...)
         end
-        if problem == GONE then gone() end
+        if problem == GONE then raise_disconnected() end
         return result, problem, errno
     end
 end

@@ -125,14 +125,14 @@ class Hooks:
     def _start_heartbeat(self, pool: Pool[Script, State], state: State) -> None:
         # In a turn, and the state is taken only now: requests need it meanwhile.
         self._queued_heartbeats -= 1
-        if pool.take(state, state.script):
+        if pool.check_out_idle(state, state.script):
             self._greenlet(self._run_heartbeat, pool, state).start()
 
     def _run_heartbeat(self, pool: Pool[Script, State], state: State) -> None:
         try:
             state.hook("heartbeat")
         finally:
-            pool.give_back(state, state.script)
+            pool.check_in(state, state.script)
 
 
 class MemoryUpkeep:
@@ -155,7 +155,7 @@ class MemoryUpkeep:
 
     def run(self) -> None:
         """One round."""
-        self._pool.age(self._interval)
+        self._pool.decay(self._interval)
         if self._max_idle and self._pool.expire(self._max_idle):
             self._closed_states = True
         elif self._closed_states or self._have_connections_settled():

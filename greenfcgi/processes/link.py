@@ -73,7 +73,7 @@ class Link:
         lifeline = loop.io(channels.lifeline, _READABLE)
         lifeline.start(self._on_orphaned, orphaned)
         self._watchers += [timer, lifeline]
-        self._handover.take(
+        self._handover.receive(
             server.connect, lambda: log.error("a connection is lost: no descriptor is free to take it over")
         )
         stall.start_stack_reporter(channels.traceback_pipe, log)
@@ -104,8 +104,8 @@ class Link:
 
     def stop_taking_over(self) -> None:
         """Take over no more connections from other processes."""
-        self._handover.stop_taking()
+        self._handover.stop_receiving()
 
     def hand_over(self, bare: BareSocket, peer: str) -> bool:
         """Give a connection to another process. False when that cannot be done now."""
-        return self._handover.give(bare, peer)
+        return self._handover.hand_over(bare, peer)

@@ -26,11 +26,12 @@ from ..lua.startup import try_startup
 from ..lua.state import State
 from ..modules.configured import import_shipped, import_users, modules
 from ..reload.flush_queue import FlushQueue
-from ..reload.reloader import PATIENCE, Load, Reloader
+from ..reload.reloader import MAX_WAIT, Load, Reloader
 from ..reload.watcher import Watcher, watch
 from ..scripts.catalogue import Catalogue
 from ..scripts.pool import Pool
 from ..scripts.script import Script
+from ..serving.context import Context
 from ..serving.responder import Inspector, Responder
 from ..serving.server import Server
 from ..serving.shares import shares
@@ -52,7 +53,7 @@ gevent.config.format_context = "builtins.repr"
 #: Seconds that `shutdown` hooks get at least, when requests have used up `graceful_timeout`.
 _MIN_SHUTDOWN_TIME = 1.0
 #: Seconds for which a developer's next request waits for a changed script whose `init` does.
-_DEVELOPER_PATIENCE = 2.0
+_MAX_WAIT_OF_DEVELOPERS = 2.0
 #: More is of no use, and some kernels refuse more.
 _MAX_DESCRIPTORS = 1 << 20
 
@@ -98,10 +99,11 @@ class ServerProcess:
         responder = Responder(config, self.catalogue, self.pool, self.log, turns, inspector)
         access = self._logs.access
         routing = self._engine.router(access.variables if access is not None else ())
-        self.server = Server(
-            config, responder.respond, self.log, access, routing, turns=turns, shared=self._shares,
+        context = Context(
+            config, responder.respond, self.log, access, routing, turns=turns, shares_of_process=self._shares,
             authorizer=self._authorizer(config.scripts.authorizer),
         )  # fmt: skip
+        self.server = Server(context, config)
         #: Where changed files wait, what notices them, and what reloads their scripts; None with reload = false.
         self.queue: FlushQueue | None = None
         self.watcher: Watcher | None = None
@@ -112,12 +114,12 @@ class ServerProcess:
             from ..status.reporter import Reporter
 
             self._reporter = Reporter(self.server, self.pool, self.catalogue, self._engine, self._flushes)
-            self.server.observers.append(self._reporter.observe)
+            context.observers.append(self._reporter.observe)
         if config.status_path or config.ping_path:
             from ..status.endpoint import StatusEndpoint
 
             overview = None if self._reporter is None else self._reporter.overview
-            self.server.own = StatusEndpoint(config, overview).answer
+            context.internal_handler = StatusEndpoint(config, overview).answer
         self._link: Link | None = None
         #: It stops because another process takes its place.
         self._is_replaced = False
@@ -157,8 +159,8 @@ class ServerProcess:
             self.catalogue.on_read = self.watcher.add_file
             self.reloader = Reloader(
                 self.queue, self.catalogue, self.pool, self._make, self.log,
-                keep_last_good=not is_development, patience=_DEVELOPER_PATIENCE if is_development else PATIENCE,
-                forgotten=_nothing if self._last_good is None else self._last_good.forget,
+                keep_last_good=not is_development, max_wait=_MAX_WAIT_OF_DEVELOPERS if is_development else MAX_WAIT,
+                on_gone=_nothing if self._last_good is None else self._last_good.forget,
             )  # fmt: skip
             tasks += [self.watcher.check, BackgroundTask(self.reloader.flush, self.log)]
         if self._last_good is not None:
@@ -273,7 +275,7 @@ class ServerProcess:
                 self._quit(f"{number.name} again")
             # With a supervisor, both may have been sent it; the supervisor sends SIGQUIT to stop at once. But whoever
             # was to take over connections is about to stop, too.
-            self.server.give = None
+            self.server.context.hand_over = None
             return
         self.log.info(f"{number.name}: stopping, {self._requests_under_way()}")
         self._stop.set()
@@ -285,7 +287,7 @@ class ServerProcess:
             self._stop.set()
 
     def _requests_under_way(self) -> str:
-        count = self.server.workers.running
+        count = self.server.context.workers.running
         return f"{count} request{'' if count == 1 else 's'} under way"
 
     def _orphaned(self) -> None:

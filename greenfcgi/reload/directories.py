@@ -1,6 +1,6 @@
 """What the file system says about folders right now: where a path leads, what is in a folder, what a new file is.
 
-Each answer may be outdated at once; whoever asks watches first and asks second. Nothing is watched or kept here.
+Each answer may be outdated at once; so callers watch first and ask second. Nothing is watched or kept here.
 """
 
 import errno
@@ -13,7 +13,7 @@ from typing import NamedTuple
 _MAX_LINKS = 40
 
 
-class Place(NamedTuple):
+class Location(NamedTuple):
     """Which folder a path leads to: its real path, and what tells it from another that had this path before."""
 
     path: str
@@ -21,8 +21,8 @@ class Place(NamedTuple):
     inode: int
 
 
-def place(folder: str) -> Place | None:
-    """Where `folder` leads now; None when it is no folder, or none whose files can be opened."""
+def locate(folder: str) -> Location | None:
+    """Where `folder` leads now; None when it is no folder, or its files cannot be opened."""
     real = os.path.realpath(folder)
     try:
         status = os.stat(real)
@@ -30,16 +30,17 @@ def place(folder: str) -> Place | None:
         return None
     if not stat.S_ISDIR(status.st_mode) or not os.access(real, os.X_OK):
         return None
-    return Place(real, status.st_dev, status.st_ino)
+    return Location(real, status.st_dev, status.st_ino)
 
 
-def way(path: str) -> tuple[str, ...]:
-    """The places that decide what is at `path`, an absolute one, each by its real folder and its name.
+def link_chain(path: str) -> tuple[str, ...]:
+    """The paths that decide which file is at `path`, an absolute one; each is a real folder and a name in it.
 
-    These are the links on the way, and the file itself at the end; or the first part of the path that is not there,
-    where the rest would begin.
+    These are the symbolic links that are followed, in their order, and the file itself at the end; or the first part of
+    the path that does not exist. `/srv/current/a.lua`, where `current` is a link to `releases/7`, gives
+    `/srv/current` and `/srv/releases/7/a.lua`.
     """
-    places: list[str] = []
+    chain: list[str] = []
     at, parts = "", _parts(path)
     while parts:
         part = parts.pop()
@@ -54,14 +55,14 @@ def way(path: str) -> tuple[str, ...]:
                 # It is there, and no link.
                 at = here
                 continue
-            return (*places, here)
-        places.append(here)
-        if len(places) > _MAX_LINKS:
-            return tuple(places)
+            return (*chain, here)
+        chain.append(here)
+        if len(chain) > _MAX_LINKS:
+            return tuple(chain)
         parts += _parts(target)
         if target.startswith("/"):
             at = ""
-    return (*places, at or "/")
+    return (*chain, at or "/")
 
 
 def _parts(path: str) -> list[str]:
@@ -79,8 +80,8 @@ def entries(folder: str) -> Iterator[tuple[str, bool]]:
         return
 
 
-def has_other_names(path: str) -> bool:
-    """Whether a file can be written through a hard link that is somewhere else."""
+def has_hard_links(path: str) -> bool:
+    """Whether a file has another name, by which it can be written unnoticed."""
     try:
         status = os.stat(path)
     except (OSError, ValueError):
@@ -88,11 +89,11 @@ def has_other_names(path: str) -> bool:
     return status.st_nlink > 1 and stat.S_ISREG(status.st_mode)
 
 
-def complete(path: str) -> bool:
-    """Whether a file just created may be so for good, with no CLOSE_WRITE of inotify's to follow.
+def is_complete(path: str) -> bool:
+    """Whether a file just created may be complete, with no CLOSE_WRITE of inotify's to follow.
 
-    A link, or an unnamed file that got a name (O_TMPFILE), is told by its CREATE alone. An empty file with
-    one name has just been opened for writing, and will be told when it is closed.
+    A link, or an unnamed file that got a name (O_TMPFILE), has no other event than its CREATE. An empty file with
+    one name has just been opened for writing, and has another event when it is closed.
     """
     try:
         status = os.lstat(path)

@@ -1,8 +1,8 @@
 """The last good version of a script: what is served while the files as they are now do not load.
 
-In the process that loaded it, it goes on by itself (`flush`). Here, it is kept for the others: for a process that has
-not loaded the script before, because it has just been started or nobody has asked it for the script. A version that is
-not good in any process is served by none: the request is answered with what is wrong.
+The process that has loaded it goes on with it (`reloader`). Here, it is kept for the others: for a process that has
+not loaded the script before, because it has just been started or had no request for it. When no process has a good
+version, the request is answered with the error.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ from .version_store import HALF, VersionStore
 
 
 class LastGood:
-    """Loads scripts, and their last good versions from `store` where that is of use.
+    """Loads scripts, or their last good versions from `store` where the files do not load.
 
-    `put` is called with the path of a script that is to be looked at again.
+    `put` is called with the path of a script that is to be checked again: the flush queue's.
     """
 
     def __init__(self, load: Load, store: VersionStore, log: ErrorLog, put: Callable[[str], None]) -> None:
@@ -37,8 +37,9 @@ class LastGood:
         self._gone: set[str] = set()
 
     def make(self, script: Script, version: Version | None = None) -> State:
-        """A state that holds a script: in the version that is given, else in the one that is served, else as its files
-        are now. Raises `ScriptError`.
+        """A state that holds a script in this version; by default in the one that is served, or as its files are now.
+
+        Raises `ScriptError`.
         """
         wanted = version or script.version
         is_known = version is None and script.loaded_at
@@ -47,13 +48,13 @@ class LastGood:
         except ScriptError as problem:
             if version is not None:
                 raise
-            return self._make_instead(script, wanted, problem)
+            return self._make_last_good(script, wanted, problem)
         if not is_known and (version is not None or script.version is wanted):
             self._logged.discard(script.path)
             self._keep(script.path, wanted, grown=False)
         return state
 
-    def _make_instead(self, script: Script, failed: Version, problem: ScriptError) -> State:
+    def _make_last_good(self, script: Script, failed: Version, problem: ScriptError) -> State:
         if isinstance(problem, (ScriptMissing, ScriptBusy)):
             raise problem
         if script.loaded_at:
@@ -68,7 +69,7 @@ class LastGood:
             raise problem
         good = script.new_version()
         good.restore(kept.texts)
-        # Only the script itself is looked at for its own sake; what can put it right are the files that do not load.
+        # Beside the script itself, only the files of the version that does not load are checked for changes.
         good.signatures[script.path] = signature(script.path)
         script.problem = ""
         try:
@@ -77,11 +78,11 @@ class LastGood:
             script.problem = str(problem)
             raise problem from None
         if script.version.is_complete:
-            # While this one waited, the files were put in order.
+            # While this one waited, the files were fixed.
             return state
         script.restored(good, failed, str(problem))
         traceback = problem.traceback if isinstance(problem, ScriptBroken) else ""
-        self._log.error(f"{script.path}: does not load; the last good version goes on: {problem}", traceback)
+        self._log.error(f"{script.path}: does not load; the last good version stays in service: {problem}", traceback)
         if script.stale():
             self._put(script.path)
         return state
@@ -103,8 +104,9 @@ class LastGood:
             )
 
     def keep_all(self, scripts: Iterable[Script]) -> None:
-        """Keep what has come to the versions that are served: modules that requests required. To be called with each
-        beat: versions of scripts that were gone at the last one, and still are, are forgotten.
+        """Keep files that were added to the versions that are served: modules that requests have required.
+
+        To be called with each heartbeat. Versions of scripts that were gone at the last one and still are, are dropped.
         """
         while self._gone:
             path = self._gone.pop()
@@ -116,13 +118,13 @@ class LastGood:
                 self._keep(script.path, version, grown=True)
 
     def forget(self, script: Script) -> None:
-        """The file of a script is gone, and its last good version with it; unless it is only being saved anew."""
+        """The file of a script is gone: drop its last good version at the next heartbeat, unless it is back by then."""
         self._logged.discard(script.path)
         self._gone.add(script.path)
 
 
 def _is_the_same(version: Version, texts: dict[str, bytes | None]) -> bool:
-    """All that the version has looked for is as it is here: it was not the files that kept it from loading."""
+    """All files that the version has looked for are the same in `texts`: its error is not one of the files."""
     files = version.files()
     for path in version.signatures:
         text = files.get(path)

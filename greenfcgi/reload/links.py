@@ -1,6 +1,6 @@
-"""Which files hang on which places: a file is another one when a link on the way to it leads elsewhere.
+"""Which files depend on which links: a path names another file when a link that it goes through is changed.
 
-Only remembers what it is given (`folders.way` finds it); asks no file system.
+Only remembers what it is given (`directories.link_chain` finds it); asks no file system.
 """
 
 from __future__ import annotations
@@ -9,75 +9,75 @@ import os
 from collections.abc import Collection
 
 
-class Ways:
-    """Files by their paths as they are named, each with the places on the way to it."""
+class LinkIndex:
+    """Files by their paths as they are named, each with its link chain, and back from each path in a chain."""
 
     def __init__(self) -> None:
-        self._places: dict[str, tuple[str, ...]] = {}
+        self._chains: dict[str, tuple[str, ...]] = {}
         self._files: dict[str, set[str]] = {}
-        #: Every folder above a place; None: to be found out again.
+        #: Every folder above a path in a chain; None: to be computed again.
         self._above: set[str] | None = None
 
     def __len__(self) -> int:
         """How many files there are."""
-        return len(self._places)
+        return len(self._chains)
 
     def files(self) -> list[str]:
         """All of them."""
-        return list(self._places)
+        return list(self._chains)
 
-    def put(self, file: str, places: tuple[str, ...]) -> bool:
-        """Say which places a file hangs on. False when that is known already."""
-        before = self._places.get(file)
-        if before == places:
+    def put(self, file: str, chain: tuple[str, ...]) -> bool:
+        """Set the link chain of a file. False when it is the same as before."""
+        before = self._chains.get(file)
+        if before == chain:
             return False
         self._forget(before or (), file)
-        self._places[file] = places
-        for place in places:
-            self._files.setdefault(place, set()).add(file)
+        self._chains[file] = chain
+        for path in chain:
+            self._files.setdefault(path, set()).add(file)
         self._above = None
         return True
 
-    def places(self, file: str) -> tuple[str, ...]:
-        """The places that a file hangs on."""
-        return self._places.get(file, ())
+    def chain(self, file: str) -> tuple[str, ...]:
+        """The link chain of a file."""
+        return self._chains.get(file, ())
 
     def keep(self, files: Collection[str]) -> None:
         """Forget all others."""
         for file in self.files():
             if file not in files:
-                self._forget(self._places.pop(file), file)
+                self._forget(self._chains.pop(file), file)
         self._above = None
 
-    def at(self, place: str) -> Collection[str]:
-        """The files that hang on this place."""
-        return self._files.get(place, ())
+    def through(self, path: str) -> Collection[str]:
+        """The files with this path in their chains."""
+        return self._files.get(path, ())
 
-    def touched(self, place: str) -> set[str]:
-        """The files that hang on this place, or on one below it."""
-        found = set(self.at(place))
+    def affected_by(self, path: str) -> set[str]:
+        """The files with this path, or one below it, in their chains."""
+        found = set(self.through(path))
         if self._above is None:
             self._above = _above(self._files)
-        if place in self._above:
-            below = place.rstrip("/") + "/"
+        if path in self._above:
+            below = path.rstrip("/") + "/"
             for other, files in self._files.items():
                 if other.startswith(below):
                     found |= files
         return found
 
-    def _forget(self, places: tuple[str, ...], file: str) -> None:
-        for place in places:
-            files = self._files.get(place)
+    def _forget(self, chain: tuple[str, ...], file: str) -> None:
+        for path in chain:
+            files = self._files.get(path)
             if files is not None:
                 files.discard(file)
                 if not files:
-                    del self._files[place]
+                    del self._files[path]
 
 
-def _above(places: Collection[str]) -> set[str]:
+def _above(paths: Collection[str]) -> set[str]:
     found: set[str] = set()
-    for place in places:
-        folder = os.path.dirname(place)
+    for path in paths:
+        folder = os.path.dirname(path)
         while folder not in found:
             found.add(folder)
             folder = os.path.dirname(folder)

@@ -1,12 +1,12 @@
 """Which folders lie on a file system that another machine can change without this kernel's knowledge.
 
-There inotify misses changes, and without a word. The kernel's list of mounts tells; where it is missing,
-nothing is known, and nothing objected to. No file system is asked, changed or watched here.
+There inotify silently misses changes. The kernel's list of mounts says which ones these are; where it cannot be read,
+all are taken to be local. No file system is asked, changed or watched here.
 """
 
 import re
 
-#: Where Linux tells what is mounted.
+#: Linux's list of mounts.
 MOUNTINFO = "/proc/self/mountinfo"
 
 # After the list in coreutils, whose `tail -f` has the same choice to make.
@@ -17,10 +17,10 @@ _SILENT = frozenset(
 _SILENT_PREFIXES = ("fuse.", "smb")
 
 
-def must_tell(folder: str, with_below: bool) -> None:
+def require_events(folder: str, with_below: bool) -> None:
     """Raise OSError when `folder`, a real path, has a file system on which inotify misses changes.
 
-    `with_below`: those mounted below it count too.
+    `with_below`: file systems mounted below it matter, too.
     """
     try:
         with open(MOUNTINFO, encoding="utf-8", errors="surrogateescape") as file:
@@ -32,7 +32,7 @@ def must_tell(folder: str, with_below: bool) -> None:
 
 
 def mount_points() -> frozenset[str]:
-    """Where something is mounted: folders, and files that are mounted by themselves. None where nobody can tell."""
+    """Where something is mounted: folders, and files that are mounted by themselves. Empty where that is not known."""
     try:
         with open(MOUNTINFO, encoding="utf-8", errors="surrogateescape") as file:
             return frozenset(_mounts(file.read()))
@@ -41,7 +41,7 @@ def mount_points() -> frozenset[str]:
 
 
 def silent_filesystem(folder: str, mountinfo: str, with_below: bool) -> str:
-    """The type of a file system that does not tell all changes: `folder`'s, or one below it; "" when all do.
+    """The type of a file system without events for all changes: `folder`'s, or one below it; "" when there is none.
 
     `folder` is a real path, `mountinfo` the text of /proc/self/mountinfo (proc_pid_mountinfo(5)).
     """

@@ -1,6 +1,6 @@
-"""Tells which files have changed by looking at each in turn: the engine that works everywhere, but late.
+"""Finds changed files by checking each in turn: the engine that works everywhere, but late.
 
-It looks at the files that are known, not at folders, so a look costs one system call for each of them. Changes
+It checks the files that are known, not folders, so that costs one system call for each of them. Changes
 go into a flush queue.
 """
 
@@ -16,7 +16,7 @@ from ..logs.text import traceback_of
 from ..scripts.file_signature import Signature, signature
 from .flush_queue import FlushQueue
 
-# Seconds of looking at files before other greenlets get a turn, and how long that turn is at least.
+# Seconds of checking files before other greenlets get a turn, and how long that turn is at least.
 _TURN = 0.001
 
 
@@ -29,11 +29,10 @@ class ErrorLogLike(Protocol):
 
 
 class PollWatcher:
-    """Looks at every known file, one after the other, every `interval` seconds.
+    """Checks every known file, one after the other, every `interval` seconds.
 
-    A look gives way after each millisecond; still, a file server that does not answer blocks it, and with it
-    the process. `known` returns the files to look at, by their real paths, with the signature of each when it
-    was read.
+    Other greenlets have a turn after each millisecond; still, a file server that does not answer blocks the whole
+    process. `known` returns the files to check, by their real paths, with the signature of each when it was read.
     """
 
     def __init__(
@@ -44,16 +43,16 @@ class PollWatcher:
         log: ErrorLogLike,
     ) -> None:
         self.engine = "poll"
-        #: What somebody is writing cannot be seen.
+        #: Always empty: polling cannot see who is writing.
         self.writing: set[str] = set()
         self._known = known
         self._queue = queue
         self._interval = interval
         self._log = log
-        self._looking: gevent.Greenlet[..., None] | None = None
+        self._greenlet: gevent.Greenlet[..., None] | None = None
 
-    def only(self, files: Collection[str]) -> PollWatcher:
-        """Another one, of those files alone that are in `files` when it looks."""
+    def restricted_to(self, files: Collection[str]) -> PollWatcher:
+        """Another one, which checks only those files that are in `files` at the time."""
 
         def known() -> Mapping[str, Signature]:
             return {path: noted for path, noted in self._known().items() if path in files}
@@ -61,27 +60,27 @@ class PollWatcher:
         return PollWatcher(known, self._queue, self._interval, self._log)
 
     def start(self) -> None:
-        """Begin to look; the first time after one interval. Harmless when repeated."""
-        if self._looking is None:
-            self._looking = gevent.spawn(self._look_again_and_again)
+        """Begin, with the first check after one interval. Harmless when repeated."""
+        if self._greenlet is None:
+            self._greenlet = gevent.spawn(self._check_forever)
 
     def stop(self) -> None:
-        """Look no longer."""
-        if self._looking is not None:
-            self._looking.kill(block=False)
-            self._looking = None
+        """Stop checking."""
+        if self._greenlet is not None:
+            self._greenlet.kill(block=False)
+            self._greenlet = None
 
     def add_file(self, path: str) -> None:
-        """Nothing to do: it is looked at once it is known."""
+        """Nothing to do: it is checked once it is known."""
 
     def catch_up(self) -> None:
-        """Nothing to do: a look at all files takes too long."""
+        """Nothing to do: to check all files takes too long."""
 
     def check(self) -> None:
         """Nothing to do: a folder that moved shows in its files."""
 
-    def look(self) -> None:
-        """Look at every known file now and put those that differ."""
+    def check_all(self) -> None:
+        """Check every known file now and put those that differ."""
         end_of_turn = time.perf_counter() + _TURN
         for path, noted in tuple(self._known().items()):
             if signature(path) != noted:
@@ -90,15 +89,15 @@ class PollWatcher:
                 gevent.sleep(_TURN)
                 end_of_turn = time.perf_counter() + _TURN
 
-    def instead(self, reason: str, what: str = "files are") -> str:
+    def fallback_warning(self, reason: str, what: str = "files are") -> str:
         """The warning that polling is used, for `reason`."""
-        return f"inotify cannot be used ({reason}): {what} looked at every {self._interval:g} s instead"
+        return f"inotify cannot be used ({reason}): {what} polled every {self._interval:g} s instead"
 
-    def _look_again_and_again(self) -> None:
+    def _check_forever(self) -> None:
         while True:
             gevent.sleep(self._interval)
             try:
-                self.look()
-            except Exception as error:  # the border of this greenlet: one bad look must not be the last
-                text = f"looking for changed files failed, to be tried again: {error!r}"
+                self.check_all()
+            except Exception as error:  # the border of this greenlet: a failure must not be the last check
+                text = f"polling for changed files failed, trying again: {error!r}"
                 self._log.warning(text, traceback_of(error))

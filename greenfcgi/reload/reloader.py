@@ -1,8 +1,8 @@
-"""From changed files to fresh states: drains the flush queue, tries a changed script, and lets its old states go.
+"""From changed files to fresh states: drains the flush queue, tries a changed script, and drops its old states.
 
-A changed script is loaded into a fresh state first. When it does not load, the last good version goes on being
-served, the error is logged, and the next change is another try. Requests under way finish on the code they began
-with; their states go when they come back.
+A changed script is loaded into a fresh state first. When it does not load, the last good version stays in service, the
+error is logged, and the next change is another try. Requests under way finish on the code they began with; their
+states are closed when they come back.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ from ..scripts.version import Version
 from .flush_queue import Changes, FlushQueue
 
 #: Changed files that a message names.
-_MOST_NAMES = 3
-#: Seconds that the next script usually waits for one that is being loaded anew.
-PATIENCE = 0.1
+_MAX_NAMES = 3
+#: Seconds for which the next script waits for one that is being reloaded.
+MAX_WAIT = 0.1
 
 
 class Load(Protocol):
@@ -40,7 +40,7 @@ class Load(Protocol):
 
 
 class Reloader:
-    """Flushes the scripts whose files have changed."""
+    """Reloads the scripts whose files have changed."""
 
     def __init__(
         self,
@@ -50,29 +50,29 @@ class Reloader:
         load: Load,
         log: ErrorLog,
         keep_last_good: bool = True,
-        patience: float = PATIENCE,
-        forgotten: Callable[[Script], None] = lambda script: None,
+        max_wait: float = MAX_WAIT,
+        on_gone: Callable[[Script], None] = lambda script: None,
     ) -> None:
         self._queue = queue
         self._catalogue = catalogue
         self._pool = pool
         self._load = load
         self._log = log
-        #: Versions of scripts that have been taken out because a file had changed.
+        #: Versions of scripts that have been replaced or withdrawn, since a file had changed.
         self.flushes = 0
-        #: When a changed script does not load, its last good version goes on; else whoever asks for it sees why.
+        #: When a changed script does not load, its last good version stays in service; else requests see the error.
         self._keep_last_good = keep_last_good
-        #: Seconds that the next script waits for one that is being loaded anew.
-        self._patience = patience
+        #: Seconds for which the next script waits for one whose `init` does.
+        self._max_wait = max_wait
         #: Called with a script whose file is gone.
-        self._forgotten = forgotten
-        #: Called with what has been flushed.
+        self._on_gone = on_gone
+        #: Called with what has been drained, when scripts have been reloaded.
         self.observers: list[Callable[[Changes], None]] = []
-        #: The paths of the scripts that are being loaded anew.
-        self._renewing: set[str] = set()
+        #: The paths of the scripts that are being reloaded.
+        self._reloading: set[str] = set()
 
     def flush(self) -> None:
-        """Drain the queue. May wait, where a script's `init` does."""
+        """Drain the queue, and reload what has changed. May wait, where a script's `init` does."""
         if self._queue:
             changes = self._queue.drain()
             self._apply(changes)
@@ -87,28 +87,28 @@ class Reloader:
         # A symbolic link may be among them.
         self._catalogue.forget_aliases()
         for script in self._catalogue.affected_by(changes.paths):
-            if script.path in self._renewing:
-                # Its `init` waits: this change is for the next time.
+            if script.path in self._reloading:
+                # Its `init` waits: this change is for the next flush.
                 self._queue.put(script.path)
                 continue
-            self._renewing.add(script.path)
+            self._reloading.add(script.path)
             # One at a time, so that requests have their turn when a deployment changes hundreds; but a script whose
             # `init` waits does not hold up the others for long.
-            gevent.spawn(self._attempt, script).join(timeout=self._patience)
+            gevent.spawn(self._reload_safely, script).join(timeout=self._max_wait)
 
-    def _attempt(self, script: Script) -> None:
+    def _reload_safely(self, script: Script) -> None:
         try:
-            self._renew(script)
+            self._reload(script)
         except Exception as problem:
             # The border of a flush: what fails for one script must not end it for the others.
             self._log.error(f"{script.path}: flush failed: {problem!r}", traceback_of(problem))
         finally:
-            self._renewing.discard(script.path)
+            self._reloading.discard(script.path)
 
-    def _renew(self, script: Script) -> None:
+    def _reload(self, script: Script) -> None:
         if not os.path.isfile(script.path):
             self._forget(script, "its file is gone")
-            self._forgotten(script)
+            self._on_gone(script)
         elif script.stale():
             self._replace(script)
 
@@ -118,7 +118,7 @@ class Reloader:
         try:
             state = self._load(script, version)
         except ScriptBusy as problem:
-            # Nothing is wrong with the files: it is tried again with the next beat.
+            # Nothing is wrong with the files: it is tried again at the next flush.
             self._log.warning(f"{script.path}: changed{cause}, but cannot be loaded now: {problem}")
             self._queue.put(script.path)
             return
@@ -131,21 +131,22 @@ class Reloader:
         if self._pool.count(script) or closed:
             self._pool.add(state, script)
         else:
-            # It had been let go to make room for others, and they keep it.
+            # Its states had been evicted to make room for others.
             state.close()
-        self._log.info(f"{script.path}: changed{cause}, loaded anew; idle states closed: {closed}")
+        states = f"{closed} idle state{'s' if closed != 1 else ''}"
+        self._log.info(f"{script.path}: changed{cause}: reloaded, {states} closed")
 
     def _fail(self, script: Script, version: Version, problem: ScriptError, cause: str) -> None:
         traceback = problem.traceback if isinstance(problem, ScriptBroken) else ""
         if self._keep_last_good:
             script.held(version)
-            instead = "the last good version goes on"
+            consequence = "the last good version stays in service"
         else:
             # Each request tries it again from now on.
             script.withdrawn()
             self._pool.flush(script)
-            instead = "it is not served"
-        self._log.error(f"{script.path}: changed{cause}, but does not load; {instead}: {problem}", traceback)
+            consequence = "it is not served"
+        self._log.error(f"{script.path}: changed{cause}, but does not load; {consequence}: {problem}", traceback)
 
     def _forget(self, script: Script, reason: str) -> None:
         self._catalogue.forget(script)
@@ -157,7 +158,7 @@ class Reloader:
 
 
 def _names(paths: Sequence[str], folder: str) -> str:
-    """Files for a message, where they are not the script itself: " (in lib/html.lua)"."""
-    names = [os.path.relpath(path, folder) for path in paths[:_MOST_NAMES]]
+    """Changed files for a message, beside the script itself: " (in lib/html.lua)"; "" when there are none."""
+    names = [os.path.relpath(path, folder) for path in paths[:_MAX_NAMES]]
     more = len(paths) - len(names)
     return f" (in {', '.join(names)}{f' and {more} more' if more else ''})" if names else ""

@@ -26,14 +26,13 @@ from typing import NamedTuple
 from ..scripts.file_signature import DIGEST_SIZE, digest
 from ..scripts.texts import Text
 
-#: Bytes of all records that count, and once more for as many that do not any longer. Pages that nobody has written to
-#: take no memory.
+#: Bytes of all records that count, and once more for as many that do not any longer. Untouched pages take no memory.
 HALF = 8 * 1024 * 1024
 
 #: Number of the half (its lowest bit says which one), end of its records, their end when they were copied, is full.
 _HEADER = struct.Struct("=QQQB")
-#: The least part of a half that is worth copying the rest.
-_GAIN = 8
+#: What still counts is copied to the other half once so large a part of this one (an eighth) has been appended.
+_MIN_GAIN = 8
 _RECORD = struct.Struct(f"=2ssI{DIGEST_SIZE}s")
 _RECORD_MAGIC = b"\xa5R"
 _TEXT, _VERSION, _GONE = b"t", b"v", b"-"
@@ -41,7 +40,7 @@ _TEXT, _VERSION, _GONE = b"t", b"v", b"-"
 _FILE = struct.Struct("=HB")
 #: Where records begin, in the file.
 _START = 4096
-#: Tries to have the file for oneself, and seconds between two of them: nobody has it for longer, unless it was stopped.
+#: Tries to lock the file, and seconds between two of them: no process holds it for longer, unless it was stopped.
 _TRIES = 20
 _PAUSE = 0.001
 
@@ -61,9 +60,9 @@ _EMPTY = _Header(0, 0, 0, False)
 
 
 class Files(NamedTuple):
-    """A version of a script: the texts of its files by their paths; None: it was looked for and missing."""
+    """A version of a script: the texts of its files by their paths; None for one that was looked for and missing."""
 
-    #: What tells it from others, by the files that it was loaded from at first.
+    #: A digest of the files that it was loaded from at first.
     identity: bytes
     texts: dict[str, bytes | None]
 
@@ -139,11 +138,11 @@ class VersionStore:
             if (_VERSION, key) in self._index:
                 self._locked(lambda: self._append([(_GONE, key, b"")]))
         except OSError:
-            # It goes when somebody makes room.
+            # It goes when room is made.
             pass
 
     def is_first_refusal(self) -> bool:
-        """Whether no process has been told before that there is no room."""
+        """Whether no process has been refused for lack of room before."""
         try:
             return self._locked(self._note_refusal)
         except OSError:
@@ -183,16 +182,16 @@ class VersionStore:
         self._follow()
         return True
 
-    def _make_room(self, but: bytes, texts: dict[bytes, bytes], version: _Record) -> bool:
-        """Copy what counts to the other half, with the texts and the version of a script in place of that of `but`.
+    def _make_room(self, old: bytes, texts: dict[bytes, bytes], version: _Record) -> bool:
+        """Copy what counts to the other half, with the texts and the version of a script in place of that of `old`.
 
         To be called with the lock. Scripts whose files are gone are left out. False when even so there is no room.
         """
         header = self._header()
-        if header.end - header.copied < self._half // _GAIN:
+        if header.end - header.copied < self._half // _MIN_GAIN:
             # It has been done, and what is there counts.
             return False
-        others = [(kind, key, self._read(kind, key)) for kind, key in self._index if kind == _VERSION and key != but]
+        others = [(kind, key, self._read(kind, key)) for kind, key in self._index if kind == _VERSION and key != old]
         versions: list[_Record] = []
         for kind, key, body in [version, *others]:
             found = _unpacked(body) if body is not None else None
@@ -232,7 +231,7 @@ class VersionStore:
             magic, kind, length, key = _RECORD.unpack(head)
             at += _RECORD.size
             if magic != _RECORD_MAGIC or at + length > end:
-                # Where the next one would begin, nobody knows.
+                # Where the next record begins is not known.
                 return
             yield kind, key, base + at, length
             at += length
@@ -263,7 +262,7 @@ class VersionStore:
             if len(fields) == _HEADER.size and digest(fields) == data[_HEADER.size :]:
                 number, end, copied, is_full = _HEADER.unpack(fields)
                 return _Header(number, min(end, self._half), copied, bool(is_full))
-            # Somebody writes it at this moment.
+            # It is being written at this moment.
         return _EMPTY
 
     def _write_header(self, header: _Header) -> None:
@@ -300,7 +299,7 @@ def _encoded(records: Iterable[_Record]) -> bytes:
 
 
 def _nameless_file() -> int:
-    """A file that goes when nobody has it open any more. Raises `OSError`."""
+    """A file without a name, which goes when the last process has closed it. Raises `OSError`."""
     try:
         return os.memfd_create("greenfcgi")
     except (AttributeError, OSError):

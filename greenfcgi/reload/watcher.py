@@ -1,7 +1,7 @@
-"""Tells which files have changed: by inotify where that works, else by looking at them in turn.
+"""Which files have changed: by inotify where that works, else by polling.
 
 Here is the choice between the two, and what they have in common. A watcher knows neither scripts nor states:
-changed paths go into a flush queue, which somebody else drains.
+it puts changed paths into a flush queue.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -18,14 +18,14 @@ class Watcher(Protocol):
 
     #: "inotify" or "poll": what is at work now.
     engine: str
-    #: The files that somebody is writing now, where `watch` was asked to notice that, and can.
+    #: The files that are being written now, by inotify with `track_writes`; else empty.
     writing: set[str]
 
     def start(self) -> None:
         """Begin to watch."""
 
     def stop(self) -> None:
-        """Watch no longer. Harmless when repeated."""
+        """Stop watching. Harmless when repeated."""
 
     def add_file(self, path: str) -> None:
         """Watch this file too, an absolute path, wherever links lead; it need not exist yet.
@@ -34,10 +34,10 @@ class Watcher(Protocol):
         """
 
     def catch_up(self) -> None:
-        """Take what has happened until now, as far as that is quick."""
+        """Put what has changed until now, unless that takes long."""
 
     def check(self) -> None:
-        """See whether the folders are still where they were. To be called about once a second."""
+        """See whether the folders still are where they were. To be called about once a second."""
 
 
 def watch(
@@ -47,22 +47,22 @@ def watch(
     queue: FlushQueue,
     poll_interval: float,
     log: ErrorLogLike,
-    notice_writing: bool = False,
+    track_writes: bool = False,
 ) -> Watcher:
     """A watcher of `folders` with all below them, not started yet. `engine` is "auto", "inotify" or "poll".
 
     Where inotify cannot do it, the watcher polls, and one warning says why: with "inotify" too, since a
-    service that notices changes late is better than none. `known` returns the files that count, as they were when they
-    were read; `poll_interval` is in seconds.
+    service that notices changes late is better than none. `known` returns the files that matter, with their signatures
+    when they were read; `poll_interval` is in seconds. `track_writes`: note which files are being written.
     """
     poll = PollWatcher(known, queue, poll_interval, log)
     if engine == "poll":
         return poll
     try:
-        return InotifyWatcher(folders, known, queue, poll, log, notice_writing)
+        return InotifyWatcher(folders, known, queue, poll, log, track_writes)
     except (ImportError, AttributeError):
         why = "this system has none"
     except OSError as error:
         why = reason(error)
-    log.warning(poll.instead(why))
+    log.warning(poll.fallback_warning(why))
     return poll

@@ -14,7 +14,7 @@ import stat
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from ..errors import ScriptForbidden, ScriptMissing
-from ..fastcgi.proxied import Target, target
+from ..fastcgi.proxied import Target, parse
 from .file_signature import Signature, signature
 from .script import Script
 from .texts import Texts
@@ -111,7 +111,7 @@ class Catalogue:
         """What Apache means by a SCRIPT_FILENAME that begins with "proxy:"."""
         found = self._proxied.get(filename)
         if found is None:
-            found = target(filename, tuple(map(os.fsencode, self._extensions)))
+            found = parse(filename, tuple(map(os.fsencode, self._extensions)))
             # PATH_INFO is the client's: what has one is not remembered, nor is what leads to no script.
             if not found.info and found.path in self.known and len(filename) <= _MAX_ALIAS:
                 if len(self._proxied) >= _MAX_ALIASES:

@@ -10,7 +10,7 @@ from .spool import Spool
 #: Bytes that one body may take in memory: one as long as `scripts.max_post` allows by default. What is longer goes to a
 #: temporary file, which costs an upload of 1 MiB twice the CPU.
 MAX_IN_MEMORY: Final = 1280 * 1024
-#: What each part of a body takes beside its own bytes: a web server may send it in records of one.
+#: Bytes of memory that each part of a body takes beside its own: a web server may send it in records of one byte.
 _OVERHEAD: Final = 64
 
 
@@ -45,7 +45,7 @@ class Body:
             self._file = Spool(self._files)
             for part in self._parts:
                 self._file.append(part)
-            self._let_go()
+            self._release_memory()
         self._file.append(data)
 
     def read(self, size: int = -1) -> bytes:
@@ -63,7 +63,7 @@ class Body:
         return data
 
     def beginning(self, size: int) -> bytes:
-        """At most `size` bytes from its beginning, whatever has been read; the next `read` goes on as before."""
+        """At most its first `size` bytes; the position of `read` stays where it is."""
         at, self._at = self._at, 0
         try:
             return self.read(size)
@@ -71,13 +71,13 @@ class Body:
             self._at = at
 
     def close(self) -> None:
-        """Give the memory and the file back."""
-        self._let_go()
+        """Give the memory and the file back to their quotas."""
+        self._release_memory()
         if self._file is not None:
             self._file.close()
             self._file = None
 
-    def _let_go(self) -> None:
+    def _release_memory(self) -> None:
         self._parts.clear()
         self._memory.give_back(self._held)
         self._held = 0

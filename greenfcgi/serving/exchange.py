@@ -1,4 +1,4 @@
-"""One request under way, from its parameters to the last byte of its reply: what a script's `con` reaches."""
+"""One request under way, from its parameters to the last byte of its reply: what is behind a script's `con`."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ..fastcgi.response import Reply
 from ..logs.text import MAX_TITLE, decode, shorten
 from .body import Body
 
-#: Seconds that give others a turn: with 0, gevent looks at timers and sockets only at every 50th.
+#: Seconds to sleep that give others a turn: with 0, gevent looks at timers and sockets only every 50th time.
 _TURN: Final = 1e-5
 _NEVER: Final = float("inf")
 
@@ -48,8 +48,19 @@ class Exchange:
     """A request, its body as far as it has come, and its reply as far as it has gone."""
 
     __slots__ = (
-        "_gone", "_wire", "aborted", "body", "deadline", "head_sent", "is_logged", "is_long", "is_taken_up", "request",
-        "sent", "started", "status",
+        "_awaited",
+        "_wire",
+        "aborted",
+        "body",
+        "deadline",
+        "has_owner",
+        "head_sent",
+        "is_logged",
+        "is_long",
+        "request",
+        "sent",
+        "started",
+        "status",
     )  # fmt: skip
 
     def __init__(self, wire: Wire, request: Request) -> None:
@@ -58,19 +69,20 @@ class Exchange:
         self.body: Body | None = None
         #: The web server has taken the request back, or is not there any more.
         self.aborted = False
-        self._gone: Event | None = None
-        #: It has been handed to a worker, or to whoever answers it instead, who ends it.
-        self.is_taken_up = False
+        #: What the script waits for; set when the request is aborted.
+        self._awaited: Event | None = None
+        #: A worker, or the server's internal handler, has taken it, and will end it.
+        self.has_owner = False
         #: When the request began, in seconds of the monotonic clock.
         self.started = monotonic()
         #: Until when it may run, once it does.
         self.deadline = _NEVER
-        #: What has gone out: the status (0: nothing yet), the header block, bytes of the body.
-        self.status = 0
         #: Its script has computed for longer than a short turn.
         self.is_long = False
         #: It goes to the access log.
         self.is_logged = True
+        #: What has gone out: the status (0: nothing yet), the header block, bytes of the body.
+        self.status = 0
         self.head_sent = b""
         self.sent = 0
 
@@ -115,29 +127,29 @@ class Exchange:
         """A worker takes it up: from now on it may run for `timeout` seconds."""
         self.deadline = monotonic() + timeout
 
-    def left(self) -> float:
+    def time_left(self) -> float:
         """Seconds until the deadline; 0 when it has passed."""
         return max(0.0, self.deadline - monotonic())
 
     def sleep(self, seconds: float) -> None:
-        """Wait; not for long when the request is aborted."""
+        """Wait; returns soon when the request is aborted."""
         self.wait(Event(), seconds)
 
     def wait(self, event: Event, seconds: float) -> None:
-        """Wait for an event, at most so long; not for long when the request is aborted, which sets the event."""
+        """Wait for an event, at most so long; returns soon when the request is aborted, which sets the event."""
         if self.aborted:
-            # A script that does not take it for an answer must not keep the others from their turn.
+            # A script that goes on all the same must not keep others from their turn.
             gevent.sleep(_TURN)
             return
-        self._gone = event
+        self._awaited = event
         event.wait(seconds)
-        self._gone = None
+        self._awaited = None
 
     def abort(self) -> None:
-        """Nobody waits for the reply any more. A script that waits is woken, and told."""
+        """Nobody waits for the reply any more: wake the script if it waits."""
         self.aborted = True
-        if self._gone is not None:
-            self._gone.set()
+        if self._awaited is not None:
+            self._awaited.set()
 
     def computes_long(self) -> None:
         """The script has computed for longer than a short turn: from now on, others of its kind wait for theirs."""
@@ -145,9 +157,12 @@ class Exchange:
         self._wire.computes_long(self)
 
     def send(self, status: int, head: bytes, data: bytes) -> None:
-        """Send a part of the reply. Does not wait."""
+        """Send a part of the reply; the first part with the header block, later ones with b"" for it. Does not wait.
+
+        The header block ends with a blank line.
+        """
         if not self.aborted:
-            self._note(status, head, data)
+            self._count(status, head, data)
             self._wire.write(self._wire.connection.stdout(self.request, head, data))
 
     def report(self, text: bytes) -> None:
@@ -163,26 +178,29 @@ class Exchange:
         return self._wire.drain(self, seconds)
 
     def reply(self, reply: Reply) -> None:
-        """Send the reply, or what is left of it, and end the request. Does not wait."""
+        """Send the reply, or what is left of it, and end the request. Does not wait.
+
+        The header block in it ends with a blank line; it is b"" when `send` has sent it.
+        """
         status, head, body = reply
-        self._note(status, head, body)
+        self._count(status, head, body)
         wire = self._wire
         wire.write(wire.connection.reply(self.request, head, body))
         self.finish()
 
     def truncate(self) -> None:
-        """End the request although its reply, of which a part has gone out, is not complete: let it be seen."""
+        """End the request although its reply, of which a part has gone out, is incomplete, so that clients see that."""
         self._wire.truncated(self)
         self.finish()
 
     def finish(self) -> None:
-        """The request is over: give its body back, and tell the connection."""
+        """The request is over: free its body, and tell the connection."""
         if self.body is not None:
             self.body.close()
             self.body = None
         self._wire.ended(self)
 
-    def _note(self, status: int, head: bytes, data: bytes) -> None:
+    def _count(self, status: int, head: bytes, data: bytes) -> None:
         if head:
             self.status = status
             self.head_sent = head

@@ -16,10 +16,10 @@ from typing import Any
 from gevent import get_hub
 
 _READABLE = 1
-#: Connections that are taken in one round of the event loop.
-_MOST_AT_ONCE = 16
-#: The peer's name goes with a connection.
-_LONGEST_NAME = 256
+#: Connections that are received in one round of the event loop.
+_MAX_AT_ONCE = 16
+#: Bytes of the peer's name, which goes with a connection.
+_MAX_NAME = 256
 
 
 class Handover:
@@ -29,37 +29,40 @@ class Handover:
         self._out, self._in = ends
         self._watcher: Any = None
 
-    def take(self, serve: Callable[[BareSocket, str], object], lost: Callable[[], None]) -> None:
-        """Serve what others give, until `stop_taking`. `lost` is called for each that there is no descriptor for."""
-        self._watcher = get_hub().loop.io(self._in.fileno(), _READABLE)
-        self._watcher.start(self._take, serve, lost)
+    def receive(self, serve: Callable[[BareSocket, str], object], on_lost: Callable[[], None]) -> None:
+        """Call `serve(socket, peer)` with each connection that others hand over, until `stop_receiving`.
 
-    def stop_taking(self) -> None:
-        """From now on, it is for others."""
+        `on_lost` is called for each that is lost because this process has no descriptor left.
+        """
+        self._watcher = get_hub().loop.io(self._in.fileno(), _READABLE)
+        self._watcher.start(self._receive, serve, on_lost)
+
+    def stop_receiving(self) -> None:
+        """Leave what is handed over to other processes."""
         if self._watcher is not None:
             self._watcher.stop()
             self._watcher.close()
             self._watcher = None
 
-    def give(self, bare: BareSocket, peer: str) -> bool:
-        """Pass a connection on; it is closed here when that is done. False when the channel is full, for now."""
+    def hand_over(self, bare: BareSocket, peer: str) -> bool:
+        """Pass a connection on, and close it here; False, and it stays open, when the channel is full now."""
         try:
-            socket.send_fds(self._out, [peer.encode()[:_LONGEST_NAME] or b"-"], [bare.fileno()], socket.MSG_DONTWAIT)
+            socket.send_fds(self._out, [peer.encode()[:_MAX_NAME] or b"-"], [bare.fileno()], socket.MSG_DONTWAIT)
         except OSError:
             return False
         bare.close()
         return True
 
-    def _take(self, serve: Callable[[BareSocket, str], object], lost: Callable[[], None]) -> None:
-        for _ in range(_MOST_AT_ONCE):
+    def _receive(self, serve: Callable[[BareSocket, str], object], on_lost: Callable[[], None]) -> None:
+        for _ in range(_MAX_AT_ONCE):
             try:
-                name, descriptors, _, _ = socket.recv_fds(self._in, _LONGEST_NAME, 1)
+                name, descriptors, _, _ = socket.recv_fds(self._in, _MAX_NAME, 1)
             except BlockingIOError:
                 return
             if not descriptors:
                 # The kernel has closed it.
-                lost()
+                on_lost()
             for descriptor in descriptors:
-                # It was made without the flag.
+                # recv_fds has no flag for it.
                 os.set_inheritable(descriptor, False)
                 serve(BareSocket(fileno=descriptor), name.decode())

@@ -18,10 +18,11 @@ from ..fastcgi.records import Buffer
 from ..quota import Quota
 from .spool import Spool
 
-#: The most buffers that one sendmsg takes (IOV_MAX is 1,024).
+#: Buffers in one sendmsg (the kernel takes IOV_MAX, 1,024).
 MAX_BUFFERS: Final = 256
-#: Bytes that are sent, or read from the file, before others have a turn. Small enough to stay off mmap.
+#: Bytes that are sent before others have a turn.
 _MAX_AT_ONCE: Final = 1024 * 1024
+#: Bytes read from the file at once. Small enough for malloc to stay off mmap, whose limit is 128 KiB.
 _FROM_FILE: Final = 96 * 1024
 
 _WRITABLE: Final = 2
@@ -30,13 +31,13 @@ _WRITABLE: Final = 2
 class Outbox:
     """The rest of what a session has to send; made when a send falls short, and dropped when it is empty.
 
-    `emptied` is called in the hub when everything has left, `broken` with the reason when the rest cannot be sent: ""
-    when the peer is not there any more. What is held is taken from `memory`, a file from `files`.
+    `on_emptied` is called in the hub when everything has left, `on_broken` when the rest cannot be sent, with the
+    reason, which is "" when the peer is not there any more. What is held is taken from `memory`, a file from `files`.
     """
 
     __slots__ = (
-        "_broken", "_changed", "_emptied", "_file", "_file_at", "_files", "_held", "_memory", "_queue", "_socket",
-        "_writer", "size", "taken",
+        "_changed", "_file", "_file_at", "_files", "_held", "_memory", "_on_broken", "_on_emptied", "_queue",
+        "_socket", "_writer", "size", "taken",
     )  # fmt: skip
 
     def __init__(
@@ -44,14 +45,14 @@ class Outbox:
         bare: BareSocket,
         memory: Quota,
         files: Quota,
-        emptied: Callable[[], None],
-        broken: Callable[[str], None],
+        on_emptied: Callable[[], None],
+        on_broken: Callable[[str], None],
     ) -> None:
         self._socket = bare
         self._memory = memory
         self._files = files
-        self._emptied = emptied
-        self._broken = broken
+        self._on_emptied = on_emptied
+        self._on_broken = on_broken
         self._queue: deque[memoryview] = deque()
         #: Bytes taken from the memory.
         self._held = 0
@@ -71,8 +72,9 @@ class Outbox:
         return self.size > 0
 
     def add(self, buffers: list[Buffer], sent: int = 0) -> None:
-        """Send these behind what waits already; of their first, so many bytes have left. Raises `OSError` when they
-        cannot be kept.
+        """Send these behind what waits already, without their first `sent` bytes, which have left.
+
+        Raises `OSError` when they cannot be kept.
         """
         # What is cut off at the front stays in memory with the rest.
         cost = sum(map(len, buffers))
@@ -93,14 +95,14 @@ class Outbox:
         self._changed.wait(seconds)
 
     def wake(self) -> None:
-        """Let those who wait look again."""
+        """Wake all who are in `wait`."""
         self._changed.set()
 
     def close(self) -> None:
         """Send nothing more, and give back what is held."""
         self._queue.clear()
         self.size = 0
-        self._let_go()
+        self._release_memory()
         if self._file is not None:
             self._file.close()
             self._file = None
@@ -120,11 +122,11 @@ class Outbox:
         except BlockingIOError:
             return
         except OSError:
-            self._broken("")
+            self._on_broken("")
             return
         if not self.size:
             self.close()
-            self._emptied()
+            self._on_emptied()
 
     def _drop_from_queue(self, sent: int) -> None:
         self._drop(sent)
@@ -135,7 +137,7 @@ class Outbox:
                 return
             sent -= len(first)
         if not self._queue:
-            self._let_go()
+            self._release_memory()
 
     def _send_from_file(self) -> None:
         assert self._file is not None
@@ -147,13 +149,13 @@ class Outbox:
         self.size -= sent
         self.taken += sent
 
-    def _let_go(self) -> None:
+    def _release_memory(self) -> None:
         self._memory.give_back(self._held)
         self._held = 0
 
 
 def _without(buffers: Iterable[Buffer], sent: int) -> list[memoryview]:
-    """What is left of buffers when so many bytes of them have been sent."""
+    """What is left of buffers when their first `sent` bytes have been sent."""
     rest: list[memoryview] = []
     for one in buffers:
         size = len(one)

@@ -6,7 +6,7 @@ from typing import Final, Protocol
 
 from ..config.load import Config
 from ..errors import ScriptBroken, ScriptBusy, ScriptError
-from ..fastcgi.proxied import PREFIX, put_right
+from ..fastcgi.proxied import PREFIX, rewrite
 from ..fastcgi.request import Request
 from ..fastcgi.response import Reply, refusal
 from ..logs.error_log import ErrorLog
@@ -18,29 +18,26 @@ from ..scripts.pool import Pool
 from ..scripts.script import Script
 from .exchange import Exchange
 
-#: Above this, nginx and others answer 502 unless their buffer for headers has been made larger: the default
-#: fastcgi_buffer_size is one page of memory.
+#: Bytes of a header block above which nginx and others answer 502, unless their buffer for headers has been made
+#: larger: the default fastcgi_buffer_size is one page of memory.
 _LARGE_HEAD: Final = 4096
 
 
 class Inspector(Protocol):
-    """Looks on for developers."""
+    """Told what happens to requests: the developer mode's."""
 
     def ran(self, exchange: Exchange, state: State) -> None:
         """A script has run for a request, well or not."""
 
     def hint(self, script: str, name: str, place: str) -> None:
-        """A script has written a global of this name that no `init` has declared, at this place."""
+        """A script has created a global of this name, which no `init` declares, at `place`: "path:line"."""
 
     def page(self, exchange: Exchange, failure: LuaFailure | ScriptError) -> Reply:
-        """What answers a request that failed; without a header block where that has gone out already."""
+        """The reply to a request that failed; of status 0 and without a header block when that has been sent."""
 
 
 class Responder:
-    """Answers requests with scripts. `respond` runs in a worker greenlet, many of them at a time.
-
-    `inspector` is the developer mode's.
-    """
+    """Answers requests with scripts. `respond` is called in worker greenlets, for many requests at a time."""
 
     def __init__(
         self,
@@ -68,15 +65,15 @@ class Responder:
         try:
             request = exchange.request
             script = self._known.get(request.filename) or self._find(request)
-            state = self._checkout(script, exchange.left())
+            state = self._checkout(script, exchange.time_left())
             try:
                 # The request may have been taken back while it waited for a worker or a state.
                 result = None if exchange.aborted else state.run(exchange)
                 if self._inspector is not None:
                     self._inspector.ran(exchange, state)
             finally:
-                # Given back before the reply is sent: a slow client holds no state.
-                self._pool.give_back(state, script)
+                # Before the reply is sent: a slow client holds no state.
+                self._pool.check_in(state, script)
                 if self._long and not exchange.is_long:
                     self._turns.remember(exchange.request.filename or b"", False)
             if result is None or (exchange.aborted and isinstance(result, LuaFailure)):
@@ -98,13 +95,13 @@ class Responder:
     def _find(self, request: Request) -> Script:
         if request.filename is None or not request.filename.startswith(PREFIX):
             return self._catalogue.find(request.filename)
-        meant = self._catalogue.target(request.filename)
-        put_right(request, meant)
-        return self._catalogue.find(meant.path)
+        target = self._catalogue.target(request.filename)
+        rewrite(request, target)
+        return self._catalogue.find(target.path)
 
     def _checkout(self, script: Script, seconds: float) -> State:
         try:
-            return self._pool.checkout(script, seconds)
+            return self._pool.check_out(script, seconds)
         except TimeoutError:
             raise ScriptBusy(f"{script.path}: no state became free for {self._timeout:g} s") from None
 

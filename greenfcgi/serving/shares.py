@@ -1,7 +1,7 @@
-"""How what a process may hold for others is shared out: the memory that `buffers` sets, and its file descriptors.
+"""Shares of what a process may hold for its clients: of the memory that `buffers` sets, and of its file descriptors.
 
-Each share is its holders' own, so that none of them can take what another one needs: uploads never keep requests from
-coming in, and neither keeps replies from going out. What the shares are for, and what happens where one is used up:
+Each use has a share of its own, so that none can take what another one needs: uploads never keep requests from
+coming in, and neither keeps replies from going out. What the shares are for, and what happens when one is used up:
 
     memory       requests   parameters, and what has come in and waits   503, or the connection is closed
                  bodies     of requests                                  they go to a temporary file
@@ -10,7 +10,7 @@ coming in, and neither keeps replies from going out. What the shares are for, an
                  temporary     files of bodies and of replies            503, or the connection is closed
                  scripts       files that scripts open                   an error in the script, as of the system
 
-Some descriptors belong to no share: those that are left for listening, logs, and files that are read and closed.
+Some descriptors are in no share: those for listening, logs, and files that are read and closed.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from typing import NamedTuple
 
 from ..quota import Quota
 
-#: Descriptors that no share has.
+#: Descriptors that are in no share; of a small limit, at most a quarter.
 _RESERVE = 64
 
 
@@ -47,19 +47,19 @@ class Shares(NamedTuple):
 
 
 def share_memory(size: int) -> Memory:
-    """Half of `size` bytes is for replies, three eighths for bodies."""
+    """Of `size` bytes, half for replies, three eighths for bodies, and the rest for requests, which are small."""
     return Memory(Quota(size // 8), Quota(size * 3 // 8), Quota(size // 2))
 
 
 def share_descriptors(limit: int) -> Descriptors:
-    """Of `limit` descriptors most are for connections, and an eighth for either kind of files."""
+    """Of `limit` descriptors, less a reserve, an eighth for either kind of files, and the rest for connections."""
     spare = limit - min(_RESERVE, limit // 4)
     files = spare // 8
     return Descriptors(Quota(spare - 2 * files), Quota(files), Quota(files))
 
 
 def shares(buffers: int) -> Shares:
-    """The shares of this process, of which `buffers` bytes of memory and the descriptors that the system allows."""
+    """The shares of this process: of `buffers` bytes of memory, and of the descriptors that the system lets it have."""
     import resource
 
     limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)

@@ -1,4 +1,4 @@
-"""How long a web server may take to send a request or to take a reply. Looked at once a beat: no timer for each.
+"""How long a web server may take to send a request. Checked once a tick (`sweep`): no timer for each.
 
 A connection on which nothing has begun is idle, and may be so for `keepalive`.
 """
@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 
-class Patience(NamedTuple):
+class Timeouts(NamedTuple):
     """Seconds, and bytes a second."""
 
     #: From the first byte of a record between requests to its last. Web servers send a request's head in one piece.
@@ -25,4 +25,4 @@ class Patience(NamedTuple):
         return self.body + length / self.rate
 
 
-USUAL = Patience()
+DEFAULT = Timeouts()

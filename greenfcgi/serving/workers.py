@@ -19,22 +19,22 @@ from ..lua.turns import Turns
 Job = TypeVar("Job")
 
 
-#: Of the workers, the share that jobs which compute for long leave to others.
-_LEFT_TO_OTHERS: Final = 8
+#: One worker of so many is left to jobs that do not compute for long.
+_RESERVED_SHARE: Final = 8
 
 
 class Workers(Generic[Job]):
-    """At most `most` jobs run at once, each by `work`, which must not raise; `queue` more wait in their order.
+    """At most `max_running` jobs run at once, each by `work`, which must not raise; `max_waiting` more wait in order.
 
     Those that wait start one at a time, each in a turn of its own.
     """
 
-    def __init__(self, most: int, queue: int, work: Callable[[Job], None], turns: Turns) -> None:
-        self._most = most
-        self._max_long = most - most // _LEFT_TO_OTHERS
-        self._most_waiting = queue
-        #: The most jobs that have ever waited, and how many have been turned away.
-        self.longest = 0
+    def __init__(self, max_running: int, max_waiting: int, work: Callable[[Job], None], turns: Turns) -> None:
+        self._max_running = max_running
+        self._max_long = max_running - max_running // _RESERVED_SHARE
+        self._max_waiting = max_waiting
+        #: The largest number of jobs that have waited at a time, and how many have been turned away.
+        self.longest_queue = 0
         self.rejected = 0
         self._work = work
         self._turns = turns
@@ -74,26 +74,26 @@ class Workers(Generic[Job]):
 
     def submit_long(self, job: Job) -> bool:
         """Run `job`, which computes for long, when its turn comes; False when the queue is full."""
-        # As many as there are workers free wait for their turn alone.
-        if not self._wait(self._long, job, self._most - self.running):
+        # Beside those that wait for a worker, as many as there are free workers may wait for their turn alone.
+        if not self._wait(self._long, job, self._max_running - self.running):
             return False
         self._add_starter()
         return True
 
-    def _wait(self, queue: deque[Job], job: Job, more: int = 0) -> bool:
+    def _wait(self, queue: deque[Job], job: Job, extra: int = 0) -> bool:
         waiting = self.waiting
-        if waiting >= self._most_waiting + more:
+        if waiting >= self._max_waiting + extra:
             self.rejected += 1
             return False
         queue.append(job)
-        self.longest = max(self.longest, waiting + 1)
+        self.longest_queue = max(self.longest_queue, waiting + 1)
         return True
 
     def _run(self, job: Job) -> bool:
         """Run `job` in a worker that is free; False when there is none."""
         if self._idle:
             self._idle.pop().switch(job)
-        elif self._count < self._most:
+        elif self._count < self._max_running:
             self._count += 1
             greenlet(self._serve, get_hub()).switch(job)
         else:
@@ -101,7 +101,7 @@ class Workers(Generic[Job]):
         return True
 
     def _start_queued(self) -> None:
-        if self._queue and self.running < self._most:
+        if self._queue and self.running < self._max_running:
             self._run(self._queue.popleft())
 
     def _add_starter(self) -> None:

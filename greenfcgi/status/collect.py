@@ -23,7 +23,7 @@ def snapshot(
     engine: LuaEngine, flushes: int,
 ) -> Snapshot:
     """What the process does now, and has done since it was `started`, in seconds of the epoch."""
-    workers = server.workers
+    workers = server.context.workers
     return Snapshot(
         pid=os.getpid(),
         started=started,
@@ -33,7 +33,7 @@ def snapshot(
         workers=workers.count,
         connections=len(server.sessions),
         states=len(pool),
-        longest_queue=workers.longest,
+        longest_queue=workers.longest_queue,
         accepted=server.accepted,
         rejected=workers.rejected,
         evictions=pool.evicted,
@@ -49,10 +49,10 @@ def snapshot(
 
 
 def _held(server: Server) -> dict[str, Share]:
-    connections, temporary, scripts = server.descriptors
+    connections, temporary, scripts = server.context.descriptors
     connections.taken = len(server.sessions)
     connections.peak = max(connections.peak, connections.taken)
-    shares = server.memory._asdict() | {
+    shares = server.context.memory._asdict() | {
         "connections": connections, "temporary files": temporary, "files of scripts": scripts,
     }  # fmt: skip
     return {name: Share(one.taken, one.limit, one.peak, one.refused) for name, one in shares.items()}

@@ -105,10 +105,8 @@ def listen(address: Address, backlog: int, mode: int, identity: Identity, lock: 
                 lock = socket_lock.acquire(address.path)
             listening = _unix(address.path, mode, backlog)
             _give(address.path, listening, identity)
-        elif address.kind == "tcp":
-            listening = listen_tcp(address, backlog)
         else:
-            listening = _inherited(address) if address.kind == "fd" else _abstract(address)
+            listening = _inherited(address) or _abstract(address) or bind_tcp(address.host, address.port)
             listening.listen(backlog)
     except (OSError, ValueError) as problem:
         if lock != -1:
@@ -240,8 +238,10 @@ def _remove_stale(path: str) -> None:
             raise OSError(errno.EADDRINUSE, "another server listens there")
 
 
-def _abstract(address: Address) -> socket.socket:
-    """A unix socket without a file, bound."""
+def _abstract(address: Address) -> socket.socket | None:
+    """A unix socket without a file, bound; None for an address that is none."""
+    if not address.is_abstract:
+        return None
     listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
         listening.bind(b"\0" + os.fsencode(address.path[1:]))
@@ -251,29 +251,31 @@ def _abstract(address: Address) -> socket.socket:
     return listening
 
 
-def listen_tcp(address: Address, backlog: int, family: int = socket.AF_UNSPEC) -> socket.socket:
-    """Listen on a TCP address, not blocking; of a name, on the first of its addresses. Raises `OSError`."""
-    found = socket.getaddrinfo(address.host, address.port, family, socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+def bind_tcp(host: str, port: int, family: int = socket.AF_UNSPEC, is_v6_only: bool = True) -> socket.socket:
+    """A TCP socket that is bound, and does not listen yet. Raises `OSError`.
+
+    With `is_v6_only`, 0.0.0.0 and [::] on one port are two addresses, as in `bind`.
+    """
+    found = socket.getaddrinfo(host, port, family, socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     family, kind, protocol, _, at = found[0]
     listening = socket.socket(family, kind, protocol)
     try:
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        if family == socket.AF_INET6:
-            # 0.0.0.0 and [::] on one port are two addresses, as in `bind`.
+        if family == socket.AF_INET6 and is_v6_only:
             listening.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-        # Inherited by accepted connections on Linux. The second part of a reply is not held back for 40 ms until the
-        # first one is acknowledged.
+        # Inherited by accepted connections on Linux: a small reply is not held back for a full segment.
         listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         listening.bind(at)
-        listening.listen(backlog)
     except BaseException:
         listening.close()
         raise
-    listening.setblocking(False)
     return listening
 
 
-def _inherited(address: Address) -> socket.socket:
+def _inherited(address: Address) -> socket.socket | None:
+    """The socket of a descriptor; None for an address that is none."""
+    if address.kind != "fd":
+        return None
     listening = socket.socket(fileno=os.dup(address.number))
     if listening.type != socket.SOCK_STREAM:
         listening.close()

@@ -159,22 +159,22 @@ def measure(folder: Path) -> list[Stage]:
 
 def _parts(inside: _Inside) -> list[Stage]:
     process = inside.process
-    connection = Connection(process.server.routing)
+    connection = Connection(process.server.context.routing)
     request = next(request for event, request, _ in connection.receive(inside.requests[True]) if event == READY)
     script = process.catalogue.find(request.filename)
-    state = process.pool.checkout(script)
+    state = process.pool.check_out(script)
     exchange = Exchange(_Wire(connection), request)
 
     def run() -> float:
-        exchange.begin(process.server.timeout)
+        exchange.begin(process.server.context.timeout)
         return _timed(lambda: state.run(exchange))
 
     def run_without_params() -> float:
-        exchange.begin(process.server.timeout)
+        exchange.begin(process.server.context.timeout)
         state._budget.begin(exchange.deadline)
         return _timed(lambda: state._run(b""))
 
-    routing = _least(lambda: _timed(lambda: process.server.routing(request.params)))
+    routing = _least(lambda: _timed(lambda: process.server.context.routing(request.params)))
     ran, bare = _least(run), _least(run_without_params)
     worker = greenlet(_switch_back)
     switch = _least(lambda: _timed(worker.switch))

@@ -78,7 +78,7 @@ def test_a_style_sheet_without_a_reload(dev: Developing, tabs: list[Any]) -> Non
 
 
 def test_an_error_and_its_mending(dev: Developing, tabs: list[Any]) -> None:
-    """An error shows by itself, marked in its source, and goes by itself when the file is mended."""
+    """An error shows by itself, marked in its source, and goes by itself when the file is fixed."""
     dev.write("index.lua", "function main(env, con)\n    local user = nil\n    con:puts(user.name)\nend\n")
     for tab in tabs:
         tab.wait_for_selector(".source .here")
@@ -86,9 +86,9 @@ def test_an_error_and_its_mending(dev: Developing, tabs: list[Any]) -> None:
     dev.write("index.lua", "function main(env con) end")
     for tab in tabs:
         tab.wait_for_selector("h1:has-text('near')")
-    dev.write("index.lua", script("mended"))
+    dev.write("index.lua", script("fixed"))
     for tab in tabs:
-        expect(tab, "mended")
+        expect(tab, "fixed")
 
 
 LONG = """

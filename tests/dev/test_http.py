@@ -148,7 +148,7 @@ def test_what_is_refused(dev: Developing, request_: bytes, expected: int) -> Non
 
 
 @pytest.mark.parametrize(
-    ("request_", "told"),
+    ("request_", "expected"),
     [
         (b"GET /echo.lua?a HTTP/1.1\r\nhOST:localhost\r\nConnection: close\r\n\r\n", "localhost /echo.lua?a a "),
         (b"GET /echo.lua HTTP/1.0\r\nHost: localhost\r\n\r\n", "localhost /echo.lua  "),
@@ -168,11 +168,11 @@ def test_what_is_refused(dev: Developing, request_: bytes, expected: int) -> Non
         ),
     ],
 )  # fmt: skip
-def test_what_is_taken(dev: Developing, request_: bytes, told: str) -> None:
+def test_what_is_taken(dev: Developing, request_: bytes, expected: str) -> None:
     """Old and new HTTP, targets with a host, line feeds alone, bytes, lengths and chunks."""
     reply = exchanged(dev, request_)
     assert status(reply) == 200
-    assert told.encode() in reply
+    assert expected.encode() in reply
 
 
 def test_several_requests_in_one_send(dev: Developing) -> None:
@@ -186,7 +186,7 @@ def test_several_requests_in_one_send(dev: Developing) -> None:
 
 
 def test_a_body_that_is_announced(dev: Developing) -> None:
-    """A client that asks first is told to go on, and when it is not, the connection ends with the reply."""
+    """A client that asks first is answered to go on, and when it is not, the connection ends with the reply."""
     with socket.create_connection(("127.0.0.1", dev.port), timeout=PATIENCE) as connection:
         connection.sendall(POST + b"Expect: 100-Continue\r\nContent-Length: 3\r\nConnection: close\r\n\r\n")
         assert connection.recv(65536) == b"HTTP/1.1 100 Continue\r\n\r\n"
@@ -222,7 +222,7 @@ def test_a_request_whose_body_nobody_reads(dev: Developing) -> None:
 
 @pytest.mark.parametrize("at", ["1" * 5000, "-1", "+1", "1_0", "¹", "٣", "", "1:2"])
 def test_numbers_of_events(dev: Developing, at: str) -> None:
-    """Whoever asks for events with a number that was never given is told that nobody knows."""
+    """Whoever asks for events with a number that was never given gets the answer "unknown"."""
     instance = dev.ask("/").body.decode().partition('data-at="')[2].partition(":")[0]
     target = f"/-greenfcgi/events?at={instance}:{at}".encode()
     with socket.create_connection(("127.0.0.1", dev.port), timeout=PATIENCE) as connection:

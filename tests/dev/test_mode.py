@@ -19,7 +19,7 @@ import pytest
 from greenfcgi.errors import ExitStatus
 from greenfcgi.fastcgi.client import Client
 
-from ..support.developing import WAYS, Developing
+from ..support.developing import WAYS, Answer, Developing
 from ..support.processes import is_alive
 from ..support.running import PATIENCE, Connection, until
 
@@ -93,7 +93,9 @@ class TestDoor:
             connection.sendall(b"GET /s.lua HTTP/1.1\r\nHost: localhost\r\n\r\n")
             received = b""
             while b"first" not in received:
-                received += connection.recv(4096)
+                data = connection.recv(4096)
+                assert data, received
+                received += data
         until(lambda: "GET  /s.lua" in dev.log(), "the script to end when the client has gone")
 
     def test_index(self, develop: Develop) -> None:
@@ -197,7 +199,7 @@ class TestDoor:
 
 
     def test_a_browser_that_leaves(self, develop: Develop) -> None:
-        """Before anything has come: the script is ended, and the terminal tells nothing but that."""
+        """Before anything has come: the script is ended, and the terminal says nothing but that."""
         dev = develop({"s.lua": "function main(env, con) con:log('begun') con:sleep(3600) end"})
         with socket.create_connection(("127.0.0.1", dev.port), timeout=PATIENCE) as connection:
             connection.sendall(b"GET /s.lua HTTP/1.1\r\nHost: localhost\r\n\r\n")
@@ -207,7 +209,7 @@ class TestDoor:
         assert "Traceback" not in dev.log()
 
     def test_no_host(self, develop: Develop) -> None:
-        """Old clients tell none."""
+        """Old clients send none."""
         dev = develop({"index.lua": HELLO})
         with socket.create_connection(("127.0.0.1", dev.port), timeout=PATIENCE) as connection:
             connection.sendall(b"GET / HTTP/1.0\r\n\r\n")
@@ -257,11 +259,12 @@ class TestStart:
             port = other.getsockname()[1]
             dev = develop({"index.lua": HELLO}, port=port)
             assert dev.port > port
-            assert f"port {port} is taken, this is the next one that is free" in dev.log()
+            # It follows the line that the start has waited for.
+            dev.logged(f"port {port} is in use: took the next free one")
             assert dev.ask("/").text == "hello"
 
     def test_other_addresses_are_warned_of(self, tmp_path: Path) -> None:
-        """Whoever opens it to others is told what they see."""
+        """A warning says what others see, when it is open to them."""
         (tmp_path / "index.lua").write_text(HELLO)
         with open(tmp_path / "log", "wb") as log:
             process = subprocess.Popen(
@@ -274,7 +277,7 @@ class TestStart:
             process.wait()
 
     @pytest.mark.parametrize(
-        ("arguments", "told"),
+        ("arguments", "expected"),
         [
             (["--dev", "no/such/folder"], "--dev: found no 'no/such/folder', expected a folder with scripts, or a"),
             (["--dev", "--http", "nonsense"], "--http: found 'nonsense', expected an address and a port such as 127.0"),
@@ -283,10 +286,10 @@ class TestStart:
             (["--dev", ".", "--http", "203.0.113.1:8080"], "--http: cannot listen on 203.0.113.1:8080: Cannot assign"),
         ],
     )
-    def test_mistakes(self, arguments: list[str], told: str) -> None:
+    def test_mistakes(self, arguments: list[str], expected: str) -> None:
         """One line, and the exit status for it."""
         done = run(*arguments)
-        assert done.stderr.startswith(f"greenfcgi: {told}")
+        assert done.stderr.startswith(f"greenfcgi: {expected}")
         assert done.stderr.count("\n") == 1
         assert done.returncode in (ExitStatus.USAGE, ExitStatus.FAILED)
 
@@ -385,34 +388,45 @@ class TestSaves:
             WAYS[way](dev.root / name, form.replace("version 0", f"version {number}"))
             assert dev.ask(path).text == f"version {number}"
 
-    def test_no_half_saves(self, develop: Develop) -> None:
+    @pytest.mark.parametrize(
+        ("path", "saved"), [("/x.lua", "x.lua"), ("/y.lua", "view.html"), ("/p.html", "public/p.html")]
+    )
+    def test_no_half_saves(self, develop: Develop, path: str, saved: str) -> None:
         """While a large file is saved again and again, a little at a time, each reply is one whole version."""
-        main = "function main(env, con) con:puts(number .. ' whole') end\n"
-        text = "local number = {}\n" + "-- a line\n" * 300 + main
-        dev = develop({"x.lua": text.format(0)})
+        lines = "-- a line\n" * 300
+        reads = "function main(env, con) con:puts((io.open('view.html'):read('*a'))) end"
+        text = "version {} " + lines + " whole"
+        if path == "/x.lua":
+            text = "local number = {}\n" + lines + "function main(_, con) con:puts('version ', number, ' whole') end\n"
+        dev = develop({"y.lua": reads, saved: text.format(0)})
         over = threading.Event()
+        seen: list[Answer] = []
 
         def save() -> None:
             number = 0
             while not over.is_set():
-                number += 1
-                content = text.format(number)
-                with open(dev.root / "x.lua", "w") as file:
-                    for start in range(0, len(content), 500):
-                        file.write(content[start : start + 500])
-                        file.flush()
-                # No hand is so quick; and there must be a moment in which a version is whole.
-                over.wait(0.03)
+                # The second one often begins while a request is under way.
+                for _ in range(2):
+                    number += 1
+                    content = text.format(number)
+                    with open(dev.root / saved, "w") as file:
+                        for start in range(0, len(content), 500):
+                            file.write(content[start : start + 500])
+                            file.flush()
+                # A reply is one whole version: this one stays until there is one.
+                replies = len(seen)
+                until(lambda before=replies: len(seen) > before or over.is_set(), "a reply")  # type: ignore[misc]
 
         thread = threading.Thread(target=save)
         thread.start()
         try:
-            seen = [dev.ask("/x.lua") for _ in range(100)]
+            for _ in range(100):
+                seen.append(dev.ask(path))
         finally:
             over.set()
             thread.join()
         assert {reply.status for reply in seen} == {200}
-        assert all(reply.text.endswith(" whole") for reply in seen)
+        assert [reply.text for reply in seen if not re.fullmatch(r"(?s)version \d+ .*whole", reply.text)] == []
         assert len({reply.text for reply in seen}) > 1
 
     def test_a_file_that_stays_open(self, develop: Develop) -> None:
@@ -424,7 +438,7 @@ class TestSaves:
                 assert dev.ask("/").text == "hello"
 
     def test_a_script_that_does_not_load(self, develop: Develop) -> None:
-        """The error is shown until the file is mended; no good version goes on meanwhile."""
+        """The error is shown until the file is fixed; no good version is served meanwhile."""
         dev = develop({"index.lua": HELLO})
         dev.write("index.lua", "function main(")
         assert dev.ask("/").status == 500
@@ -434,12 +448,12 @@ class TestSaves:
         dev.logged("index.lua: loads again")
 
     def test_the_terminal_names_the_cause(self, develop: Develop) -> None:
-        """A flush is told with the file that was saved, and the script that it touched."""
+        """A flush is logged with the file that was saved, and the script that it affected."""
         script = "local x = require 'lib.b' function main(env, con) con:puts(x) end"
         dev = develop({"a.lua": script, "lib/b.lua": "return 1"})
         assert dev.ask("/a.lua").text == "1"
         dev.write("lib/b.lua", "return 2")
-        dev.logged("a.lua: changed (in lib/b.lua), loaded anew")
+        dev.logged("a.lua: changed (in lib/b.lua): reloaded")
 
 
 class TestErrors:
@@ -514,7 +528,7 @@ class TestErrors:
         assert "late" in reply.text
 
     def test_other_failures(self, develop: Develop) -> None:
-        """A script that takes too long, or too much memory, is told in the same way."""
+        """A script that takes too long, or too much memory, is reported in the same way."""
         files = {
             "late.lua": "function main()\n while true do end\nend\n",
             "greedy.lua": "function main() local t = {} while true do t[#t + 1] = ('x'):rep(1000) .. #t end end",
@@ -583,7 +597,7 @@ class TestTerminal:
         assert not is_alive(process.pid)
 
     def test_stray_globals(self, develop: Develop) -> None:
-        """A global that a request writes is told once, with its place; those of the file, and of init, are not."""
+        """A global that a request creates is logged once, with its place; those of the file, and of init, are not."""
         dev = develop({"g.lua": """
             meant = 1
             function init() declared = 1 end

@@ -36,8 +36,8 @@ class Heard(NamedTuple):
     error: str
     #: The ids that are active in the end.
     active: list[int]
-    done: bool
-    clean: bool
+    should_close: bool
+    at_boundary: bool
 
 
 def feed(pieces: Iterable[bytes], connection: Connection | None = None, *, answer: Collection[int] = ()) -> Heard:
@@ -57,7 +57,7 @@ def feed(pieces: Iterable[bytes], connection: Connection | None = None, *, answe
         error = str(broken)
     output += connection.take_output()
     active = sorted(connection.requests)
-    return Heard(events, b"".join(output), error, active, connection.done, connection.clean)
+    return Heard(events, b"".join(output), error, active, connection.should_close, connection.at_boundary)
 
 
 def padded(kind: int, request_id: int, content: bytes, padding: int) -> bytes:
@@ -287,9 +287,9 @@ def test_records_may_come_one_byte_at_a_time() -> None:
     data = begin() + params(SCRIPT) + stdin(b"body") + stdin()
     connection = Connection()
     assert kinds(feed(cut(data[:-1], [1]), connection)) == [(BEGUN, 1), (STDIN, 1)]
-    assert not connection.clean
+    assert not connection.at_boundary
     assert kinds(feed([data[-1:]], connection)) == [(READY, 1)]
-    assert connection.clean
+    assert connection.at_boundary
 
 
 def test_a_request_right_behind_another_in_one_read_is_seen() -> None:
@@ -689,17 +689,17 @@ def test_writes_of_many_requests_interleave_by_whole_records(script: list[tuple[
 
 @pytest.mark.parametrize("sizes", [[1 << 16], [1]], ids=["one read", "byte by byte"])
 @pytest.mark.parametrize(("flags", "keep"), [(0, False), (1, True), (0xFE, False), (0xFF, True)])
-def test_a_connection_is_done_behind_a_reply_unless_the_lowest_flag_keeps_it(
+def test_a_connection_is_to_be_closed_after_a_reply_unless_the_lowest_flag_keeps_it(
     flags: int, keep: bool, sizes: list[int]
 ) -> None:
     """The other flags mean nothing; and what is under way is waited for."""
     connection = Connection()
     body = records.BEGIN_BODY.pack(records.RESPONDER, flags)
     heard = feed(cut(records.record(records.BEGIN_REQUEST, 1, body) + params(SCRIPT) + stdin(), sizes), connection)
-    assert (kinds(heard)[-1], heard.done) == ((READY, 1), False)
+    assert (kinds(heard)[-1], heard.should_close) == ((READY, 1), False)
     assert connection.requests[1].keep_conn == keep
     connection.finish(connection.requests[1])
-    assert connection.done == (not keep)
+    assert connection.should_close == (not keep)
 
 
 @pytest.mark.parametrize(
@@ -707,28 +707,28 @@ def test_a_connection_is_done_behind_a_reply_unless_the_lowest_flag_keeps_it(
     [records.begin_request(1, records.FILTER), records.begin_request(1) + abort()],
     ids=["refused", "aborted"],
 )
-def test_a_refused_or_aborted_request_without_keep_conn_leaves_the_connection_done(refused: bytes) -> None:
+def test_a_refused_or_aborted_request_without_keep_conn_leaves_the_connection_to_be_closed(refused: bytes) -> None:
     """No reply will come that could close the connection, so the refusal does."""
     connection = Connection()
     assert feed([refused], connection).active == []
-    assert connection.done
+    assert connection.should_close
 
 
-def test_a_connection_is_not_clean_once_it_has_refused_a_request() -> None:
+def test_a_connection_is_at_no_boundary_once_it_has_refused_a_request() -> None:
     """The rest of a refused request may be on its way, and closing on it would reset what was sent."""
     connection = Connection()
     feed([begin() + abort()], connection)
-    assert connection.clean
+    assert connection.at_boundary
     feed([begin(1, records.FILTER)], connection)
-    assert not connection.clean
+    assert not connection.at_boundary
 
 
 def test_a_connection_owes_until_its_output_is_taken() -> None:
     """What the protocol answers by itself waits until it is asked for, and is handed over once."""
     connection = Connection()
-    assert not connection.owes
+    assert not connection.has_output
     assert list(connection.receive(records.get_values([]))) == []
-    assert connection.owes
+    assert connection.has_output
     assert connection.take_output() == [records.record(records.GET_VALUES_RESULT, 0)]
-    assert not connection.owes
+    assert not connection.has_output
     assert connection.take_output() == []

@@ -9,14 +9,16 @@ from functools import partial
 from itertools import accumulate
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from greenfcgi.errors import ProtocolError
 from greenfcgi.fastcgi import records
 from greenfcgi.lua.engine import LuaEngine
+from greenfcgi.lua.state import State
 
 from ..support.inside import FLAVOURS, Inside
+from ..support.inside import Request as LuaRequest
 
 Pair = tuple[bytes, bytes]
 
@@ -254,11 +256,17 @@ _WANTED = (
 
 
 @pytest.fixture(scope="module")
-def flavours(tmp_path_factory: pytest.TempPathFactory) -> list[LuaEngine]:
+def insides(tmp_path_factory: pytest.TempPathFactory) -> list[Inside]:
     """Every Lua."""
-    insides = [Inside(tmp_path_factory.mktemp(version), version) for version in FLAVOURS]
-    for inside in insides:
+    made = [Inside(tmp_path_factory.mktemp(version), version) for version in FLAVOURS]
+    for inside in made:
         inside.close()
+    return made
+
+
+@pytest.fixture(scope="module")
+def flavours(insides: list[Inside]) -> list[LuaEngine]:
+    """Their engines."""
     return [inside.engine for inside in insides]
 
 
@@ -284,6 +292,52 @@ def test_routing_inside_lua_says_the_same(routings: list[records.Routing], data:
                 routing(data)
     else:
         assert [routing(data) for routing in routings[1:]] == [expected] * len(FLAVOURS)
+
+
+#: Puts out all variables of a request, each as the lengths of name and value, then both.
+_ALL_VARIABLES = """
+    function main(env, con)
+        for name, value in pairs(env) do
+            if type(value) == "string" then con:puts(("%08d%08d"):format(#name, #value), name, value) end
+        end
+    end
+"""
+
+
+def variables_in(output: bytes) -> dict[bytes, bytes]:
+    """What `_ALL_VARIABLES` has put out."""
+    found, at = {}, 0
+    while at < len(output):
+        name, value = int(output[at : at + 8]), int(output[at + 8 : at + 16])
+        middle = at + 16 + name
+        found[output[at + 16 : middle]] = output[middle : middle + value]
+        at = middle + value
+    return found
+
+
+@pytest.fixture(scope="module")
+def states(insides: list[Inside]) -> list[State]:
+    """A state of every Lua, with `_ALL_VARIABLES`."""
+    return [inside.load(_ALL_VARIABLES) for inside in insides]
+
+
+@quick
+@given(params_streams)
+@example(([], b"\x01\x7fn" + b"v" * 127 + b"\x01\x80\0\0\x80m" + b"w" * 128))
+@example(([], b"\x80\0\0\x80\x80\x01\0\0" + b"n" * 128 + b"v" * 65536 + b"\x80\0\0\0\x01x"))
+@example(([], b"\x7f\x7f" + b"HTTP_X".ljust(127, b"_") + b"v" * 127 + b"\x80\0\0\x06\x01HTTP_Xw"))
+def test_all_three_readers_of_lengths_agree(
+    flavours: list[LuaEngine], states: list[State], drawn: tuple[list[Pair], bytes]
+) -> None:
+    """`records`, route.lua and boot.lua each read the lengths of pairs: they find the same in the same bytes."""
+    _, data = drawn
+    expected = records.params(data)
+    asked = [name for name in expected if name not in records.ROUTING][:20]
+    for engine, state in zip(flavours, states, strict=True):
+        assert engine.router(asked)(data) == tuple(map(expected.get, (*records.ROUTING, *asked)))
+        found = variables_in(Inside.run(state, LuaRequest(data)).body)
+        # Some are there without being sent, and empty.
+        assert {name: value for name, value in found.items() if value or name in expected} == expected
 
 
 # Management

@@ -25,7 +25,7 @@ _ANSWERS: Final = 6
 HEAD: Final = 2 + _SIZES + _ANSWERS
 
 #: Parts of a stream that is built: longer ones take long, and reach nothing that these do not.
-MOST_PARTS: Final = 20
+MAX_PARTS: Final = 20
 
 _NAMES = (
     b"SCRIPT_FILENAME", b"CONTENT_LENGTH", b"HTTP_COOKIE", b"HTTP_HOST", b"HTTP_X", b"FCGI_MPXS_CONNS",
@@ -128,7 +128,7 @@ class Builder:
     def parts(self) -> list[bytes]:
         """The stream."""
         found: list[bytes] = []
-        while self._choices.left and len(found) < MOST_PARTS:
+        while self._choices.left and len(found) < MAX_PARTS:
             found.append(self._part(self._choices.below(32)))
         return found
 

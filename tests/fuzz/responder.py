@@ -16,8 +16,8 @@ from greenfcgi.fastcgi.request import Request
 
 from .rules import whole_records
 
-#: The most that may wait for the rest of its record: a header, and the longest content and padding, but one byte.
-MOST_PARTIAL = 8 + 65_535 + 255 - 1
+#: Bytes that may wait for the rest of their record: a header, and the longest content and padding, but one byte.
+MAX_PARTIAL = 8 + 65_535 + 255 - 1
 
 HEAD = b"Status: 200 OK\r\n\r\n"
 #: Sizes of what is written. Those at which a reply is put together differently are rare, since they take long.
@@ -67,7 +67,7 @@ class Responder:
             self.error = str(problem)
         self._take_output()
         assert len(connection.requests) <= MAX_REQUESTS
-        assert len(connection._partial) <= MOST_PARTIAL
+        assert len(connection._partial) <= MAX_PARTIAL
 
     def settle(self) -> None:
         """Answer each request that waits for it; what is left active has not come in whole."""
@@ -175,8 +175,8 @@ class Responder:
         assert b"".join(connection.reply(request, HEAD, body)) == connection.finish(request) == b""
 
     def _take_output(self) -> None:
-        """Put out what the protocol owes by itself: ends of requests, and answers to management records."""
-        if not self.connection.owes:
+        """Send the records that the protocol itself answers with: ends of requests, answers to management records."""
+        if not self.connection.has_output:
             return
         for kind, request_id, content in self._put(self.connection.take_output()):
             if request_id == records.MANAGEMENT_ID:

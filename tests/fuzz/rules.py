@@ -1,6 +1,6 @@
 """What a connection has to make of whole records, in the plainest form: the rules that `protocol` is measured by.
 
-Nothing here is shared with `protocol` and `records` but the numbers of the specification. A stream is cut into its
+Nothing here is shared with `connection` and `records` but the numbers of the specification. A stream is cut into its
 records first, so that nothing here knows of partial reads, and a decoder may be slow.
 """
 
@@ -102,7 +102,7 @@ class Rules:
         #: Management records that are answered.
         self.asked = 0
         #: Every request so far came with KEEP_CONN.
-        self.keeps = True
+        self.keep_alive = True
         self._streams: dict[int, Streams] = {}
 
     def refuses(self, record: Record, active: Container[int]) -> bool:
@@ -123,7 +123,7 @@ class Rules:
             return False
         role = int.from_bytes(record.content[:2], "big")
         self.begun[record.request_id] += 1
-        self.keeps = self.keeps and bool(record.content[2] & 1)
+        self.keep_alive = self.keep_alive and bool(record.content[2] & 1)
         self._streams[record.request_id] = Streams()
         return role == 1 and len(active) < connection.MAX_REQUESTS
 

@@ -103,8 +103,8 @@ def _by_the_rules(responder: Responder, found: Iterable[Record], tail: bytes) ->
     # An END_REQUEST for each BEGIN_REQUEST whose request is over, and nothing with id 0 that was not asked for.
     assert +responder.ends == +Counter({**begun, 0: rules.asked})
     responder.settle()
-    assert connection.keeps == rules.keeps
-    assert connection.done == (not rules.keeps and not connection.requests)
+    assert connection.keep_alive == rules.keep_alive
+    assert connection.should_close == (not rules.keep_alive and not connection.requests)
 
 
 def _feed(responder: Responder, reads: Iterable[bytes]) -> None:
@@ -147,4 +147,5 @@ def _compare(one: Responder, other: Responder) -> None:
 
 def _state(connection: Connection) -> tuple[object, ...]:
     """What a connection says of itself."""
-    return sorted(connection.requests), connection.done, connection.keeps, connection.clean, connection.partial
+    flags = connection.should_close, connection.keep_alive, connection.at_boundary, connection.mid_record
+    return sorted(connection.requests), *flags

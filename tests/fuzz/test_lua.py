@@ -1,4 +1,4 @@
-"""Random Lua programs end in a reply or in an error that is told, whatever they do: no crash, no hang, no exception.
+"""Random Lua programs end in a reply or in an error report, whatever they do: no crash, no hang, no exception.
 
 The long form is run by hand: `python -m tests.fuzz lua --count 7000`, and with --server. What it finds is made smaller,
 and becomes a test of its own beside what it belongs to.
@@ -103,7 +103,7 @@ HARM = {
 
 @pytest.mark.parametrize("outcome", HARM)
 def test_harm_is_seen(outcome: str) -> None:
-    """Crashes and hangs are told of the program that did it, whatever became of the process."""
+    """Crashes and hangs are reported for the program that did it, whatever became of the process."""
     code = (
         "import os, time\nfrom tests.fuzz.lua import campaign, child\n"
         f"def run(flavour, programs, folder, reporter):\n    reporter.tell(begin=1)\n    {HARM[outcome]}\n"

@@ -40,11 +40,11 @@ source_only = pytest.mark.skipif(COMPILED, reason="compiled code holds its limit
 SEEDS = (1, 2)
 #: Inputs of each fuzzer.
 RUNS = 51_000
-LEAST_INPUTS = 100_000
+MIN_INPUTS = 100_000
 #: Longer inputs take longer, and reach nothing that shorter ones do not.
-LONGEST = 250
+MAX_LENGTH = 250
 #: Seconds before a fuzzer gives up. It takes twenty on two cores that nobody else uses.
-LONGEST_RUN = 30 * PATIENCE
+MAX_SECONDS = 30 * PATIENCE
 
 
 def of_corpus(data: bytes, how: int = 2) -> bytes:
@@ -62,7 +62,7 @@ def seeds() -> list[bytes]:
     """What the fuzzers begin with: the short streams of the corpus, some programs, and name-value pairs."""
     streams = [of_corpus(read(path).data) for path in FILES]
     pairs = records.encode_pairs([(b"SCRIPT_FILENAME", b"/a.lua"), (b"HTTP_COOKIE", b"c=1"), (b"X", b"v" * 130)])
-    short = [one for one in streams if len(one) <= LONGEST]
+    short = [one for one in streams if len(one) <= MAX_LENGTH]
     return [*short, *programs(60), bytes((PAIRS, 0)) + pairs, bytes((PAIRS, 255)) + pairs]
 
 
@@ -88,7 +88,7 @@ class Fuzzer:
             (folder / "seeds" / str(number)).write_bytes(one)
         # No limit of its own for memory: libFuzzer takes the peak of the process that started it for its own.
         options = [
-            f"-runs={RUNS}", f"-seed={seed}", f"-max_len={LONGEST}", f"-max_total_time={LONGEST_RUN:.0f}",
+            f"-runs={RUNS}", f"-seed={seed}", f"-max_len={MAX_LENGTH}", f"-max_total_time={MAX_SECONDS:.0f}",
             f"-timeout={PATIENCE:.0f}", "-rss_limit_mb=0", "-reload=0", "-print_final_stats=1",
             "-artifact_prefix=broken/",
         ]  # fmt: skip
@@ -108,7 +108,7 @@ class Fuzzer:
 
     def figures(self) -> Figures:
         """Wait for its end, which is no error, and return what it has counted."""
-        status = self._process.wait(LONGEST_RUN + PATIENCE)
+        status = self._process.wait(MAX_SECONDS + PATIENCE)
         log = (self._folder / "log").read_text(errors="replace")
         if status:
             broken = [f"{path.name}: {path.read_bytes().hex()}" for path in (self._folder / "broken").iterdir()]
@@ -136,7 +136,7 @@ def test_a_hundred_thousand_inputs_find_nothing_but_protocol_error(
             f"\nfuzz: {inputs:,} inputs in {time.monotonic() - start:.0f} s, {refused:,} of them refused with "
             f"ProtocolError, nothing else raised; {answered:,} requests came in whole and were answered"
         )
-    assert inputs == RUNS * len(SEEDS) >= LEAST_INPUTS
+    assert inputs == RUNS * len(SEEDS) >= MIN_INPUTS
     # Neither is the most of it noise, nor is it all well-behaved.
     assert inputs * 0.2 < refused < inputs * 0.8
     assert answered > inputs * 0.2

@@ -199,9 +199,9 @@ class TestLength:
     def test_long_lines(self, file: Path, text: str | bytes, as_json: bool) -> None:
         """Twelve million characters are a short line in no time, with their number of bytes; so is the detail."""
         log = ErrorLog(str(file), "info", as_json=as_json)
-        started = time.monotonic()
+        started = time.thread_time()
         log.error(text, text)
-        assert time.monotonic() - started < 1
+        assert time.thread_time() - started < 1
         log.close()
         size = len(text) if isinstance(text, bytes) else len(text.encode())
         assert file.stat().st_size < 2 * 6 * MAX_LINE + 1000

@@ -420,8 +420,8 @@ class TestReload:
         for times in range(1, 6):
             server.send_signal(signal.SIGHUP)
             until(partial(has_told, server, "SIGHUP: keeping the old configuration", times))
-        until(lambda: len(children(server.pid)) == 1)
-        assert descriptors(server.pid) == before
+        # Those to a process are closed after it has been reaped.
+        until(lambda: descriptors(server.pid) <= before, "nothing to be left")
 
     def test_with_a_request_that_was_refused(self, serve: Serve) -> None:
         """A connection on which a request had to be refused holds up no reload."""

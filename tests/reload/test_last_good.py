@@ -34,7 +34,7 @@ TWO = "processes = 2\nheartbeat = 0.05\n"
 #: Says which version it is, and which process answers.
 PAGE = "function main(env, con) con:puts('{} ' .. io.open('/proc/self/stat'):read('*n')) end\n"
 BROKEN = "function main(env, con) con:puts( end"
-GOES_ON = "the last good version goes on"
+STAYS = "the last good version stays in service"
 
 
 def ask(connection: Connection, server: Server, name: str) -> tuple[int, str]:
@@ -44,8 +44,8 @@ def ask(connection: Connection, server: Server, name: str) -> tuple[int, str]:
     return reply.status, reply.body.decode()
 
 
-def told(server: Server, name: str, text: str) -> int:
-    """The lines of the log that tell this of a script."""
+def logged(server: Server, name: str, text: str) -> int:
+    """The number of lines in the log that say this of a script."""
     return sum(f"{server.root}/{name}: " in line and text in line for line in server.log().splitlines())
 
 
@@ -103,14 +103,14 @@ class TestBrokenSave:
         save(server, "page.lua", BROKEN)
         for _ in range(20):
             assert at.answers("page.lua") == {"200 good"}
-        until(lambda: told(server, "page.lua", GOES_ON) == 2, "a line of each process")
-        assert f"{server.root}/page.lua: does not load; {GOES_ON}: " in server.log()
-        assert f"{server.root}/page.lua: changed, but does not load; {GOES_ON}: " in server.log()
+        until(lambda: logged(server, "page.lua", STAYS) == 2, "a line of each process")
+        assert f"{server.root}/page.lua: does not load; {STAYS}: " in server.log()
+        assert f"{server.root}/page.lua: changed, but does not load; {STAYS}: " in server.log()
         save(server, "page.lua", PAGE.format("fixed"))
         until(lambda: at.answers("page.lua") == {"200 fixed"})
-        assert told(server, "page.lua", "loads again") == 2
+        assert logged(server, "page.lua", "loads again") == 2
         save(server, "page.lua", BROKEN)
-        until(lambda: told(server, "page.lua", GOES_ON) == 4)
+        until(lambda: logged(server, "page.lua", STAYS) == 4)
         assert at.answers("page.lua") == {"200 fixed"}
 
     def test_over_a_reload_of_the_configuration(self, both: Start) -> None:
@@ -119,7 +119,7 @@ class TestBrokenSave:
         server, before = at.server, children(at.server.pid)
         assert at.answers("page.lua") == {"200 good"}
         save(server, "page.lua", BROKEN)
-        until(lambda: told(server, "page.lua", GOES_ON) == 2)
+        until(lambda: logged(server, "page.lua", STAYS) == 2)
         server.config.write_text(server.config.read_text().replace("processes = 2", "processes = 3"))
         for times in (1, 2):
             server.send_signal(signal.SIGHUP)
@@ -135,7 +135,7 @@ class TestBrokenSave:
         server, before = at.server, children(at.server.pid)
         assert ask(at.one(), server, "page.lua")[0] == 200
         save(server, "page.lua", BROKEN)
-        until(lambda: GOES_ON in server.log())
+        until(lambda: STAYS in server.log())
         for victim in before:
             os.kill(victim, signal.SIGKILL)
             until(lambda victim=victim: victim not in children(server.pid) and len(children(server.pid)) == 2)  # type: ignore[misc]
@@ -148,7 +148,7 @@ class TestBrokenSave:
         server = at.server
         assert at.answers("page.lua") == {"200 good"}
         save(server, "page.lua", BROKEN)
-        until(lambda: told(server, "page.lua", GOES_ON) == 2)
+        until(lambda: logged(server, "page.lua", STAYS) == 2)
         server.send_signal(signal.SIGUSR2)
         until(lambda: server.log().count(" serves ") == 2)
         new = int((server.folder / "pid").read_text())
@@ -187,13 +187,13 @@ class TestBrokenSave:
             path.mkdir()
         for _ in range(10):
             assert at.answers("page.lua") == {"200 abc"}
-        until(lambda: told(server, "page.lua", GOES_ON) == 2)
+        until(lambda: logged(server, "page.lua", STAYS) == 2)
         assert at.answers("page.lua") == {"200 abc"}
         if harm == "folder":
             path.rmdir()
         save(server, name, text.replace("'b'", "'new'").replace("'c'", "'new'").replace("'a'", "'new'"))
         expected = {"module": "abc", "deep module": "anewc", "dofile": "abnew", "startup": "newbc"}[part]
-        until(lambda: told(server, "page.lua", "loads again") == 2)
+        until(lambda: logged(server, "page.lua", "loads again") == 2)
         assert at.answers("page.lua") == {f"200 {expected}"}
 
     @pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
@@ -211,7 +211,7 @@ class TestBrokenSave:
             (server.root / name).chmod(0)
             for _ in range(10):
                 assert at.answers("page.lua") == {"200 good"}
-            until(lambda: told(server, "page.lua", GOES_ON) == 2)
+            until(lambda: logged(server, "page.lua", STAYS) == 2)
             server.send_signal(signal.SIGHUP)
             server.logged("2 processes replaced")
             assert {server.get("page.lua").status for _ in range(20)} == {200}
@@ -228,7 +228,7 @@ class TestBrokenSave:
         assert store
         for name in ("a.lua", "b.lua", "page.lua"):
             save(server, name, "return return")
-        until(lambda: told(server, "page.lua", GOES_ON) == 2)
+        until(lambda: logged(server, "page.lua", STAYS) == 2)
         for victim in children(server.pid):
             os.kill(victim, signal.SIGKILL)
         until(lambda: not set(children(server.pid)) & set(at.connections) and len(children(server.pid)) == 2)
@@ -249,7 +249,7 @@ class TestBrokenSave:
         save(server, "part.lua", "return return")
         for _ in range(10):
             assert at.answers("page.lua") == {"200 good"}
-        until(lambda: told(server, "page.lua", GOES_ON) == 2)
+        until(lambda: logged(server, "page.lua", STAYS) == 2)
         assert at.answers("page.lua") == {"200 good"}
 
     def test_without_reload(self, both: Start) -> None:
@@ -306,10 +306,10 @@ class TestNoGoodVersion:
         server = at.server
         assert at.answers("page.lua") == {"200 good"}
         save(server, "page.lua", BROKEN)
-        until(lambda: told(server, "page.lua", GOES_ON) == 2)
+        until(lambda: logged(server, "page.lua", STAYS) == 2)
         (server.root / "page.lua").unlink()
         until(lambda: at.answers("page.lua") == {"404"})
-        until(lambda: told(server, "page.lua", "flushed: its file is gone") == 2)
+        until(lambda: logged(server, "page.lua", "flushed: its file is gone") == 2)
         until(lambda: not kept(server, "page.lua"))
         save(server, "page.lua", BROKEN)
         assert at.answers("page.lua") == {"500"}
@@ -328,7 +328,7 @@ class TestNoGoodVersion:
         server = at.server
         assert at.answers("page.lua") == {"200 good"}
         save(server, "page.lua", BROKEN)
-        until(lambda: told(server, "page.lua", GOES_ON) == 2)
+        until(lambda: logged(server, "page.lua", STAYS) == 2)
         server.config.write_text(server.config.read_text() + '[scripts]\nroot = "lua_scripts/in"\n')
         server.send_signal(signal.SIGHUP)
         server.logged("2 processes replaced")
@@ -348,7 +348,7 @@ class TestNoGoodVersion:
         assert at.answers("page.lua") == {"200 good", "500"}
         (server.root / "database").touch()
         assert at.answers("page.lua") == {"200 good"}
-        assert GOES_ON not in server.log()
+        assert STAYS not in server.log()
 
 
 def kept(server: Server, name: str) -> list[str]:
@@ -377,7 +377,7 @@ def texts(**files: bytes | None) -> dict[str, Text | None]:
 
 
 def identity(name: str) -> bytes:
-    """What tells a version from others."""
+    """What identifies a version."""
     return digest(name.encode())
 
 

@@ -62,7 +62,7 @@ class Site:
         until(lambda: self.get(name) == text, f"{text!r} from {name}")
 
     def log(self, text: str) -> list[str]:
-        """The lines of the log that tell of this folder, with `text` in them."""
+        """The lines of the log about this folder, with `text` in them."""
         return [line for line in self.server.log().splitlines() if f"{self.folder}/" in line and text in line]
 
     def logged(self, text: str) -> None:
@@ -327,8 +327,8 @@ def test_a_folder_of_modules_that_is_flipped(site: Site, where: str) -> None:
     put_link(site.folder / "current", releases / "two")
     site.serves("two 1")
     site.catch_up()
-    replaced(releases / "two" / "lib" / "part.lua", 'return "mended "')
-    site.serves("mended 1")
+    replaced(releases / "two" / "lib" / "part.lua", 'return "fixed "')
+    site.serves("fixed 1")
     site.catch_up()
     put_link(site.folder / "current", releases / "one")
     site.serves("one 1")
@@ -406,8 +406,8 @@ def test_a_startup_script_behind_a_link(serve: Serve, tmp_path: Path, engine: st
     serves("one")
     put_link(tmp_path / "current", "two")
     serves("two")
-    replaced(tmp_path / "two" / "start.lua", "started = 'mended'")
-    serves("mended")
+    replaced(tmp_path / "two" / "start.lua", "started = 'fixed'")
+    serves("fixed")
 
 
 # What is too large to be kept
@@ -455,7 +455,7 @@ def test_a_broken_version_never_replaces_a_good_one(site: Site, sin: str) -> Non
     site.write("page.lua", SCRIPT.format("good"))
     assert site.get() == "good 1"
     site.write("page.lua", BROKEN[sin])
-    site.logged("changed, but does not load; the last good version goes on")
+    site.logged("changed, but does not load; the last good version stays in service")
     site.catch_up()
     assert [site.get(), site.get()] == ["good 2", "good 3"]
     assert len(site.log("does not load")) == 1
@@ -508,7 +508,7 @@ def test_a_module_that_shadows_another_does_not_reach_a_clone(serve: Serve, tmp_
 
 
 def test_a_broken_module_never_replaces_a_good_one(site: Site) -> None:
-    """A module that does not compile, or is gone for a while, leaves the old version at work; mended, it counts."""
+    """A module that does not compile, or is gone for a while, leaves the old version at work; fixed, it counts."""
     part = site.write("part.lua", 'return "good "')
     site.write("page.lua", WHEN["loading"].format(LOADS["require"], COUNT))
     assert site.get() == "good 1"
@@ -519,13 +519,13 @@ def test_a_broken_module_never_replaces_a_good_one(site: Site) -> None:
     until(lambda: len(site.log("does not load")) == 2)
     site.catch_up()
     assert site.get() == "good 3"
-    site.write("part.lua", 'return "mended "')
-    site.serves("mended 1")
+    site.write("part.lua", 'return "fixed "')
+    site.serves("fixed 1")
     assert len(site.log("does not load")) == 2
 
 
 def test_going_back_to_the_good_version_is_a_change_too(site: Site) -> None:
-    """What was undone is served as any other version, and after it the bad one is told of again."""
+    """What was undone is served as any other version, and after it the bad one is logged again."""
     for _ in range(2):
         site.write("page.lua", SCRIPT.format("good"))
         site.serves("good 1")
@@ -536,7 +536,7 @@ def test_going_back_to_the_good_version_is_a_change_too(site: Site) -> None:
 
 
 @pytest.mark.parametrize("sin", BROKEN)
-def test_a_first_version_that_is_broken_is_served_once_mended(site: Site, sin: str) -> None:
+def test_a_first_version_that_is_broken_is_served_once_fixed(site: Site, sin: str) -> None:
     """There is nothing to go on with: 500, and the error in the log, until the file is saved in order."""
     site.write("broken_part.lua", "return return")
     site.write("page.lua", BROKEN[sin])
@@ -846,8 +846,8 @@ def test_a_release_is_flipped(serve: Serve, tmp_path: Path, engine: str) -> None
     assert releases.get(server, "cold.lua") == "two 1"
     log = server.logged("good bye")
     assert f"{tmp_path}/releases/one/page.lua" in next(line for line in log.splitlines() if "good bye" in line)
-    replaced(tmp_path / "releases" / "two" / "page.lua", SCRIPT.format("mended"))
-    until(lambda: releases.get(server, "page.lua") == "mended 1")
+    replaced(tmp_path / "releases" / "two" / "page.lua", SCRIPT.format("fixed"))
+    until(lambda: releases.get(server, "page.lua") == "fixed 1")
     releases.flip("one")
     until(lambda: releases.get(server, "page.lua") == "one 1")
 

@@ -42,7 +42,7 @@ class Log:
 
 
 class Watching:
-    """A started watcher of `folders` with what it was told: `seen` gathers the paths of all drains."""
+    """A started watcher of `folders` with what it has put: `seen` gathers the paths of all drains."""
 
     def __init__(self, engine: str, *folders: Path) -> None:
         self.queue = FlushQueue()
@@ -82,7 +82,7 @@ class Watching:
         return self.seen >= {str(path) for path in paths}
 
     def settle(self, folder: Path) -> None:
-        """Let everything that happened so far arrive: events come in order, so a last one tells."""
+        """Let everything that happened so far arrive: events come in order, so a last one shows it."""
         last = folder / "last"
         last.unlink(missing_ok=True)
         self.add(last)
@@ -101,7 +101,7 @@ def until(predicate: Callable[[], object], timeout: float = 5.0) -> None:
 
 
 def watches() -> int:
-    """How many inotify watches this process holds, as the kernel tells."""
+    """How many inotify watches this process holds, as the kernel reports."""
     found = 0
     for descriptor in os.listdir("/proc/self/fdinfo"):
         try:
@@ -334,7 +334,7 @@ def test_a_removed_folder_is_put_and_watched_again_when_it_returns(inotify: Watc
 
 
 def test_a_renamed_folder_is_watched_under_its_new_name(inotify: Watching, tmp_path: Path) -> None:
-    """Both names are put, and what changes below is told with the new one only."""
+    """Both names are put, and what changes below is put with the new one only."""
     old, new = tmp_path / "old", tmp_path / "new"
     (old / "sub").mkdir(parents=True)
     (old / "sub" / "m.lua").write_text("return 1")
@@ -364,7 +364,7 @@ def test_links_to_folders_are_not_followed(watching: Callable[..., Watching], tm
 
 
 def test_folders_that_change_places_keep_their_names_right(inotify: Watching, tmp_path: Path) -> None:
-    """After renames in a ring, made faster than they are read, each file is told with the path it has now."""
+    """After renames in a ring, made faster than they are read, each file is put with the path it has now."""
     for name in ("a", "b"):
         (tmp_path / name / "sub").mkdir(parents=True)
         (tmp_path / name / "sub" / name).write_text(name)
@@ -538,7 +538,7 @@ def test_the_folder_of_an_added_file_may_go_and_return(watching: Callable[..., W
 def test_a_folder_that_moves_with_its_parent_is_missed_at_the_next_check(
     watching: Callable[..., Watching], tmp_path: Path
 ) -> None:
-    """No event tells of it; what has its path then is watched, and everything is looked at."""
+    """It has no event; what has its path then is watched, and everything is checked."""
     root, lib = tmp_path / "root", tmp_path / "parent" / "lib"
     root.mkdir()
     lib.mkdir(parents=True)
@@ -792,7 +792,7 @@ def test_what_is_mounted_later_is_noticed(
     if mounted == "file":
         [warning] = made.log.warnings
         assert warning == (
-            f"inotify cannot be used ({file} is mounted by itself): {file} is looked at every {INTERVAL:g} s instead"
+            f"inotify cannot be used ({file} is mounted by itself): {file} is polled every {INTERVAL:g} s instead"
         )
     else:
         assert not made.log.warnings
@@ -831,7 +831,7 @@ def test_a_single_file_that_is_mounted_is_polled(tmp_path: Path) -> None:
     printed = run(MOUNTED, str(tmp_path), before=unshare)
     file = tmp_path / "root" / "m.lua"
     assert printed == (
-        f"inotify inotify cannot be used ({file} is mounted by itself): {file} is looked at every 0.01 s instead\n"
+        f"inotify inotify cannot be used ({file} is mounted by itself): {file} is polled every 0.01 s instead\n"
     )
 
 
@@ -924,7 +924,7 @@ def test_polling_gives_way_to_others(tmp_path: Path) -> None:
             gevent.sleep(0)
 
     counting = gevent.spawn(count)
-    poll.look()
+    poll.check_all()
     counting.kill()
     assert turns > 2
     assert queue.drain().paths == known.keys()
@@ -948,7 +948,7 @@ def test_a_stopped_watcher_is_silent_and_may_be_stopped_again(
 
 
 def test_the_queue_keeps_each_path_once_and_is_emptied_by_a_drain() -> None:
-    """Paths are a set, and losing track is told beside them."""
+    """Paths are a set, and missed events are noted beside them."""
     queue = FlushQueue()
     assert not queue
     queue.put("/a")

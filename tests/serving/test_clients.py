@@ -17,9 +17,10 @@ from greenfcgi.config.load import defaults
 from greenfcgi.fastcgi import records
 from greenfcgi.fastcgi.client import Client
 from greenfcgi.logs.error_log import ErrorLog
+from greenfcgi.serving.context import Context
 from greenfcgi.serving.exchange import Exchange
 from greenfcgi.serving.server import Server as Inner
-from greenfcgi.serving.timeouts import Patience
+from greenfcgi.serving.timeouts import Timeouts
 
 from ..support.load import Load
 from ..support.processes import descriptors
@@ -29,19 +30,19 @@ Serve = Callable[..., Server]
 
 HELLO = "function main(env, con) con:puts('hello') end"
 SLEEP = "function main(env, con) con:sleep(tonumber(env.QUERY_STRING)) con:puts('slept') end"
-SHORT = Patience(header=0.3, params=0.3, body=0.4, rate=10_000.0)
+SHORT = Timeouts(header=0.3, params=0.3, body=0.4, rate=10_000.0)
 BEAT = 0.02
 
 
 class Inside:
-    """The server's own half, without Lua, in this process: its patience is short, and it answers with the body."""
+    """The server's own half, without Lua, in this process: its timeouts are short, and it answers with the body."""
 
     def __init__(self, folder: Path) -> None:
         (folder / "lua_scripts").mkdir()
         self.log_path = folder / "error.log"
         self._log = ErrorLog(str(self.log_path), "info")
         config = defaults(str(folder))._replace(heartbeat=BEAT, timeout=0.5, keepalive=3600)
-        self.server = Inner(config, self._respond, self._log, patience=SHORT)
+        self.server = Inner(Context(config, self._respond, self._log, timeouts=SHORT), config)
         self._beat = gevent.spawn(self._sweep)
 
     @staticmethod
@@ -98,12 +99,12 @@ def answered(connection: gevent.socket.socket, request_id: int = 1) -> tuple[int
 
 class TestDeadlines:
     @pytest.mark.parametrize("start", [b"\x01", b"\x01\x01\x00\x01", records.begin_request(1)[:-1]])
-    def test_half_a_record(self, inside: Inside, start: bytes) -> None:
+    def test_incomplete_record(self, inside: Inside, start: bytes) -> None:
         """Some bytes of a header or of a record, then silence: the connection is closed."""
         with inside.connect() as connection:
             connection.send(start)
             assert connection.recv(1) == b""
-        assert "connection from test closed: half a record for 0.3 s" in inside.log()
+        assert "connection from test closed: incomplete record after 0.3 s" in inside.log()
 
     def test_silence_is_no_crime(self, inside: Inside) -> None:
         """A connection on which nothing has begun is not late with anything, before a request and behind one."""
@@ -172,7 +173,7 @@ class TestDeadlines:
                 while inside.server.sessions:
                     gevent.sleep(BEAT)
         assert "connection from test closed: no reply has been taken for 0.5 s" in inside.log()
-        assert inside.server.workers.running == 0
+        assert inside.server.context.workers.running == 0
 
     def test_a_reply_that_is_taken_slowly(self, inside: Inside) -> None:
         """One that takes it in small parts gets all of it."""
@@ -200,7 +201,8 @@ class TestCaps:
         assert len(refused) == 3
         assert all(b"Retry-After: 1\r\n" in reply.stdout for reply in refused)
         assert [reply.body for reply in replies if reply.status == 200] == [b"slept"] * 5
-        server.logged("answered with 503: as many wait for a worker as queue allows")
+        server.logged("answered with 503")
+        assert "queue full: " in server.log()
 
     def test_connections(self, tmp_path: Path) -> None:
         """At the cap, further connections wait until one is closed, and the log says so once."""
@@ -264,5 +266,5 @@ class TestLeaving:
             until_none_is_open = time.monotonic() + PATIENCE
             while inside.server.sessions and time.monotonic() < until_none_is_open:
                 gevent.sleep(0.01)
-            assert [share.taken for share in inside.server.memory] == [0, 0, 0]
-            assert inside.server.descriptors.temporary.taken == 0
+            assert [share.taken for share in inside.server.context.memory] == [0, 0, 0]
+            assert inside.server.context.descriptors.temporary.taken == 0

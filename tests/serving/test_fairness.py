@@ -230,7 +230,7 @@ def test_nobody_waits_long_for_all_of_them(inside: Inside) -> None:
 def test_a_script_that_has_become_quick_starts_at_once_again(inside: Inside) -> None:
     """What a script has computed the last time decides, not what it once did."""
     connection = inside.connect()
-    turns = inside.process.server.turns
+    turns = inside.process.server.context.turns
     for ticks, is_long in ((60, True), (1, False), (60, True)):
         connection.sendall(inside.request("work1.lua", ticks))
         assert inside.reply(connection) == b"done"

@@ -78,7 +78,7 @@ def bomb(length: int) -> str:
     ids=["pattern", "finalizer", "compiled"],
 )
 def test_what_no_hook_can_stop(serve: Serve, text: str, place: str) -> None:
-    """The process that stalls tells the script and is replaced; the other one answers all the while."""
+    """The process that stalls logs the script and is replaced; the other one answers all the while."""
     is_compiled = "n = n + 1" in text
     version, jit = ("luajit21", "true") if is_compiled else ("lua54", "false")
     server = serve(
@@ -195,7 +195,7 @@ def fill(disk: Path) -> Path:
 def test_a_full_disk_for_logs(tmp_path: Path, disk: Path) -> None:
     """Requests are answered while the logs' disk is full; afterwards the logs say how many lines are lost."""
     settings = f'accesslog = "{disk}/access.log"\nerrorlog = "{disk}/error.log"\n'
-    server = Server(tmp_path, {"hello.lua": HELLO, "log.lua": "function main(env, con) con:log('told') end"}, settings)
+    server = Server(tmp_path, {"hello.lua": HELLO, "log.lua": "function main(env, con) con:log('lines') end"}, settings)
     server.log_path = disk / "error.log"
     with server:
         check_full_disk(server, disk)

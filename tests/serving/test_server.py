@@ -630,7 +630,7 @@ def test_the_memory_of_bodies_is_given_back(serve: Serve) -> None:
 
 @pytest.mark.parametrize("length", ["10", "2", "4", "", "-1", "junk"])
 def test_the_end_of_stdin_is_believed(serve: Serve, length: str) -> None:
-    """Whatever CONTENT_LENGTH says, the script runs with what has come, and gets() tells when that differs."""
+    """Whatever CONTENT_LENGTH says, the script runs with what has come, and gets() warns when that differs."""
     server = serve({"echo.lua": ECHO})
     reply = server.get("echo.lua", b"body", CONTENT_LENGTH=length)
     assert reply.body == b"body"
@@ -819,7 +819,7 @@ def test_a_stream_into_a_slow_client_takes_no_memory(serve: Serve) -> None:
     """
     server = serve({"hello.lua": HELLO, "stream.lua": script})
     head = server.get("hello.lua?").stdout.partition(b"\r\n\r\n")[0] + b"\r\n\r\n"
-    before, most, total = resident(server.pid), 0, 0
+    before, peak, total = resident(server.pid), 0, 0
     with server.connect() as connection:
         connection.send(Client.request(server.params("stream.lua")))
         next_look = 0
@@ -829,11 +829,11 @@ def test_a_stream_into_a_slow_client_takes_no_memory(serve: Serve) -> None:
             if total >= next_look:
                 next_look += 20_000_000
                 assert server.get("hello.lua?x").body == b"hello x"
-                most = max(most, resident(server.pid))
+                peak = max(peak, resident(server.pid))
     # 4,000 records, the header block in the first, and the end: an empty STDOUT and END_REQUEST.
     assert total == 4000 * (records.HEADER_SIZE + 50_000) + len(head) + 24
     assert tail.endswith(records.end_request(1))
-    assert most - before < 30_000_000
+    assert peak - before < 30_000_000
 
 
 def test_a_slow_client_of_a_whole_reply_holds_no_worker(serve: Serve) -> None:

@@ -209,7 +209,7 @@ def test_a_second_signal_ends_at_once(serve: Serve, number: signal.Signals) -> N
 
 
 def test_shutdown_hooks_run(serve: Serve) -> None:
-    """Each state's shutdown() runs once, after the last request; one that fails is told, and stops no other."""
+    """Each state's shutdown() runs once, after the last request; one that fails is logged, and stops no other."""
     script = """
         count = 0
         function main(env, con)
@@ -228,8 +228,8 @@ def test_shutdown_hooks_run(serve: Serve) -> None:
         function shutdown() error("no goodbye") end
     """
     server = serve({"hooked.lua": script, "broken.lua": broken})
-    told = server.folder / "told"
-    server.config.write_text(f'{server.config.read_text()}\n[app]\nfile = "{told}"\n')
+    notes = server.folder / "notes"
+    server.config.write_text(f'{server.config.read_text()}\n[app]\nfile = "{notes}"\n')
     server.stop()
     server.log_path.unlink()
     server.start()
@@ -241,7 +241,7 @@ def test_shutdown_hooks_run(serve: Serve) -> None:
         server.send_signal(signal.SIGTERM)
         connection.until_closed()
     assert exit_status(server) == 0
-    assert told.read_text() == "shutdown after 1\n" * 2
+    assert notes.read_text() == "shutdown after 1\n" * 2
     assert "no goodbye" in server.log()
 
 

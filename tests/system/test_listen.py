@@ -20,6 +20,7 @@ from greenfcgi.config.load import Address, load
 from greenfcgi.errors import BindError
 from greenfcgi.fastcgi.client import Client
 from greenfcgi.logs.error_log import ErrorLog
+from greenfcgi.serving.context import Context
 from greenfcgi.serving.server import Server as Inside
 from greenfcgi.system import listen as listening
 from greenfcgi.system.listen import Bound
@@ -492,7 +493,7 @@ def test_allowed_clients_are_networks(tmp_path: Path, host: str, allowed: bool) 
     """The loopback and the networks of `allowed_clients` may connect, compared to their last bit, and nobody else."""
     config = load(str(folder(tmp_path, "server", '"0.0.0.0:9000"', f"allowed_clients = {NETWORKS!r}")))
     log = ErrorLog(str(tmp_path / "error.log"), "info")
-    assert Inside(config, lambda exchange: None, log).allows(host) is allowed
+    assert Inside(Context(config, lambda exchange: None, log), config).allows(host) is allowed
     log.close()
 
 
@@ -526,7 +527,8 @@ def test_clients_that_are_not_allowed_are_turned_away(serve: Serve, allowed: boo
 def test_without_allowed_clients_only_the_loopback_may_connect(tmp_path: Path) -> None:
     """An inherited TCP socket may listen anywhere; without a list, others than the loopback are refused."""
     log = ErrorLog(str(tmp_path / "error.log"), "info")
-    server = Inside(load(str(folder(tmp_path, "server", '"fd://3"'))), lambda exchange: None, log)
+    config = load(str(folder(tmp_path, "server", '"fd://3"')))
+    server = Inside(Context(config, lambda exchange: None, log), config)
     assert server.allows("127.0.0.1")
     assert not server.allows("192.0.2.7")
     assert not server.allows("2001:db8::1")

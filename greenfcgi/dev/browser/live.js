@@ -1,12 +1,12 @@
-// Keeps a page as its files are: put at the end of each HTML page by the developer mode of greenfcgi, and only there.
+// Live reload: put at the end of each HTML page by the developer mode of greenfcgi, and only there.
 // A changed style sheet takes the place of the old one; for any other change the page is loaded again.
 (() => {
   const self = document.currentScript;
   let [instance, number] = self.dataset.at.split(":");
   number = Number(number);
 
-  // What is told: {instance, number, kind: "style" or "page", path}, or kind "unknown": nobody knows any more what this
-  // page has missed.
+  // A change is {instance, number, kind: "style" or "page", path}; of kind "unknown" when the server does not know what
+  // this page has missed.
   function take(change) {
     if (change.kind === "unknown" || change.instance !== instance) return reload();
     if (change.number <= number) return;

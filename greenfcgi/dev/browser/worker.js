@@ -1,4 +1,4 @@
-// Listens for all tabs of a browser, and tells each what it has not been told yet. See live.js.
+// Listens for all tabs of a browser, and passes each the changes that it has not seen. See live.js.
 const ports = new Set();
 let known = [];
 let source = null;

@@ -16,15 +16,16 @@ import gevent.socket
 from ... import __version__
 from ...fastcgi import records
 from ...fastcgi.client import Client
+from .cgi import script_variables
 from .url_paths import Script
 
 _READ_SIZE = 65536
 _READABLE = 1
-#: Where the environment of WSGI has the browser's socket.
+#: The key of the browser's socket in the environment of WSGI.
 CLIENT = "greenfcgi.socket"
 _ID = 1
-#: What of the environment of WSGI goes on as it is.
-_KEPT = (
+#: Variables of the environment of WSGI that are sent as they are.
+_PASSED_ON = (
     "REQUEST_METHOD", "QUERY_STRING", "CONTENT_TYPE", "CONTENT_LENGTH", "SERVER_NAME", "SERVER_PORT", "SERVER_PROTOCOL",
     "REMOTE_ADDR", "REMOTE_PORT", "REQUEST_URI",
 )  # fmt: skip
@@ -34,8 +35,8 @@ class BadBody(Exception):
     """The body of a request breaks HTTP, or ends too early. Raised by what reads it; the text says why."""
 
 
-class Answer(NamedTuple):
-    """A reply: "200 OK", its headers, and its body part by part."""
+class Reply(NamedTuple):
+    """"200 OK", headers, and the body part by part."""
 
     status: str
     headers: list[tuple[str, str]]
@@ -43,13 +44,13 @@ class Answer(NamedTuple):
 
 
 class Gateway:
-    """Asks the server. `connect` serves a connection; `root` is where the scripts are."""
+    """Sends requests to the server. `connect` serves a connection; `root` is the folder of scripts."""
 
     def __init__(self, connect: Callable[[BareSocket, str], object], root: str) -> None:
         self._connect = connect
         self._root = root
 
-    def ask(self, environ: Mapping[str, Any], script: Script) -> Answer:
+    def ask(self, environ: Mapping[str, Any], script: Script) -> Reply:
         """The reply to a request, once its headers have come. Raises `BadBody`: then no script has run."""
         near, far = socket.socketpair()
         self._connect(BareSocket(far.family, far.type, far.proto, far.detach()), "developer mode")
@@ -62,7 +63,7 @@ class Gateway:
         except BaseException:
             connection.close()
             raise
-        return Answer(status, headers, parts)
+        return Reply(status, headers, parts)
 
     def _send(self, connection: Any, environ: Mapping[str, Any], script: Script) -> None:
         pairs = self._params(environ, script)
@@ -84,28 +85,18 @@ class Gateway:
             pass
 
     def _params(self, environ: Mapping[str, Any], script: Script) -> Iterator[tuple[str, str]]:
-        for name in _KEPT:
+        for name in _PASSED_ON:
             yield name, str(environ.get(name) or "")
         for name, value in environ.items():
             if name.startswith("HTTP_") and isinstance(value, str):
                 yield name, value
-        # WSGI has bytes as characters of Latin-1; paths here are those of the file system.
-        root, name, info = (
-            text.encode("utf-8", "surrogateescape").decode("latin-1") for text in (self._root, script.name, script.info)
-        )
-        yield "SCRIPT_FILENAME", root + name
-        yield "SCRIPT_NAME", name
-        yield "PATH_INFO", info
-        yield "DOCUMENT_ROOT", root
-        yield "DOCUMENT_URI", name + info
-        yield "GATEWAY_INTERFACE", "CGI/1.1"
-        yield "SERVER_SOFTWARE", f"greenfcgi/{__version__} (developer mode)"
-        yield "REQUEST_SCHEME", "http"
-        yield "REDIRECT_STATUS", "200"
+        for name, value in script_variables(self._root, script, f"greenfcgi/{__version__} (developer mode)"):
+            # WSGI has bytes as characters of Latin-1; paths here are those of the file system.
+            yield name, value.encode("utf-8", "surrogateescape").decode("latin-1")
 
 
 def _parts(connection: Any, browser: Any) -> Generator[bytes]:
-    """The header block, then the body as it comes. Closes the connection, also when nobody wants the rest."""
+    """The header block, then the body as it comes. Closes the connection at the end, or when it is closed itself."""
     client = Client()
     taken, has_head = 0, False
     watcher = gevent.get_hub().loop.io(browser.fileno(), _READABLE) if browser is not None else None
@@ -132,7 +123,7 @@ def _parts(connection: Any, browser: Any) -> Generator[bytes]:
 
 
 def _hang_up_when_gone(browser: Any, connection: Any, watcher: Any) -> None:
-    """As web servers do: when the browser has gone, so has the request."""
+    """Abort the request when the browser has gone, as web servers do."""
     try:
         # The bare socket does not wait; gevent's would.
         is_there = browser._sock.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT) != b""
@@ -151,7 +142,7 @@ def _hang_up_when_gone(browser: Any, connection: Any, watcher: Any) -> None:
 
 
 def _received(connection: Any) -> bytes:
-    """The next bytes; none when the connection has ended, in whatever way."""
+    """The next bytes; b"" when the connection has ended or failed."""
     try:
         found: bytes = connection.recv(_READ_SIZE)
     except OSError:

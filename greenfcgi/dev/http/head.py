@@ -1,7 +1,7 @@
 """The head of an HTTP/1 request: bytes in, a `Head` or a `Refused` out. Does no I/O.
 
 As RFC 9112 has it, and strictly where a mistake could make two readers see different requests: how long the body is,
-what a line is, which host is meant. What is doubtful is refused, as h11 and nginx do it; none is put right.
+what a line is, which host is meant. What is doubtful is refused, as h11 and nginx do it, never corrected.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _HEADER = re.compile(rb"(%b):[ \t]*([^\0\r\n]*?)[ \t]*" % _TOKEN)
 _ABSOLUTE = re.compile(r"http://([^/?#]+)(.*)", re.IGNORECASE | re.DOTALL)
 #: A name, a number, or a number in brackets, and a port.
 _HOST = re.compile(r"(?:[0-9A-Za-z._~%!$&'()*+;=-]*|\[[0-9A-Fa-f:.]+\])(?::[0-9]*)?")
-#: 10^18 bytes are enough for everybody.
+#: Up to 10^18 - 1 bytes.
 _LENGTH = re.compile("[0-9]{1,18}")
 
 
@@ -56,7 +56,7 @@ def read(lines: Sequence[bytes]) -> Head:
     """
     found = _REQUEST_LINE.fullmatch(lines[0])
     if not found:
-        raise _bad(f"found {_shown(lines[0])}, expected a method, a target and HTTP/1.1")
+        raise _bad(f"found {_quoted(lines[0])}, expected a method, a target and HTTP/1.1")
     method, target = found[1].decode(), found[2].decode("latin-1")
     if found[3] != b"1":
         raise Refused("505 HTTP Version Not Supported", f"found HTTP/{found[3].decode()}, expected HTTP/1.1")
@@ -87,7 +87,7 @@ def _header(line: bytes) -> tuple[str, str]:
         return found[1].decode(), found[2].decode("latin-1")
     if line[:1] in (b" ", b"\t"):
         raise _bad("a header continues on a second line, expected one line each")
-    raise _bad(f"found the header {_shown(line)}, expected a name, a colon and a value")
+    raise _bad(f"found the header {_quoted(line)}, expected a name, a colon and a value")
 
 
 def _target(target: str) -> tuple[str, str]:
@@ -97,9 +97,9 @@ def _target(target: str) -> tuple[str, str]:
     if found := _ABSOLUTE.fullmatch(target):
         host, path = found[1], found[2]
         if not _HOST.fullmatch(host) or host.startswith(":"):
-            raise _bad(f"found the target {_shown(target.encode('latin-1'))}, expected the name of a host in it")
+            raise _bad(f"found the target {_quoted(target.encode('latin-1'))}, expected the name of a host in it")
         return host, path if path.startswith("/") else f"/{path}"
-    raise _bad(f"found the target {_shown(target.encode('latin-1'))}, expected a path or http://host/path")
+    raise _bad(f"found the target {_quoted(target.encode('latin-1'))}, expected a path or http://host/path")
 
 
 def _check_host(found: list[str], is_needed: bool) -> None:
@@ -108,7 +108,7 @@ def _check_host(found: list[str], is_needed: bool) -> None:
     if len(found) > 1:
         raise _bad("found Host twice")
     if found and not _HOST.fullmatch(found[0]):
-        raise _bad(f"found Host: {_shown(found[0].encode('latin-1'))}, expected the name of a host")
+        raise _bad(f"found Host: {_quoted(found[0].encode('latin-1'))}, expected the name of a host")
 
 
 def _body(named: dict[str, list[str]], may_be_chunked: bool) -> tuple[bool, int | None]:
@@ -134,5 +134,5 @@ def _bad(reason: str) -> Refused:
     return Refused("400 Bad Request", reason)
 
 
-def _shown(line: bytes) -> str:
+def _quoted(line: bytes) -> str:
     return repr(line[:60])[1:] + ("..." if len(line) > 60 else "")

@@ -10,10 +10,10 @@ from whitenoise import WhiteNoise
 
 from .url_paths import size
 
-#: Nothing is kept by a browser: the next save may come within the same second.
+#: Browsers are to keep nothing: the next save may come within the same second.
 NO_STORE = ("Cache-Control", "no-store")
-#: Bytes of a file that is read at once, so that no half of it is sent; a larger one leaves as it is read.
-_MOST_AT_ONCE = 1024 * 1024
+#: Bytes of a file that is read at once, so that no half of it is sent; a larger one is sent as it is read.
+_MAX_AT_ONCE = 1024 * 1024
 
 
 class Reply(NamedTuple):
@@ -24,13 +24,13 @@ class Reply(NamedTuple):
     body: Iterable[bytes]
 
 
-class Files:
-    """The files below `root`, which need not be there."""
+class StaticFiles:
+    """The files below `root`, which need not exist."""
 
     def __init__(self, root: str) -> None:
         self._root = root
         self._files = _Uncompressed(
-            _nothing, root, autorefresh=True, max_age=0, allow_all_origins=False, add_headers_function=_never_store
+            _gone, root, autorefresh=True, max_age=0, allow_all_origins=False, add_headers_function=_forbid_storing
         )
 
     def read(self, environ: Mapping[str, Any], path: str, as_whole: bool) -> Reply:
@@ -43,13 +43,13 @@ class Files:
             asked.pop("HTTP_RANGE", None)
         started: list[tuple[str, list[tuple[str, str]]]] = []
         body = self._files(asked, lambda status, headers: started.append((status, headers)))
-        if as_whole or size(path) <= _MOST_AT_ONCE:
+        if as_whole or size(path) <= _MAX_AT_ONCE:
             body = [_joined(body)]
         return Reply(*started[0], body)
 
 
 class _Uncompressed(WhiteNoise):  # type: ignore[misc]  # it has no types
-    """What somebody has compressed beside a file may be older than it."""
+    """Compressed files beside others are not used: they may be older."""
 
     def is_compressed_variant(self, path: str, cache: Any = None) -> bool:
         """None is: each is a file of its own."""
@@ -64,11 +64,11 @@ def _joined(parts: Any) -> bytes:
             parts.close()
 
 
-def _never_store(headers: Any, path: str, url: str) -> None:
+def _forbid_storing(headers: Any, path: str, url: str) -> None:
     headers[NO_STORE[0]] = NO_STORE[1]
 
 
-def _nothing(environ: Mapping[str, Any], start_response: Any) -> Iterable[bytes]:
-    """The file has gone between two looks."""
+def _gone(environ: Mapping[str, Any], start_response: Any) -> Iterable[bytes]:
+    """The file has been removed in the meantime."""
     start_response("404 Not Found", [("Content-Type", "text/plain")])
     return [b"gone\n"]

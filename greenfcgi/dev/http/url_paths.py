@@ -1,7 +1,7 @@
 """What a path of a URL means in a folder of scripts: a script, a file as it is, a folder, or nothing. Reads no file.
 
 As web servers in front do it: the script is the first part of the path that is a file of the right extension, and what
-stands behind it is its PATH_INFO. Every other path is one below the folder of static files.
+follows is its PATH_INFO. Every other path is one below the folder of static files.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import os
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from ...fastcgi.path_info import split
 from ...scripts.catalogue import is_private
 
 
@@ -30,20 +31,20 @@ class Folder(NamedTuple):
     """A folder without an index."""
 
 
-class Elsewhere(NamedTuple):
-    """A folder whose slash is missing: the path with it."""
+class Redirect(NamedTuple):
+    """To this path: that of a folder, with the slash at its end that was missing."""
 
     path: str
 
 
-class Nothing(NamedTuple):
-    """Nothing is there, or nothing that is shown."""
+class NotFound(NamedTuple):
+    """Nothing is there, or nothing that may be shown."""
 
 
-Target = Script | File | Folder | Elsewhere | Nothing
+Target = Script | File | Folder | Redirect | NotFound
 
 
-class Paths:
+class UrlPaths:
     """The folder `root`, the extensions of scripts in it, and the folder `public` below it, or ""."""
 
     def __init__(self, root: str, extensions: Sequence[str], public: str) -> None:
@@ -52,25 +53,27 @@ class Paths:
         self._public = f"{root}/{public}" if public else ""
 
     def find(self, path: str) -> Target:
-        """What is at this path, which begins with a slash, and whose percent signs have been resolved."""
+        """What is at this path, which begins with a slash, and whose percent escapes have been decoded."""
         parts = path.split("/")[1:]
         if "\0" in path or any(map(_is_hidden, parts)):
-            return Nothing()
-        at = ""
-        for part in parts:
-            at += "/" + part
-            if part.endswith(self._extensions) and os.path.isfile(self._root + at):
-                return Script(at, path[len(at) :])
+            return NotFound()
+        script = self.script(path)
+        if script.name.endswith(self._extensions) and os.path.isfile(self._root + script.name):
+            return script
         if any(part.endswith(self._extensions) for part in parts):
             # The source of a script is never sent, wherever it lies.
-            return Nothing()
+            return NotFound()
         if self._is_public(path) and os.path.isfile(self._public + path):
             return File(self._public + path)
-        return self._folder(path) if self._has_folder(path) else Nothing()
+        return self._folder(path) if self._has_folder(path) else NotFound()
+
+    def script(self, path: str) -> Script:
+        """The script that a path names, which need not exist, and its PATH_INFO."""
+        return Script(*split(path, self._extensions, lambda name: os.path.isfile(self._root + name)))
 
     def _folder(self, path: str) -> Target:
         if not path.endswith("/"):
-            return Elsewhere(path + "/")
+            return Redirect(path + "/")
         for extension in self._extensions:
             if os.path.isfile(f"{self._root}{path}index{extension}"):
                 return Script(f"{path}index{extension}", "")
@@ -114,7 +117,7 @@ class Paths:
 
 
 def _is_hidden(name: str) -> bool:
-    """Nobody's business: .git, .env. But certificates are asked for below .well-known (RFC 8615)."""
+    """Not to be shown: .git, .env. But certificates are asked for below .well-known (RFC 8615)."""
     return name.startswith(".") and name != ".well-known"
 
 
