@@ -1,4 +1,4 @@
-"""The command `greenfcgi`: arguments in, exit status out. Whatever a user did wrong is answered with one line."""
+"""The command `greenfcgi`: arguments in, exit status out. Every mistake of a user is answered with one line."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from .config.load import Config
 
 
+_DOCS = os.path.join(os.path.dirname(__file__), "docs")
 _CONFIG = "config.toml"
 _HTTP = "127.0.0.1:8080"
 
@@ -62,23 +63,26 @@ def _parse(arguments: Sequence[str]) -> Options:
 
     class Parser(argparse.ArgumentParser):
         def error(self, message: str) -> NoReturn:
-            self.exit(ExitStatus.USAGE, f"greenfcgi: {message}; greenfcgi --help tells what there is\n")
+            self.exit(ExitStatus.USAGE, f"greenfcgi: {message}; see greenfcgi --help\n")
 
-    parser = Parser(prog="greenfcgi", description="A FastCGI application server for Lua.", allow_abbrev=False)
+    parser = Parser(
+        prog="greenfcgi", description="A FastCGI application server for Lua.", allow_abbrev=False,
+        epilog=f"The manual: settings.md, scripts.md, production.md and more in {_DOCS}",
+    )  # fmt: skip
     parser.add_argument(
-        "config", nargs="?", help="the configuration (default: config.toml); with --dev, a folder of scripts will do"
+        "config", nargs="?", help="the configuration file (default: config.toml); with --dev, also a folder of scripts"
     )
     parser.add_argument("--version", action="version", version=NAME)
     task = parser.add_mutually_exclusive_group()
-    task.add_argument("--check-config", action="store_true", help="say fine, or each mistake, and exit")
+    task.add_argument("--check-config", action="store_true", help="report OK or each mistake, and exit")
     task.add_argument("--print-config", action="store_true", help="print the effective settings as TOML, and exit")
     task.add_argument(
-        "--try", dest="url", metavar="URL", help="answer one request, such as /hello.lua?name=x, print it, and exit"
+        "--try", dest="url", metavar="URL", help="run one request, such as /hello.lua?name=x, print its response, exit"
     )
     task.add_argument(
-        "--dev", action="store_true", help="developer mode: pages on http://127.0.0.1:8080/ that follow each save"
+        "--dev", action="store_true", help=f"developer mode: pages on http://{_HTTP}/ that reload at each save"
     )
-    parser.add_argument("--http", metavar="ADDR:PORT", help="with --dev: where pages are shown")
+    parser.add_argument("--http", metavar="ADDR:PORT", help=f"with --dev: the address of its pages (default: {_HTTP})")
     found = parser.parse_args(arguments)
     if found.http and not found.dev:
         parser.error("--http goes with --dev")
@@ -87,7 +91,8 @@ def _parse(arguments: Sequence[str]) -> Options:
 
 
 def _develop(options: Options) -> int:
-    from .config.types import ADDRESS, Address, InvalidValue
+    from .config.address import ADDRESS, Address
+    from .config.value_type import InvalidValue
 
     text = f"127.0.0.1:{options.http}" if options.http.isdecimal() else options.http
     try:
@@ -108,18 +113,11 @@ def _configuration(path: str) -> Config:
     config = load(path)
     if is_listening(0) and "bind" not in names(path):
         config = replace_bind(config, [0])
-    if config.accesslog:
-        from .logs.access_format import check_format
-
-        try:
-            check_format(config.access_log_format)
-        except ConfigError as problem:
-            raise ConfigError(f"{path}: {problem}") from None
     return config
 
 
 def _check(path: str) -> int:
-    """Say that the configuration is fine, or each mistake in it."""
+    """Print that the configuration is OK, or each mistake in it."""
     from .config.load import examine
     from .preflight import preflight
 
@@ -128,7 +126,7 @@ def _check(path: str) -> int:
         problems += [f"{path}: {problem}" for problem in preflight(config)]
     for problem in problems:
         print(f"greenfcgi: {problem}", file=sys.stderr)
-    return ExitStatus.USAGE if problems else _print(f"{path}: fine\n".encode())
+    return ExitStatus.USAGE if problems else _print(f"{path}: OK\n".encode())
 
 
 def _print(output: bytes) -> int:
@@ -165,7 +163,7 @@ def _serve(config: Config, path: str) -> int:
 
 
 def _forget_parser() -> None:
-    """The TOML parser has done its work; what is imported next takes its place in memory: 0.3 MB."""
+    """Free the TOML parser, which is not needed any more: what is imported next takes its 0.3 MB of memory."""
     for name in [name for name in sys.modules if name.partition(".")[0] == "tomllib"]:
         del sys.modules[name]
 
@@ -175,7 +173,7 @@ def _try(config: Config, url: str) -> int:
 
     from .dev.try_request import respond
 
-    # Ctrl-C ends a script that waits: the interpreter's own way is a traceback.
+    # Ctrl-C ends a script that waits: the interpreter's default is a traceback.
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     reply = respond(config, url)
     _print(reply.stdout)

@@ -24,7 +24,7 @@ from enum import IntEnum
 class ExitStatus(IntEnum):
     """What the command ends with."""
 
-    #: All went well.
+    #: Success.
     OK = 0
     #: An address is taken, or a stop did not let everything finish; with --try, the request got an error.
     FAILED = 1
@@ -35,7 +35,7 @@ class ExitStatus(IntEnum):
 
 
 class GreenfcgiError(Exception):
-    """Anything that greenfcgi raises on purpose."""
+    """Base class of all exceptions that greenfcgi raises on purpose."""
 
 
 class ConfigError(GreenfcgiError):
@@ -66,7 +66,7 @@ class ScriptError(GreenfcgiError):
 
 
 class ScriptMissing(ScriptError):
-    """No regular file is there."""
+    """There is no such regular file."""
 
     status = 404
 

@@ -1,6 +1,6 @@
-"""What `--check-config` looks at beside the file itself: what a start would stumble over. Starts and changes nothing.
+"""What `--check-config` checks beside the file itself: whatever else would keep the server from starting.
 
-Rights are not looked at: another user may start the server.
+It starts and changes nothing. Permissions are not checked: another user may start the server.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterator
 
 from .config.load import Config
 from .errors import ConfigError
-from .logs.access_format import check_format
 from .logs.text import escape
 
 #: Bytes of the path of a unix socket, on Linux and, with four less, on BSD.
@@ -20,11 +19,6 @@ _MAX_SOCKET_PATH = 107
 
 def preflight(config: Config) -> Iterator[str]:
     """Each problem in one line that begins with the setting."""
-    if config.accesslog:
-        try:
-            check_format(config.access_log_format)
-        except ConfigError as problem:
-            yield str(problem)
     for name in ("errorlog", "accesslog", "slowlog", "pidfile"):
         path = getattr(config, name)
         if path not in ("", "-"):

@@ -1,8 +1,8 @@
 """config.toml in, a `Config` or one clear line out, and the effective settings back as TOML.
 
-What the settings are is in `settings`, and which values they can have in `kinds`. This module knows TOML, tells
-where a mistake is and what was probably meant, and checks what concerns two settings at once. It looks neither at
-the environment nor at the command line.
+What the settings are is in `settings`, and which values they can have in `types`. This module knows TOML, says where
+a mistake is and what was probably meant, and checks what concerns two settings at once. It looks neither at the
+environment nor at the command line.
 """
 
 import os
@@ -11,8 +11,9 @@ from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 from ..errors import ConfigError
+from .address import Address
 from .settings import Config, Lua, Scripts, Setting, States
-from .types import Address, InvalidValue
+from .value_type import InvalidValue
 
 __all__ = ["Address", "Config", "Lua", "Row", "Scripts", "States", "defaults", "describe", "dump", "load"]
 
@@ -146,9 +147,21 @@ def _build(document: dict[str, Any], folder: str, problems: list[str]) -> Config
     except TypeError:
         # A default is wrong, and so missing.
         return None
+    if config.accesslog:
+        problems += _check_format(config.access_log_format)
     if not problems:
         problems += _check_together(config)
     return config
+
+
+def _check_format(format: str) -> Iterator[str]:
+    # With an access log only: its patterns cost memory.
+    from ..logs.access_format import check_format
+
+    try:
+        check_format(format)
+    except ConfigError as error:
+        yield str(error)
 
 
 def _read_table(

@@ -1,4 +1,4 @@
-"""Which Luas the installed lupa has. They are found, not imported: the supervisor gets by without them."""
+"""Which Luas the installed lupa has. They are looked for and not imported, so that the supervisor stays without."""
 
 from __future__ import annotations
 

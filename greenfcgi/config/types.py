@@ -1,25 +1,23 @@
-"""The kinds of value that a setting can have: a size, a path, an address and so on.
+"""The types of values that settings can have: a size, a path, a list and so on.
 
-Each knows what to expect, how a TOML value becomes the value that the program works with, and how to write it
-back; what does not fit is raised as `InvalidValue`. Which setting is of which kind is in `settings`, the words around
-a message in `config`. A path may be looked for here, but no file is read.
+Which setting is of which type is in `settings`, the words around a message in `load`. Files may be looked for here, but
+none is read.
 """
 
 import os
 import re
-import socket
-import sys
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
+from ..logs.error_log import LEVELS
 from .lua_versions import AUTO, FLAVOURS, available
+from .value_type import InvalidValue, ValueType
 
 if TYPE_CHECKING:
     from ipaddress import IPv4Network, IPv6Network
 
 _MAX_INT = 2**31 - 1  # what a C int holds, since listen() takes one; as a time, 68 years
 _MAX_SIZE = 2**40
-_MAX_ABSTRACT = 108  # bytes that the kernel has for the name of a socket, with the first one
 _MAX_DEPTH = 32
 _UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30}
 _LUA_WORDS = (
@@ -27,58 +25,11 @@ _LUA_WORDS = (
 )
 
 
-class InvalidValue(Exception):
-    """A value that a setting cannot have: what was found, what is expected, and its place (", element 2")."""
-
-    def __init__(self, found: object, expected: str, place: str = "") -> None:
-        super().__init__(expected)
-        self.found = found
-        self.expected = expected
-        self.place = place
-
-
-class Address(NamedTuple):
-    """Where to listen; `str()` gives the form that config.toml has. What a kind does not use is "" or 0."""
-
-    kind: Literal["unix", "tcp", "fd"]
-    path: str = ""  # unix: absolute, or "@name"
-    host: str = ""  # tcp: an IPv4 or IPv6 address without brackets, or a name
-    port: int = 0  # tcp: 0 is any free port
-    number: int = 0  # fd: a listening socket that was inherited
-
-    def __str__(self) -> str:
-        if self.kind == "unix":
-            return f"unix:{self.path}"
-        if self.kind == "fd":
-            return f"fd://{self.number}"
-        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
-
-    @property
-    def is_abstract(self) -> bool:
-        """A unix socket without a file: `unix:@name`, on Linux."""
-        return self.path.startswith("@")
-
-    def is_loopback(self) -> bool:
-        """Whether only this machine can reach a TCP address. Names other than localhost may be anything."""
-        return self.host in ("localhost", "::1") or bool(re.fullmatch(r"127\.[0-9.]+", self.host))
-
-
 class PythonModule(NamedTuple):
     """The name of a Python module, and the folder that is first on Python's path when it is imported."""
 
     path: str
     folder: str
-
-
-class ValueType(NamedTuple):
-    """A kind of value, and the way from TOML and back.
-
-    `read` takes what TOML gave and the folder of config.toml, and raises InvalidValue; `write` undoes it.
-    """
-
-    expected: str
-    read: Callable[[object, str], object]
-    write: Callable[[Any], object] = lambda value: value
 
 
 def integer(minimum: int) -> ValueType:
@@ -156,26 +107,26 @@ def _path(expected: str, *kept: str) -> ValueType:
     return ValueType(expected, read)
 
 
-def list_of(kind: ValueType, min_length: int = 0, or_one: bool = False) -> ValueType:
-    """Elements of one kind, as a tuple; with `or_one`, a text is a list of one."""
+def list_of(element: ValueType, min_length: int = 0, or_one: bool = False) -> ValueType:
+    """Elements of one type, as a tuple; with `or_one`, a text is a list of one."""
     some = " of at least one element" if min_length else ""
-    expected = f"{kind.expected}, or a list of them" if or_one else f"a list{some}, each {kind.expected}"
+    expected = f"{element.expected}, or a list of them" if or_one else f"a list{some}, each {element.expected}"
 
     def read(found: object, folder: str) -> tuple[object, ...]:
         if or_one and isinstance(found, str):
-            return (kind.read(found, folder),)
+            return (element.read(found, folder),)
         if not isinstance(found, list) or len(found) < min_length:
             raise InvalidValue(found, expected)
         values = []
-        for number, element in enumerate(found, 1):
+        for number, value in enumerate(found, 1):
             try:
-                values.append(kind.read(element, folder))
+                values.append(element.read(value, folder))
             except InvalidValue as invalid:
                 raise InvalidValue(invalid.found, invalid.expected, f", element {number}") from None
         return tuple(values)
 
     def write(values: tuple[object, ...]) -> object:
-        written = [kind.write(value) for value in values]
+        written = [element.write(value) for value in values]
         return written[0] if or_one and len(written) == 1 else written
 
     return ValueType(expected, read, write)
@@ -230,42 +181,6 @@ def _read_network(found: object, folder: str) -> "IPv4Network | IPv6Network":
     raise InvalidValue(found, NETWORK.expected)
 
 
-def _read_address(found: object, folder: str) -> Address:
-    if isinstance(found, str) and "\0" not in found:
-        scheme, _, path = found.partition(":")
-        if scheme == "unix" and path.startswith("@"):
-            if not sys.platform.startswith("linux"):
-                raise InvalidValue(found, "the path of a file: sockets without one, unix:@name, are Linux's")
-            if 1 < len(path.encode("utf-8", "surrogateescape")) <= _MAX_ABSTRACT:
-                return Address("unix", path=path)
-            raise InvalidValue(found, f"a name of 1 to {_MAX_ABSTRACT - 1} bytes behind the @")
-        if scheme == "unix" and path:
-            return Address("unix", path=os.path.normpath(os.path.join(folder, path)))
-        if match := re.fullmatch("fd://([0-9]{1,9})", found):
-            return Address("fd", number=int(match[1]))
-        if match := re.fullmatch(r"(\[[0-9a-fA-F:.]+(?:%[\w.-]+)?\]|[^:\[\]]*):([0-9]+)", found):
-            if len(match[2]) > 5 or int(match[2]) > 65535:
-                raise InvalidValue(found, "a port from 1 to 65535, or 0 for any that is free")
-            if host := _host(match[1]):
-                return Address("tcp", host=host, port=int(match[2]))
-    raise InvalidValue(found, ADDRESS.expected)
-
-
-def _host(text: str) -> str:
-    """The host of a TCP address without brackets, "" when it is none."""
-    if text in ("", "*"):
-        return "0.0.0.0"
-    bracketed = text.startswith("[")
-    if bracketed or re.fullmatch("[0-9.]+", text):
-        family = socket.AF_INET6 if bracketed else socket.AF_INET
-        number, percent, zone = text.strip("[]").partition("%")
-        try:
-            return socket.inet_ntop(family, socket.inet_pton(family, number)) + percent + zone
-        except OSError:
-            return ""
-    return text if re.fullmatch(r"[A-Za-z0-9_-]{1,63}(\.[A-Za-z0-9_-]{1,63})*", text) else ""
-
-
 def _read_modules(found: object, folder: str) -> dict[str, PythonModule]:
     if not isinstance(found, dict):
         raise InvalidValue(found, MODULES.expected)
@@ -307,7 +222,7 @@ def _read_group(found: object, folder: str) -> str:
     return _known(found, grp.getgrnam, GROUP)
 
 
-def _known(found: object, find: Callable[[str], object], kind: ValueType) -> str:
+def _known(found: object, find: Callable[[str], object], type_: ValueType) -> str:
     if isinstance(found, str) and "\0" not in found:
         try:
             find(found)
@@ -315,7 +230,7 @@ def _known(found: object, find: Callable[[str], object], kind: ValueType) -> str
             pass
         else:
             return found
-    raise InvalidValue(found, kind.expected)
+    raise InvalidValue(found, type_.expected)
 
 
 FLAG = ValueType("true or false", _read_flag)
@@ -326,11 +241,6 @@ STARTUP = ValueType('a path of a file that can be read, or "" for none', _read_s
 DIRECTORY = _path("a path of a directory")
 ROOT = ValueType("a path of a directory that exists", _read_root)
 NETWORK = ValueType('a network such as "10.0.0.0/8", "192.0.2.7" or "2001:db8::/32"', _read_network, str)
-ADDRESS = ValueType(
-    'an address such as "127.0.0.1:9000", "[::1]:9000", "unix:/run/greenfcgi.sock" or "fd://3"',
-    _read_address,
-    str,
-)
 _NAME = r"(?!\.\.?(?:/|\Z))[^/\0]+"
 FOLDER_BELOW = _text('a folder below scripts.root such as "public", or "" for none', f"|{_NAME}(?:/{_NAME})*")
 _MODULE_NAME = r"[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*)*"
@@ -348,7 +258,7 @@ STATUS = _text('a status from 200 to 599 such as "200 OK"', r"[2-5][0-9]{2} [^\x
 HEADER = _text('a header such as "Name: value" on one line', r"[!#$%&'*+.^_`|~0-9A-Za-z-]+:[^\r\n\0]*")
 _VERSIONS = _choice(AUTO, *sorted(FLAVOURS, key=lambda name: (not name.startswith("luajit"), name)))
 VERSION = ValueType(_VERSIONS.expected, _read_version)
-LEVEL = _choice("debug", "info", "warning", "error", "critical")
+LEVEL = _choice(*LEVELS)
 ENGINE = _choice("auto", "inotify", "poll")
 ERROR_LOG = _path('a path, or "-" for stderr', "-")
 ACCESS_LOG = _path('a path, "-" for stdout, or "" for none', "-", "")

@@ -109,13 +109,15 @@ class DevApp:
         return not name or is_number or name in self._hosts or name.endswith(".localhost")
 
     def _run(self, environ: Environ, start_response: StartResponse, script: Script) -> Iterable[bytes]:
+        since = self._save_order.flushes
         reply = self._gateway.ask(environ, script)
         end = time.monotonic() + _MAX_RETRY
         may_repeat = environ["REQUEST_METHOD"] in ("GET", "HEAD")
-        while may_repeat and self._save_order.has_pending_changes() and time.monotonic() < end:
+        while may_repeat and self._save_order.has_pending_changes(since) and time.monotonic() < end:
             # The script may have read half of a file.
             reply.body.close()
             self._save_order.wait_until_saved()
+            since = self._save_order.flushes
             reply = self._gateway.ask(environ, script)
         if not self._is_shown_page(environ, reply.status, reply.headers):
             start_response(reply.status, reply.headers)
@@ -144,6 +146,7 @@ class DevApp:
     def _send_file(self, environ: Environ, start_response: StartResponse, path: str) -> Iterable[bytes]:
         began = time.monotonic()
         is_page = path.endswith((".html", ".htm"))
+        self._save_order.watch_closely([path])
         file = self._files.read(environ, path, as_whole=is_page)
         while self._save_order.has_pending_changes() and time.monotonic() < began + _MAX_RETRY:
             self._save_order.wait_until_saved()

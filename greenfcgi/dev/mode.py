@@ -8,8 +8,8 @@ import socket
 
 from gevent.pywsgi import WSGIServer
 
+from ..config.address import Address
 from ..config.load import Config, defaults, load, names
-from ..config.types import Address
 from ..errors import BindError, ConfigError, ExitStatus
 from ..processes.server_process import ServerProcess
 from ..system import listen

@@ -6,8 +6,9 @@ are flushed. Each change does the same by itself, for the browsers that reload.
 
 from __future__ import annotations
 
+import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import gevent
 from gevent.event import Event
@@ -15,7 +16,7 @@ from gevent.lock import RLock
 
 from ..logs.error_log import ErrorLog
 from ..logs.text import traceback_of
-from ..reload.flush_queue import FlushQueue
+from ..reload.flush_queue import Changes, FlushQueue
 from ..reload.reloader import Reloader
 from ..reload.watcher import Watcher
 from .http.url_paths import size
@@ -24,6 +25,10 @@ from .http.url_paths import size
 _CHECK = 0.002
 #: Seconds after which a file that is open for writing, and has not grown, is not being saved: a log.
 _STILL = 0.1
+#: Seconds after which a file that has been emptied is meant to be empty.
+_EMPTY = 1.0
+#: Seconds for which a file that has been saved, or asked for, is watched closely.
+_RECENT = 1.0
 #: Seconds that a request waits at most, for saves and for the flush that follows.
 _MAX_WAIT = 2.0
 
@@ -41,18 +46,22 @@ class SaveOrder:
         self._log = log
         #: Files that a program keeps open and writes to, until it closes them.
         self._open: set[str] = set()
+        #: Files that have been saved or asked for a moment ago, and when.
+        self._recent: dict[str, float] = {}
+        #: How often somebody has begun to flush what is part of a page.
+        self.flushes = 0
         self._has_changes = Event()
         self._lock = RLock()
 
     def start(self) -> None:
         """Flush what is saved from now on, without a request."""
         self._queue.on_put = self._has_changes.set
+        self._queue.on_drain = self._count
         gevent.spawn(self._flush_forever)
 
     def wait_until_saved(self) -> None:
         """Return when everything that has been saved until now has been flushed, or after some time."""
         end = time.monotonic() + _MAX_WAIT
-        self._watcher.catch_up()
         while True:
             self._wait_for_writers(end)
             if self._lock.acquire(timeout=max(0.0, end - time.monotonic())):
@@ -66,11 +75,25 @@ class SaveOrder:
             # The heartbeat flushes, too: it must have a turn to finish.
             gevent.sleep(_CHECK)
 
-    def has_pending_changes(self) -> bool:
-        """Something has been saved, or is being saved, since the last `wait_until_saved`."""
-        self._watcher.catch_up()
-        # Files that scripts write themselves are not relevant: their page would be requested again and again.
-        return any(map(self._is_relevant, self._queue.paths)) or bool(self._sizes())
+    def has_pending_changes(self, since: int | None = None) -> bool:
+        """Something has been saved that nobody has flushed yet, or is being saved.
+
+        With `since`, a value of `flushes`, also what somebody else has flushed from then on: the beat, or a request.
+        """
+        is_being_saved = bool(self._sizes())
+        if since is not None and since != self.flushes:
+            return True
+        # What scripts write themselves does not count: their page would be asked for again and again.
+        return is_being_saved or any(map(self._is_relevant, self._queue.paths))
+
+    def watch_closely(self, paths: Iterable[str]) -> None:
+        """Files that may be saved in the next moment: that one is empty is noticed before the system tells of it."""
+        self._recent.update(dict.fromkeys(paths, time.monotonic()))
+
+    def _count(self, changes: Changes) -> None:
+        counted = list(filter(self._is_relevant, changes.paths))
+        self.flushes += changes.everything or bool(counted)
+        self.watch_closely(counted)
 
     def _flush_forever(self) -> None:
         while True:
@@ -86,7 +109,6 @@ class SaveOrder:
         sizes, since = self._sizes(), time.monotonic()
         while sizes and time.monotonic() < end:
             gevent.sleep(_CHECK)
-            self._watcher.catch_up()
             before, sizes = sizes, self._sizes()
             if sizes != before:
                 since = time.monotonic()
@@ -98,5 +120,20 @@ class SaveOrder:
             self._queue.put(path)
 
     def _sizes(self) -> dict[str, int]:
+        """The files that are being saved at this moment, with their sizes."""
+        # A file is empty before the system tells that it is written to: milliseconds before, when the disk has yet to
+        # take what was saved last. Whoever finds it filled is told of that below.
+        now = time.monotonic()
+        self._recent = {path: then for path, then in self._recent.items() if now - then < _RECENT}
+        emptied = dict.fromkeys(filter(_is_just_emptied, self._recent), 0)
+        self._watcher.catch_up()
         self._open &= self._watcher.writing
-        return {path: size(path) for path in self._watcher.writing - self._open if self._is_relevant(path)}
+        return emptied | {path: size(path) for path in self._watcher.writing - self._open if self._is_relevant(path)}
+
+
+def _is_just_emptied(path: str) -> bool:
+    try:
+        found = os.stat(path)
+    except OSError:
+        return False
+    return found.st_size == 0 and time.time() - found.st_mtime < _EMPTY

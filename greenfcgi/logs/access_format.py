@@ -1,14 +1,14 @@
-r"""What a line of the access log looks like: the format letters of gunicorn's `access_log_format`.
+r"""What a line of the access log looks like: the directives of gunicorn's `access_log_format`, such as ``%(h)s``.
 
 A format is compiled once, into a template of bytes and one Python expression for the values in it, so that a line costs
-what its own letters cost: 0.6 us with the default format, of which the look for bytes to be escaped is 0.14. A function
-for each letter, in the place of the one expression, would make it 1.1 us. What a line needs of the request's variables
-is found by the `records.Routing`, on its way to where the request goes.
+what its own directives cost: 0.6 us with the default format, of which the search for bytes to be escaped is 0.14. A
+function for each directive, in the place of the one expression, would make it 1.1 us. The request's variables that a
+line needs are found by `records.Routing`, in the same pass as the script.
 
 A value that a client or a script chose cannot end its line or its quotes: it is escaped like everything in the
-logs, and ``"`` and ``\`` become ``\"`` and ``\\``; one longer than `lines.MAX_TEXT` bytes is cut. A value that is
-missing or empty is ``-``; web servers send an unset FastCGI parameter as an empty one. As JSON, the letters say which
-members the object of a line has, and what is missing is null.
+logs, and ``"`` and ``\`` become ``\"`` and ``\\``; one longer than `text.MAX_TEXT` bytes is cut. A value that is
+missing or empty is ``-``; web servers send an unset FastCGI parameter as an empty one. As JSON, the directives say
+which members the object of a line has, and what is missing is null.
 """
 
 import os
@@ -28,10 +28,10 @@ _MISSING = b"-"
 
 
 class LoggedRequest(Protocol):
-    """What is known of a request once it has been answered."""
+    """A request that has been answered, and what the access log can say of it."""
 
     request: Request
-    #: It goes to the access log.
+    #: Whether it goes to the access log.
     is_logged: bool
     #: When it began, in seconds of the monotonic clock.
     started: float
@@ -47,12 +47,12 @@ class LoggedRequest(Protocol):
 Line = Callable[[LoggedRequest, float], bytes]
 
 _Value = bytes | int | float
-#: Of a request, what was found of its variables, and when it ended.
+#: Makes the values of a line from a request, the values of its variables (None: missing), and when it ended.
 _Values = Callable[[LoggedRequest, tuple[bytes | None, ...], float], tuple[_Value, ...]]
 
 
 class _Source(NamedTuple):
-    """A value as a Python expression, made of `answered`, `ended`, and what `_NAMES` has.
+    """A value as a Python expression of `request`, `ended`, and what `_NAMES` has.
 
     With a `variable`, {} in the expression stands for its value, which is None where there is none.
     """
@@ -62,7 +62,7 @@ class _Source(NamedTuple):
 
 
 class _Directive(NamedTuple):
-    """What a letter puts into the template, and the values that this takes; the member of an object that it is."""
+    """What a directive puts into the template, the sources of its values, and its member in JSON ("": none)."""
 
     piece: bytes
     sources: tuple[_Source, ...]
@@ -81,7 +81,7 @@ def _request_header(name: str) -> _Source:
 
 
 def _response_header(name: str) -> _Source:
-    return _Source(f"header(answered.head_sent, {name.encode()!r})")
+    return _Source(f"header(request.head_sent, {name.encode()!r})")
 
 
 def _header(head: bytes, name: bytes) -> bytes:
@@ -94,9 +94,9 @@ def _header_pattern(name: bytes) -> re.Pattern[bytes]:
     return re.compile(rb"(?:^|\r\n)" + re.escape(name) + rb":[ \t]*([^ \t\r\n][^\r\n]*)", re.IGNORECASE)
 
 
-def _rebuilt_target(answered: LoggedRequest) -> bytes:
-    """The request target, where the web server keeps to itself what the client sent."""
-    variables = answered.request.variables()
+def _rebuilt_target(request: LoggedRequest) -> bytes:
+    """The request target, where the web server does not pass on REQUEST_URI."""
+    variables = request.request.variables()
     path = variables.get(b"SCRIPT_NAME", b"") + variables.get(b"PATH_INFO", b"")
     query = variables.get(b"QUERY_STRING")
     return (path + b"?" + query if query else path) or _MISSING
@@ -112,15 +112,15 @@ def _clf_time(now: time.struct_time) -> str:
     return time.strftime(f"[%d/{month}/%Y:%H:%M:%S %z]", now)
 
 
-class _CoarseTimestamp:
-    """The local time as text, for whoever knows the time of the monotonic clock: to compare that costs a fifth of
-    asking for the time of the day. When the system's clock is set, it follows at the end of a second.
+class _CachedTimestamp:
+    """The local time as text, cached until a time of the monotonic clock, which the caller knows: to compare that costs
+    a fifth of asking for the time of day. When the system's clock is set, the text follows at the end of a second.
     """
 
     def __init__(self, form: Callable[[time.struct_time], str]) -> None:
         self._form = form
         self.text = b""
-        #: Until when, of the monotonic clock, the text is right.
+        #: Until this time of the monotonic clock the text is right.
         self.until = 0.0
 
     def renewed(self, now: float) -> bytes:
@@ -130,18 +130,18 @@ class _CoarseTimestamp:
         return self.text
 
 
-#: What expressions use.
+#: What the expressions of sources may use.
 _NAMES: dict[str, object] = {
     "MISSING": _MISSING, "getpid": os.getpid, "rebuilt_target": _rebuilt_target, "path": _path, "header": _header,
 }  # fmt: skip
 
 _method = _variable("REQUEST_METHOD")
 _protocol = _variable("SERVER_PROTOCOL")
-_target = _Source("{} or rebuilt_target(answered)", b"REQUEST_URI")
+_target = _Source("{} or rebuilt_target(request)", b"REQUEST_URI")
 _time = _Source("stamp.text if ended < stamp.until else stamp.renewed(ended)")
-_sent = _Source("answered.sent")
-_seconds = _Source("ended - answered.started")
-_microseconds = "round((ended - answered.started) * 1e6)"
+_sent = _Source("request.sent")
+_seconds = _Source("ended - request.started")
+_microseconds = "round((ended - request.started) * 1e6)"
 
 _DIRECTIVES: dict[str, _Directive] = {
     "h": _Directive(b"%b", (_variable("REMOTE_ADDR"),), "remote_addr"),
@@ -150,12 +150,12 @@ _DIRECTIVES: dict[str, _Directive] = {
     "t": _Directive(b"%b", (_time,), "time"),
     "r": _Directive(b"%b %b %b", (_method, _target, _protocol), "request"),
     "m": _Directive(b"%b", (_method,), "method"),
-    "U": _Directive(b"%b", (_Source("path({} or rebuilt_target(answered))", b"REQUEST_URI"),), "path"),
+    "U": _Directive(b"%b", (_Source("path({} or rebuilt_target(request))", b"REQUEST_URI"),), "path"),
     "q": _Directive(b"%b", (_variable("QUERY_STRING"),), "query"),
     "H": _Directive(b"%b", (_protocol,), "protocol"),
-    "s": _Directive(b"%d", (_Source("answered.status"),), "status"),
+    "s": _Directive(b"%d", (_Source("request.status"),), "status"),
     "B": _Directive(b"%d", (_sent,), "bytes"),
-    "b": _Directive(b"%b", (_Source('b"%d" % answered.sent if answered.sent else MISSING'),), "bytes"),
+    "b": _Directive(b"%b", (_Source('b"%d" % request.sent if request.sent else MISSING'),), "bytes"),
     "f": _Directive(b"%b", (_variable("HTTP_REFERER"),), "referer"),
     "a": _Directive(b"%b", (_variable("HTTP_USER_AGENT"),), "user_agent"),
     "T": _Directive(b"%d", (_seconds,), "seconds"),
@@ -167,7 +167,7 @@ _DIRECTIVES: dict[str, _Directive] = {
 #: Members of objects that are not what the text has.
 _AS_MEMBERS: dict[str, tuple[_Source, ...]] = {"bytes": (_sent,)}
 
-#: The letters that take a name, as in %({Host}i)s.
+#: Directives that take a name, as in %({Host}i)s.
 _NAMED: dict[str, Callable[[str], _Source]] = {"i": _request_header, "o": _response_header, "e": _variable}
 
 _PERCENT = re.compile(r"%(?:%|\((?:\{([^{}]+)\})?([^(){}]*)\)s)?")
@@ -182,18 +182,21 @@ def check_format(format: str) -> None:
 
 
 def text_lines(format: str) -> tuple[tuple[bytes, ...], Line]:
-    """What makes lines of text in this format, and behind `ROUTING` the variables for it. Raises `ConfigError`."""
+    """The variables beyond `ROUTING` that lines in this format need, and a function that makes lines of text.
+
+    Raises `ConfigError`.
+    """
     template = b""
     sources: list[_Source] = []
-    for text, letter in _directives(format):
-        template += text.encode() + letter.piece
-        sources += letter.sources
+    for text, directive in _directives(format):
+        template += text.encode() + directive.piece
+        sources += directive.sources
     template += b"\n"
     own_specials = template.translate(None, _SAFE)
     variables, values_of = _compiled(sources, _clf_time)
 
-    def line(answered: LoggedRequest, ended: float) -> bytes:
-        values = values_of(answered, answered.request.found, ended)
+    def line(request: LoggedRequest, ended: float) -> bytes:
+        values = values_of(request, request.request.found, ended)
         made = template % values
         if len(made) <= MAX_TEXT and made.translate(None, _SAFE) == own_specials:
             return made
@@ -203,14 +206,14 @@ def text_lines(format: str) -> tuple[tuple[bytes, ...], Line]:
 
 
 def json_lines(format: str) -> tuple[tuple[bytes, ...], Line]:
-    """The same for objects of JSON, with the members that the letters of this format are. Raises `ConfigError`."""
+    """The same for objects of JSON, whose members are the directives of this format. Raises `ConfigError`."""
     members = {
         found.member: _AS_MEMBERS.get(found.member, found.sources) for _, found in _directives(format) if found.member
     }
     variables, values_of = _compiled((source for sources in members.values() for source in sources), iso_time)
 
-    def line(answered: LoggedRequest, ended: float) -> bytes:
-        values = iter(values_of(answered, answered.request.found, ended))
+    def line(request: LoggedRequest, ended: float) -> bytes:
+        values = iter(values_of(request, request.request.found, ended))
         return json_line({name: _member([*islice(values, len(sources))]) for name, sources in members.items()})
 
     return variables, line
@@ -219,7 +222,7 @@ def json_lines(format: str) -> tuple[tuple[bytes, ...], Line]:
 def _compiled(
     sources: Iterable[_Source], time_form: Callable[[time.struct_time], str]
 ) -> tuple[tuple[bytes, ...], _Values]:
-    """One function for all the values, and the variables that it needs behind those of `ROUTING`."""
+    """The variables beyond `ROUTING` that these sources need, and one function for all their values."""
     names = list(ROUTING)
     parts = []
     for expression, variable in sources:
@@ -230,7 +233,7 @@ def _compiled(
             names.append(variable)
         parts.append(f"({expression.format(f'found[{names.index(variable)}]')}), ")
     values_of: _Values = eval(
-        f"lambda answered, found, ended: ({''.join(parts)})", {**_NAMES, "stamp": _CoarseTimestamp(time_form)}
+        f"lambda request, found, ended: ({''.join(parts)})", {**_NAMES, "stamp": _CachedTimestamp(time_form)}
     )
     return tuple(names[len(ROUTING) :]), values_of
 
@@ -250,7 +253,7 @@ def _quote(value: _Value) -> _Value:
 
 
 def _directives(format: str) -> Iterator[tuple[str, _Directive]]:
-    """Each letter with the text before it; the text after the last one comes with a letter that is nothing."""
+    """Each directive with the text before it; the text after the last one comes with an empty directive."""
     if "\n" in format or "\r" in format:
         raise ConfigError(f'access_log_format: found a line break in "{escape(format)}"; expected one line')
     end = 0

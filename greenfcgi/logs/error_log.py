@@ -1,4 +1,4 @@
-"""The error log: what the operator has to know.
+"""The error log: what an operator has to know.
 
 The standard library's `logging` is not used: it costs 0.6 to 0.8 MB of resident memory and 5 to 8 us a line, where a
 whole request takes 12 us. There are no handlers, filters or hierarchies here, and no syslog.
@@ -21,7 +21,7 @@ _INDENT = 4
 class ErrorLog:
     """What the operator has to know, one line each: ``[2026-11-22 21:02:09 +0000] [4711] [INFO] text``.
 
-    `path` is a file or "-" for stderr; `level`, one of `LEVELS`, is the least severe that is written;
+    `path` is a file or "-" for stderr; `level`, one of `LEVELS`, is the lowest severity that is written;
     `setting` is the key in config.toml that named the path. With `as_json` a line is one object:
     ``{"time": "2026-11-22T21:02:09+00:00", "pid": 4711, "level": "info", "message": "text"}``, with "detail" where
     there is one.
@@ -38,27 +38,27 @@ class ErrorLog:
         self._file = LogFile(setting, path, 2, lambda text: self._entry("warning", text, ""))
 
     def enabled(self, level: str) -> bool:
-        """Tell whether lines of `level` are written, so that a caller can spare itself the work on one."""
+        """Whether lines of `level` are written, so that a caller need not make them in vain."""
         return _SEVERITY[level] >= self._threshold
 
     def log(self, level: str, text: str | bytes, detail: str | bytes = "") -> None:
         """Write one line of `level`, and below it the lines of `detail`, such as a Lua traceback, indented.
 
-        Each of both is cut at `lines.MAX_LINE` bytes.
+        Text and detail are each cut at `text.MAX_LINE` bytes.
         """
         if self.enabled(level):
             self._file.write(self._entry(level, text, detail))
 
     def debug(self, text: str | bytes, detail: str | bytes = "") -> None:
-        """Write what only someone who looks for a fault wants to know."""
+        """Write what helps to find a fault, and nobody needs otherwise."""
         self.log("debug", text, detail)
 
     def info(self, text: str | bytes, detail: str | bytes = "") -> None:
-        """Write what happened as it should."""
+        """Write what happened as intended."""
         self.log("info", text, detail)
 
     def warning(self, text: str | bytes, detail: str | bytes = "") -> None:
-        """Write what may become an error, or was put right."""
+        """Write what may become an error, or has been corrected."""
         self.log("warning", text, detail)
 
     def error(self, text: str | bytes, detail: str | bytes = "") -> None:
@@ -66,7 +66,7 @@ class ErrorLog:
         self.log("error", text, detail)
 
     def critical(self, text: str | bytes, detail: str | bytes = "") -> None:
-        """Write what stops the server."""
+        """Write what stops the server, or a process of it."""
         self.log("critical", text, detail)
 
     def reopen(self) -> str:

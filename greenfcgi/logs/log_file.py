@@ -1,8 +1,8 @@
 """A file that whole lines are appended to, by one process or by several at once.
 
-Writing never raises once the file is open: a server whose disk is full goes on answering, and says afterwards how many
-lines are missing. So it does when nobody reads a pipe, a terminal or a socket: who writes has requests to answer, and
-waits a hundredth of its time for a reader, and no more. There is no rotation: logrotate renames, and `reopen` follows.
+Writing never raises once the file is open: a server whose disk is full keeps serving, and logs afterwards how many
+lines were lost. The same holds when nobody reads a pipe, a terminal or a socket: a process waits for readers in at most
+a hundredth of its time, since it has requests to answer. There is no rotation: logrotate renames, and `reopen` follows.
 """
 
 import os
@@ -15,39 +15,40 @@ from time import monotonic
 from ..errors import ConfigError
 from .text import escape
 
-#: Seconds that are waited for a reader that has fallen behind, and what part of the time since gives more of them.
+#: Seconds that a write waits, at most, for a reader that has fallen behind; and the part of the time that waits may
+#: take on the whole.
 _MAX_WAIT = 0.1
 _WAIT_SHARE = 0.01
-#: Bytes that a terminal takes without waiting when it can be written to; of the kernel's own, WAKEUP_CHARS.
-_TERMINAL_ROOM = 256
+#: Bytes that a terminal takes without waiting when it is writable: WAKEUP_CHARS in the Linux kernel.
+_TERMINAL_CHUNK = 256
 
 
 class LogFile:
     """A file that whole lines are appended to; "-" is the standard stream with the descriptor `standard`.
 
-    `setting` is the key in config.toml that named `path`, for messages. `notice` makes a line of this log, with
-    its line feed, from what the sink itself has to tell.
+    `setting` is the key in config.toml that named `path`, for messages. `self_message` makes a line of this log, with
+    its line feed, from a message about the log itself.
 
     Raises `ConfigError` when the file cannot be opened; after that nothing raises.
     """
 
-    def __init__(self, setting: str, path: str, standard: int, notice: Callable[[str], bytes]) -> None:
+    def __init__(self, setting: str, path: str, standard: int, self_message: Callable[[str], bytes]) -> None:
         self._setting = setting
         self._path = path
-        self._notice = notice
+        self._self_message = self_message
         self._lost = 0
         self._torn = False
-        #: The seconds that may be waited now, as far as they were known at a time of the monotonic clock.
-        self._patience = _MAX_WAIT
-        self._patience_at = monotonic()
+        #: Seconds that a write may wait, and the time of the monotonic clock for which that was computed.
+        self._max_wait = _MAX_WAIT
+        self._max_wait_at = monotonic()
         self._out = _standard(standard) if path == "-" else _Output(self._open(), is_own=True)
 
     def write(self, lines: bytes) -> None:
         """Append `lines`, which end in a line feed, with one write(2) where the system takes them whole.
 
-        What cannot be written is lost and counted. The next line that can be written follows a notice of it.
+        What cannot be written is lost and counted. The next line that can be written follows a message about the loss.
         """
-        if self._lost and not self._tell_loss():
+        if self._lost and not self._report_loss():
             self._lost += lines.count(b"\n")
         else:
             self._lost += self._append(lines).count(b"\n")
@@ -63,7 +64,7 @@ class LogFile:
             fresh = self._open()
         except ConfigError as error:
             problem = f"the log stays with the file that was open: {error}"
-            self.write(self._notice(problem))
+            self.write(self._self_message(problem))
             return problem
         self.close()
         self._out = _Output(fresh, is_own=True)
@@ -103,19 +104,19 @@ class LogFile:
         return data
 
     def _wait(self) -> bool:
-        """Wait a little for a reader. False when it has been waited for enough, or does not read."""
+        """Wait a little for a reader. False when waits have taken enough time, or it does not read."""
         now = monotonic()
-        self._patience = min(_MAX_WAIT, self._patience + (now - self._patience_at) * _WAIT_SHARE)
-        self._patience_at = now
-        if self._patience < 0.001:
+        self._max_wait = min(_MAX_WAIT, self._max_wait + (now - self._max_wait_at) * _WAIT_SHARE)
+        self._max_wait_at = now
+        if self._max_wait < 0.001:
             return False
-        is_writable = self._out.is_writable(self._patience)
-        self._patience_at = monotonic()
-        self._patience -= self._patience_at - now
+        is_writable = self._out.is_writable(self._max_wait)
+        self._max_wait_at = monotonic()
+        self._max_wait -= self._max_wait_at - now
         return is_writable
 
-    def _tell_loss(self) -> bool:
-        line = self._notice(f"{self._lost} log line{' was' if self._lost == 1 else 's were'} lost")
+    def _report_loss(self) -> bool:
+        line = self._self_message(f"{self._lost} log line{' was' if self._lost == 1 else 's were'} lost")
         if self._append(b"\n" + line if self._torn else line):
             return False
         self._lost = 0
@@ -123,53 +124,53 @@ class LogFile:
 
 
 class _Output:
-    """A descriptor that is written to without waiting. `is_own`: nobody else's; opened so that it does not wait.
+    """A descriptor that is written to without waiting. `is_own`: it has been opened here, and does not block.
 
-    One that is shared with other programs must stay as it is: so it is asked before each write, which takes no more
-    than it has room for then. Should another process be quicker, the write waits all the same. A socket needs neither.
+    One that is shared with other programs must stay blocking. So it is polled before each write, of no more than it
+    surely takes then; should another process be quicker, the write waits all the same. A socket needs neither.
     """
 
     def __init__(self, descriptor: int, is_own: bool) -> None:
         self._descriptor = descriptor
         self._is_own = is_own
-        #: More is not written at once; 0: whatever there is. Several processes may write to a pipe, where only what is
-        #: short stays in one piece.
-        self._room = 0
-        self._must_ask = False
+        #: Bytes of one write, at most; 0: no limit. Several processes may write to a pipe, where only short writes are
+        #: atomic.
+        self._chunk = 0
+        self._must_poll = False
         self._socket: socket.socket | None = None
         try:
-            self._look()
+            self._examine()
         except OSError:
             # Closed: writing fails, and is counted as a loss.
             pass
 
-    def _look(self) -> None:
+    def _examine(self) -> None:
         kind = os.fstat(self._descriptor).st_mode
         if stat.S_ISSOCK(kind):
             self._socket = socket.socket(fileno=os.dup(self._descriptor))
         elif stat.S_ISFIFO(kind):
-            self._room, self._must_ask = select.PIPE_BUF, not self._is_own
+            self._chunk, self._must_poll = select.PIPE_BUF, not self._is_own
         elif not self._is_own and os.isatty(self._descriptor):
-            self._room, self._must_ask = _TERMINAL_ROOM, True
+            self._chunk, self._must_poll = _TERMINAL_CHUNK, True
 
     def write(self, data: bytes) -> int:
-        """Write some of `data`, and return how much. Raises `BlockingIOError` where it had to wait, or `OSError`."""
+        """Write some of `data`; return how many bytes. Raises `BlockingIOError` where it would wait, or `OSError`."""
         if self._socket is not None:
             return self._socket.send(data, socket.MSG_DONTWAIT)
-        if self._must_ask and not self.is_writable(0):
+        if self._must_poll and not self.is_writable(0):
             raise BlockingIOError
-        return os.write(self._descriptor, _short(data, self._room) if self._room else data)
+        return os.write(self._descriptor, _first_lines(data, self._chunk) if self._chunk else data)
 
     def is_writable(self, seconds: float) -> bool:
-        """It can be written to, or will be within so many seconds; also when a write would fail."""
+        """Whether a write would not wait, within so many seconds; it may fail then."""
         poll = select.poll()
         poll.register(self._descriptor, select.POLLOUT)
         return bool(poll.poll(seconds * 1000))
 
     def close(self) -> None:
-        """Close it, unless it is others' too; to write fails from now on."""
+        """Close it, unless it is shared. Writes fail from now on."""
         descriptor, self._descriptor = self._descriptor, -1
-        self._must_ask = False
+        self._must_poll = False
         if self._socket is not None:
             self._socket.close()
         elif self._is_own:
@@ -181,7 +182,7 @@ class _Output:
 
 
 def _standard(descriptor: int) -> _Output:
-    """stdout or stderr. A pipe or a terminal is opened once more where the system can do that, for this one alone."""
+    """stdout or stderr. A pipe or a terminal is opened again where the system can do that, so that it is not shared."""
     try:
         if stat.S_ISFIFO(os.fstat(descriptor).st_mode) or os.isatty(descriptor):
             flags = os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY
@@ -192,9 +193,9 @@ def _standard(descriptor: int) -> _Output:
     return _Output(descriptor, is_own=False)
 
 
-def _short(lines: bytes, room: int) -> bytes:
-    """The first of these lines, as many as have room together; a longer one in parts."""
-    if len(lines) <= room:
+def _first_lines(lines: bytes, max_bytes: int) -> bytes:
+    """The first of these lines, as many as are `max_bytes` together; of a longer one, its beginning."""
+    if len(lines) <= max_bytes:
         return lines
-    end = lines.rfind(b"\n", 0, room) + 1
-    return lines[: end or room]
+    end = lines.rfind(b"\n", 0, max_bytes) + 1
+    return lines[: end or max_bytes]

@@ -1,8 +1,8 @@
 """Lines that logs are made of: any text made harmless, the time, an object of JSON.
 
-A log is read in terminals, mailed and parsed, and much of what is in it comes from clients and scripts: whatever they
-chose, a line stays one line, nothing in it is obeyed by a terminal, and it is cut where it is long: what one line costs
-has a limit, in time and in bytes.
+A log is read in terminals, mailed and parsed, and much of what is in it comes from clients and scripts. Whatever they
+chose, a line stays one line, a terminal obeys nothing in it, and a long one is cut, so that its cost has a limit in
+time and in bytes.
 """
 
 import time
@@ -11,12 +11,12 @@ from typing import TypeVar
 
 _Text = TypeVar("_Text", str, bytes, str | bytes)
 
-#: Bytes of a text that a script or a client has chosen; of the title of a request; of a line, or of the detail below
-#: it, whoever they are from. What is longer is cut: 8 KiB is the longest request line that nginx takes by default.
+#: The most bytes of a text that a script or a client has chosen; of a request's title (method and URL); and of any
+#: line, or the detail below it. 8 KiB is the longest request line that nginx accepts by default.
 MAX_TEXT = 8 * 1024
 MAX_TITLE = 2 * 1024
 MAX_LINE = 16 * 1024
-#: Characters that are no more bytes than that, whichever they are.
+#: So many characters are surely no more than `MAX_LINE` bytes: UTF-8 has at most four for each.
 _SURELY_SHORT = MAX_LINE // 4
 
 
@@ -26,7 +26,7 @@ def shorten(text: _Text, max_bytes: int) -> _Text:
     if len(text) * (1 if isinstance(text, bytes) else 4) <= max_bytes:
         return text
     if isinstance(text, str):
-        # Not more than that is looked at twice.
+        # No more than that is encoded twice.
         head = _encode(text[: max_bytes + 1])
         if len(head) <= max_bytes:
             return text
@@ -66,7 +66,7 @@ def escape(text: str | bytes) -> str:
 
 
 def printable(decoded: str) -> str:
-    """The same of a text that has been cut and decoded already."""
+    """`escape` for a text that has been cut and decoded already."""
     return decoded if decoded.isprintable() else decoded.translate(_ESCAPES)
 
 
@@ -76,7 +76,7 @@ def decode(text: str | bytes) -> str:
 
 
 class _Escapes(dict[int, str]):
-    """What stands for a character, by its code: itself, or its escape. Most of what texts have is here."""
+    """The escape of each character, by its code, or the character itself; rare ones are made when asked for."""
 
     def __missing__(self, code: int) -> str:
         character = chr(code)
@@ -92,7 +92,7 @@ _ESCAPES |= {0xDC00 + byte: f"\\x{byte:02x}" for byte in range(0x80, 0x100)}
 
 
 class Timestamp:
-    """The local time as text, put together at most once a second."""
+    """The local time as text, formatted at most once a second."""
 
     def __init__(self, form: Callable[[time.struct_time], str]) -> None:
         self._form = form
@@ -131,7 +131,7 @@ def _plain(text: str | bytes) -> str:
 
 
 def traceback_of(problem: BaseException) -> str:
-    """Where an exception came from, as Python prints it: for the log, when the server itself has failed."""
+    """The traceback of an exception, as Python prints it: for the log, when the server itself has failed."""
     import traceback
 
     return "".join(traceback.format_exception(problem))

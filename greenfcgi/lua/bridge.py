@@ -36,12 +36,12 @@ ModuleFunction = Callable[..., Outcome]
 #: Bytes for any of these parts, twice: as text, and compiled.
 _ROOM_TO_COMPILE = 128 * 1024
 
-#: Takes what the slow log tells: the script, the request's title ("" when there is none), the seconds that it has
+#: Writes to the slow log: the script, the request's title ("" when there is none), the seconds that it has
 #: run, and Lua's traceback.
 TellSlow = Callable[[str, str, float, bytes], None]
 
 
-#: Takes what developers are told of a global that was written by the way: the script, the name, the place.
+#: Called when a script creates a global by accident, with the script, the name, and the place.
 Hint = Callable[[str, str, str], None]
 
 
@@ -206,7 +206,7 @@ class Bridge:
     def slow(self, traceback: bytes) -> None:
         """Tell the slow log where the script is."""
         title = self.exchange.title if self.exchange else ""
-        self._tell_slow(self._name, title, self.budget.spent(), traceback)
+        self._tell_slow(self._name, title, self.budget.elapsed(), traceback)
 
     def depend_on(self, path: str) -> None:
         """The script is loaded anew when this file changes, as when one of its Lua files does."""
@@ -229,10 +229,10 @@ class Bridge:
             return None
         if head or data:
             exchange.send(status, head, data)
-        while not exchange.drain(self.budget.patience()):
-            verdict = self.budget.verdict()
-            if verdict is not None:
-                return True if verdict is LATE else 0
+        while not exchange.drain(self.budget.max_wait()):
+            found = self.budget.check()
+            if found is not None:
+                return True if found == LATE else 0
         return self._text(GONE) if exchange.aborted else None
 
     def read(self, most: int) -> Answer:
@@ -249,7 +249,7 @@ class Bridge:
     def sleep(self, seconds: float) -> Answer:
         """Wait while other requests run. Returns nil, or what went wrong."""
         while True:
-            wait = min(seconds, self.budget.patience())
+            wait = min(seconds, self.budget.max_wait())
             if self.exchange is None:
                 gevent.sleep(wait)
             else:
@@ -257,9 +257,9 @@ class Bridge:
                 if self.exchange.aborted:
                     return self._text(GONE)
             seconds -= wait
-            verdict = self.budget.verdict()
-            if verdict is not None:
-                return True if verdict is LATE else seconds
+            found = self.budget.check()
+            if found is not None:
+                return True if found == LATE else seconds
             if seconds <= 0:
                 return None
 
@@ -270,13 +270,13 @@ class Bridge:
         the script is; nil, text and 0 when the client has gone.
         """
         if self.exchange is None:
-            event.wait(self.budget.patience())
+            event.wait(self.budget.max_wait())
         else:
-            self.exchange.wait(event, self.budget.patience())
+            self.exchange.wait(event, self.budget.max_wait())
             if self.exchange.aborted:
                 return (None, GONE, 0) if self.reserve(len(GONE)) else False
-        verdict = self.budget.verdict()
-        return True if verdict is LATE else 0 if verdict is SLOW else None
+        found = self.budget.check()
+        return True if found == LATE else 0 if found == SLOW else None
 
     def source(self, path: bytes, fresh: bool) -> Answer:
         """The text of a Lua file, which counts for the script from then on. Returns nil and why it has none.
@@ -347,7 +347,7 @@ class Bridge:
     def more(self, name: bytes, kilobytes: float | None) -> Answer:
         """A part of the server's own Lua that few scripts need.
 
-        `kilobytes`: so much memory is in use; 5.4 and 5.5 do not tell it to finalizers, which get no part then while
+        `kilobytes`: so much memory is in use; 5.4 and 5.5 hide that from finalizers, which get no part then while
         the state is closed.
         """
         text = self._parts[name.decode()]

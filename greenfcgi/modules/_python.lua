@@ -3,7 +3,7 @@
 --
 -- arguments: lua: functions of Lua by their names; server: what modules share (see boot.lua)
 --            functions: by their names; each takes text, and returns text, or nil and why it has failed; nil, text and a
---            number when the client has gone. A number: tell where the script is, and go on waiting with " wait".
+--            number when the client has gone. A number: log where the script is, and go on waiting with " wait".
 --            name: that of the module
 
 local lua, server, functions, module_name = ...
@@ -47,7 +47,9 @@ local function encode_table(out, t, depth)
         end
     end
     if count > 0 and names > 0 then return "found a table with strings and numbers as keys, expected one or the other" end
-    if last ~= count then return format("found an array of %d values that ends at %.14g, expected one without holes", count, last) end
+    if last ~= count then
+        return format("found an array of %d values that ends at %.14g, expected one without holes", count, last)
+    end
     if count > 0 then
         put(out, format("a%d:", count))
         for i = 1, count do
@@ -83,6 +85,8 @@ function encode(out, value, depth)
     end
 end
 
+local NO_DIGITS = { inf = huge, ["-inf"] = -huge, nan = 0 / 0 }
+
 -- Returns the value, and where the next one begins.
 local function decode(text, at)
     local kind = byte(text, at)
@@ -92,9 +96,7 @@ local function decode(text, at)
     if kind == I or kind == D then
         local last = find(text, ";", at, true)
         local digits = sub(text, at + 1, last - 1)
-        local value = tonumber(digits)
-        if digits == "inf" then value = huge elseif digits == "-inf" then value = -huge elseif digits == "nan" then value = 0 / 0 end
-        return value, last + 1
+        return NO_DIGITS[digits] or tonumber(digits), last + 1
     end
     local last = find(text, ":", at, true)
     local count = tonumber(sub(text, at + 1, last - 1))
@@ -102,7 +104,7 @@ local function decode(text, at)
     if kind == S then return sub(text, at, at + count - 1), at + count end
     local t = {}
     for i = 1, count do
-        local key, value = i, nil
+        local key, value = i
         if kind ~= A then key, at = decode(text, at) end
         value, at = decode(text, at)
         t[key] = value
@@ -124,7 +126,7 @@ local function call(f, ...)
         server.slow(server.errors().way(3))
         text, problem, gone = functions[" wait"]()
     end
-    if gone then server.gone() end
+    if gone then server.raise_disconnected() end
     if not text then return nil, problem end
     local results, _, number = decode(text, 1)
     return results, number

@@ -28,16 +28,16 @@ _PART = 65536
 #: The same of stderr: a thousand lines to log at once would hold up others.
 _ERRORS = 2048
 #: A longer line of stderr is logged in pieces; with what is read at once, less than what the log cuts.
-_LONGEST_LINE = 4096
+_MAX_LINE = 4096
 #: Seconds between SIGTERM and SIGKILL.
 _GRACE = 0.3
-#: Seconds between two looks at a program where the system cannot tell of its end.
+#: Seconds between two looks at a program where the system does not report its end.
 _LOOKS = 0.01
 #: Descriptors that are looked at one by one where the system does not list them.
 _MAX_SCANNED = 65536
 #: Programs that one script may have at a time.
-_MOST = 64
-#: What each takes of the process's descriptors: its pipe, its stderr, and what tells of its end.
+_MAX_PROGRAMS = 64
+#: What each takes of the process's descriptors: its pipe, its stderr, and its pidfd.
 _DESCRIPTORS = 3
 
 #: Signals that Python or a process of a supervisor does not listen to; programs do.
@@ -50,20 +50,29 @@ _alive: set[Program] = set()
 
 
 class Program:
-    """One shell with its descriptors. `tell` takes the lines of its stderr. Raises `OSError`.
+    """One shell with its descriptors. `log_line` takes the lines of its stderr. Raises `OSError`.
 
     `mode` is b"r" (its output is read), b"w" (its input is written) or b"" (neither).
     """
 
     __slots__ = (
-        "_errors", "_line", "_pid", "_pidfd", "_tell", "_watchers", "ended", "pipe", "pipe_ready", "status",
+        "_errors",
+        "_line",
+        "_log_line",
+        "_pid",
+        "_pidfd",
+        "_watchers",
+        "ended",
+        "pipe",
+        "pipe_ready",
+        "status",
         "written",
     )  # fmt: skip
 
-    def __init__(self, command: bytes, mode: bytes, tell: Callable[[bytes], None]) -> None:
-        self._tell = tell
+    def __init__(self, command: bytes, mode: bytes, log_line: Callable[[bytes], None]) -> None:
+        self._log_line = log_line
         self._line = b""
-        #: As waitpid tells it; None until it has been reaped.
+        #: As waitpid returns it; None until it has been reaped.
         self.status: int | None = None
         #: Of what is being written, so much has been.
         self.written = 0
@@ -149,11 +158,11 @@ class Program:
         except BlockingIOError:
             return False
         *lines, self._line = (self._line + data).split(b"\n")
-        if not data or len(self._line) >= _LONGEST_LINE:
+        if not data or len(self._line) >= _MAX_LINE:
             lines.append(self._line)
             self._line = b""
         for line in filter(None, lines):
-            self._tell(line)
+            self._log_line(line)
         if not data:
             self._watchers["errors"].stop()
         return len(data) == _ERRORS
@@ -166,7 +175,7 @@ class Program:
         # What it wrote last may have come together with its end.
         self.read_errors()
         if self._line:
-            self._tell(self._line)
+            self._log_line(self._line)
         for watcher in self._watchers.values():
             watcher.stop()
             watcher.close()
@@ -195,11 +204,11 @@ class Programs:
 
     def start(self, command: bytes, mode: bytes) -> Outcome:
         """Start a program, and return its number; or (nil, problem, errno)."""
-        if len(self._programs) >= _MOST or not self._bridge.take_descriptors(_DESCRIPTORS):
+        if len(self._programs) >= _MAX_PROGRAMS or not self._bridge.take_descriptors(_DESCRIPTORS):
             return self._problem(OSError(24, "Too many open files"))
         try:
             # C's strings end at a zero byte.
-            program = Program(self._directory + command.partition(b"\0")[0], mode, self._tell)
+            program = Program(self._directory + command.partition(b"\0")[0], mode, self._log_line)
         except OSError as problem:
             self._bridge.give_descriptors(_DESCRIPTORS)
             return self._problem(problem)
@@ -246,7 +255,7 @@ class Programs:
         return b""
 
     def finish(self, number: int) -> Outcome:
-        """Close the pipe, wait until the program has ended, and return ("", status as waitpid tells it)."""
+        """Close the pipe, wait until the program has ended, and return ("", status as waitpid returns it)."""
         program = self._programs.get(number)
         if program is None:
             return self._problem(OSError(10, "No child processes"))
@@ -256,9 +265,9 @@ class Programs:
             if answer is not None:
                 return answer
         while program.read_errors():
-            answer = self._told(self._bridge.budget.tick())
-            if answer is not None:
-                return answer
+            found = self._bridge.budget.tick()
+            if found in (LATE, SLOW):
+                return True if found == LATE else 0
         del self._programs[number]
         self._bridge.give_descriptors(_DESCRIPTORS)
         return b"", program.reap()
@@ -269,7 +278,7 @@ class Programs:
             self._programs.popitem()[1].end()
             self._bridge.give_descriptors(_DESCRIPTORS)
 
-    def _tell(self, line: bytes) -> None:
+    def _log_line(self, line: bytes) -> None:
         self._bridge.log(b"warning", b"a program's stderr: " + line)
 
     def _wait_for_pipe(self, program: Program) -> Outcome:
@@ -279,10 +288,6 @@ class Programs:
             return self._bridge.wait(ready)
         finally:
             program.pipe_ready.stop()
-
-    @staticmethod
-    def _told(verdict: bool | int | None) -> Outcome:
-        return True if verdict is LATE else 0 if verdict is SLOW else None
 
     def _problem(self, problem: OSError) -> Outcome:
         text = (problem.strerror or str(problem)).encode()

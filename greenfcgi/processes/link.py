@@ -1,6 +1,7 @@
-"""A process's channels to its supervisor: it beats, says when it is ready, notices that it is alone, and hands over.
+"""A process's link to its supervisor and to the other processes.
 
-What is shared was made before the fork; the supervisor's side is in `supervisor`.
+It sends heartbeats, reports that it is ready, notices when the supervisor ends, publishes its figures, and hands over
+connections. What is shared was made before the fork; the supervisor's side is in `children`, `health` and `listeners`.
 """
 
 from __future__ import annotations
@@ -25,8 +26,8 @@ from .children import READY
 if TYPE_CHECKING:
     from ..serving.server import Server
 
-#: Seconds between two beats.
-BEAT = 1.0
+#: Seconds between two heartbeats.
+INTERVAL = 1.0
 
 _READABLE = 1
 
@@ -47,63 +48,64 @@ class Channels(NamedTuple):
 
 
 class Link:
-    """The process's end of these channels."""
+    """The process's ends of its channels, in use from `attach` to `close`."""
 
     def __init__(self, channels: Channels) -> None:
         self._channels = channels
         self._handover = Handover(channels.channel)
         self._watchers: list[Any] = []
-        self._tell: Callable[[int], bytes] | None = None
+        self._message: Callable[[int], bytes] | None = None
 
     def attach(
-        self, server: Server, log: ErrorLog, orphaned: Callable[[], None], tell: Callable[[int], bytes] | None
+        self, server: Server, log: ErrorLog, orphaned: Callable[[], None], message: Callable[[int], bytes] | None
     ) -> None:
-        """The process serves from now on. `orphaned` is called when the supervisor has gone.
+        """The process serves from now on: report it, and begin to send heartbeats.
 
-        With each beat goes what `tell` has to tell the other processes, in at most so many bytes.
+        `orphaned` is called when the supervisor has ended. With each heartbeat, what `message` returns is published to
+        the other processes; it gets the number of bytes that there is room for.
         """
         channels, loop = self._channels, get_hub().loop
-        self._tell = tell
-        self._beat()
-        # From the hub itself: a thread would beat on while nothing else moves.
-        beat = loop.timer(BEAT, BEAT)
-        beat.start(self._beat)
-        end = loop.io(channels.lifeline, _READABLE)
-        end.start(self._ended, orphaned)
-        self._watchers += [beat, end]
+        self._message = message
+        self._send_heartbeat()
+        # From the hub itself: a thread would go on while nothing else moves.
+        timer = loop.timer(INTERVAL, INTERVAL)
+        timer.start(self._send_heartbeat)
+        lifeline = loop.io(channels.lifeline, _READABLE)
+        lifeline.start(self._on_orphaned, orphaned)
+        self._watchers += [timer, lifeline]
         self._handover.receive(
-            server.connect, lambda: log.error("a connection is lost: no descriptor is left to take it over with")
+            server.connect, lambda: log.error("a connection is lost: no descriptor is free to take it over")
         )
         stall.start_stack_reporter(channels.traceback_pipe, log)
         # Not closed: another descriptor would get its number, and be written to when the process fails.
         os.write(channels.ready, READY)
 
-    def _beat(self) -> None:
+    def _send_heartbeat(self) -> None:
         scoreboard, slot = self._channels.scoreboard, self._channels.slot
         scoreboard.record_heartbeat(slot)
-        if self._tell is not None:
-            scoreboard.publish(slot, self._tell(MAX_MESSAGE))
+        if self._message is not None:
+            scoreboard.publish(slot, self._message(MAX_MESSAGE))
 
     def overview(self, own: Snapshot) -> Overview:
-        """What all processes tell; `own` is what this one does now.
+        """The figures of all processes; `own` are those of this one at this moment.
 
-        It is told to the others, too: what has been shown once stays, also when this process is killed.
+        They are published, too: what has been shown once stays, also when this process is killed.
         """
         self._channels.scoreboard.publish(self._channels.slot, snapshot.pack(own, MAX_MESSAGE))
         return totals.read(self._channels.scoreboard, own)
 
     def close(self) -> None:
-        """Tell what there is to tell for the last time."""
-        self._beat()
+        """Publish what there is for the last time."""
+        self._send_heartbeat()
 
-    def _ended(self, orphaned: Callable[[], None]) -> None:
+    def _on_orphaned(self, orphaned: Callable[[], None]) -> None:
         self._watchers[1].stop()
         orphaned()
 
-    def leave(self) -> None:
-        """Take no connections over any longer."""
+    def stop_taking_over(self) -> None:
+        """Take over no more connections from other processes."""
         self._handover.stop_receiving()
 
-    def give(self, bare: BareSocket, peer: str) -> bool:
-        """Hand a connection over; False when that cannot be done now."""
+    def hand_over(self, bare: BareSocket, peer: str) -> bool:
+        """Give a connection to another process. False when that cannot be done now."""
         return self._handover.hand_over(bare, peer)

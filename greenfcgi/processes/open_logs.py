@@ -1,4 +1,4 @@
-"""The logs that a configuration names, opened together: what goes wrong, who asked for what, which scripts are slow."""
+"""The logs that a configuration names, opened together: the error log, the access log, the log of slow requests."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Logs:
 
     def __init__(self, config: Config) -> None:
         self.error = error_log(config)
-        #: None when nobody asked for it, as for `slow`.
+        #: None where no file is set, as for `slow`.
         self.access: AccessLog | None = None
         if config.accesslog:
             # To compile its patterns costs memory.
@@ -37,10 +37,13 @@ class Logs:
             self.slow = ErrorLog(config.slowlog, "info", setting="slowlog", as_json=_is_json(config))
 
     def log_slow(self, script: str, title: str, seconds: float, traceback: bytes) -> None:
-        """Tell the slow log that a request, "" for none, has run for so long, and where its script is."""
+        """Log that a request has run for so many seconds, with Lua's traceback.
+
+        `title` is the request's method and URL, "" where a script runs for none.
+        """
         if self.slow is not None:
             where = f"{script}: {title}" if title else script
-            self.slow.warning(f"{where}: has run for {seconds:.1f} s, and is here:", traceback.strip(b"\n"))
+            self.slow.warning(f"{where}: slow: running for {seconds:.1f} s; traceback:", traceback.strip(b"\n"))
 
     def flush(self) -> None:
         """Write what waits in memory."""
@@ -48,7 +51,7 @@ class Logs:
             self.access.flush()
 
     def reopen(self) -> None:
-        """Open the files again, after a rotation. A log whose file cannot be opened stays with the old one."""
+        """Open the files again, after a rotation. Where a file cannot be opened, the old one stays open."""
         for log in (self.error, self.access, self.slow):
             problem = log.reopen() if log is not None else ""
             if problem and log is not self.error:

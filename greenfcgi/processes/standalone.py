@@ -1,4 +1,4 @@
-"""One process that does everything, without a supervisor (`processes = 0`): the least memory."""
+"""One process without a supervisor (`processes = 0`): the least memory."""
 
 from __future__ import annotations
 
@@ -28,6 +28,11 @@ def serve(config: Config) -> bool:
         process.log.log(level, text)
     pid_file = PidFile(config.pidfile)
 
+    def ready() -> None:
+        # Not before signals are handled: whoever reads it may send one.
+        process.log.info(f"{NAME} ({process.lua}) serves {config.scripts.root} on {listen.names(bound)}")
+        systemd.notify("READY=1")
+
     def release() -> None:
         systemd.notify("STOPPING=1")
         for one in bound:
@@ -41,9 +46,7 @@ def serve(config: Config) -> bool:
     except BaseException:
         release()
         raise
-    process.log.info(f"{NAME} ({process.lua}) serves {config.scripts.root} on {listen.names(bound)}")
-    systemd.notify("READY=1")
     interval = systemd.watchdog()
     if interval:
         process.every(interval, lambda: systemd.notify("WATCHDOG=1"))
-    return process.run(bound, release=release)
+    return process.run(bound, ready=ready, release=release)

@@ -1,6 +1,6 @@
-"""A new supervisor on the same sockets: what the old one passes on when it starts the new binary (SIGUSR2).
+"""A new binary on the same sockets (SIGUSR2): how a supervisor passes its descriptors on to the one that it starts.
 
-Descriptors are inherited; an environment variable says which of them is what.
+They are inherited; an environment variable says which of them is what, in lines such as "7 unix:/run/greenfcgi.sock".
 """
 
 from __future__ import annotations
@@ -13,26 +13,28 @@ from typing import NamedTuple
 from ..system.listen import Bound, Open
 
 _VARIABLE = "GREENFCGI_INHERITED"
-#: What stands before an address when the descriptor is that of its lock.
+#: Before an address: the descriptor is that of its lock.
 _LOCK = "lock "
 
 
 class Inheritance(NamedTuple):
-    """What a supervisor got from its predecessor: descriptors by address, the ends of the channel, the numbers that the
-    sockets of systemd have in their addresses, and a store of versions.
+    """What a supervisor got from its predecessor.
+
+    `sockets` are open listeners by their addresses, `channel` is the one on which processes hand over connections,
+    `handed_over` are the numbers that the sockets of systemd have in their addresses.
     """
 
     sockets: dict[str, Open]
     channel: tuple[socket.socket, socket.socket]
     handed_over: list[int]
-    #: Where the last good versions of scripts are; -1: nowhere.
+    #: The descriptor of the `VersionStore`; -1 for none.
     versions: int
 
 
 def start(
     bound: list[Bound], channel: tuple[socket.socket, socket.socket], handed_over: list[int], versions: int
 ) -> int:
-    """Start the command of this process anew, with these sockets. Returns its process id. Raises `OSError`."""
+    """Start the command of this process again, with these sockets. Returns its process id. Raises `OSError`."""
     named = [(str(one.address), one.socket.fileno()) for one in bound]
     named += [(_LOCK + str(one.address), one.lock) for one in bound if one.lock != -1]
     named += [("give", channel[0].fileno()), ("take", channel[1].fileno())]
@@ -45,7 +47,7 @@ def start(
             for _, number in named:
                 os.set_inheritable(number, True)
             if "WATCHDOG_PID" in environment:
-                # It feeds the watchdog once the service manager takes it for the main process.
+                # It feeds the watchdog once it is the service manager's main process.
                 environment["WATCHDOG_PID"] = str(os.getpid())
             os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], environment)
         finally:
@@ -54,7 +56,7 @@ def start(
 
 
 def inherited() -> Inheritance | None:
-    """What the predecessor of this process has passed on; None when there was none."""
+    """What the predecessor of this process has passed on; None when there is none."""
     text = os.environ.pop(_VARIABLE, "")
     if not text:
         return None

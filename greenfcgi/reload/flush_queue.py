@@ -23,6 +23,8 @@ class FlushQueue:
     def __init__(self) -> None:
         #: Called when something is put into the empty queue, possibly in the hub: it must not wait.
         self.on_put: Callable[[], None] | None = None
+        #: Called with what somebody drains, before they have it. It must not wait, either.
+        self.on_drain: Callable[[Changes], None] | None = None
         self._paths: set[str] = set()
         self._everything = False
 
@@ -51,6 +53,8 @@ class FlushQueue:
         changes = Changes(frozenset(self._paths), self._everything)
         self._paths.clear()
         self._everything = False
+        if self.on_drain is not None:
+            self.on_drain(changes)
         return changes
 
     def _notify(self, was_empty: bool) -> None:

@@ -1,11 +1,11 @@
 """Who has which state. Knows no Lua: a state is anything that can be closed and says whether it can be used again.
 
 A request takes an idle state that holds its script; else a new one is made, when the script has fewer than
-`clones` states and the pool fewer than `most`; else, when the pool is full, the least popular idle state goes and
+`clones` states and the pool fewer than `max_states`; else, when the pool is full, the least popular idle state goes and
 makes room; else the request waits, first come first served. Popularity counts requests and decays with age
 (half of it is gone after `HALF_LIFE` seconds), so that yesterday's favourite does not stay for ever.
 
-A state is with exactly one user between `checkout` and `give_back`; that is what keeps answers right, since lupa's
+A state is with exactly one user between `check_out` and `check_in`; that is what keeps answers right, since lupa's
 lock does not keep two greenlets apart.
 """
 
@@ -36,7 +36,7 @@ Script = TypeVar("Script", bound=Hashable)
 State = TypeVar("State", bound=Member)
 
 
-class _Holding(Generic[Script, State]):
+class _ScriptStates(Generic[Script, State]):
     """The states that hold one script."""
 
     __slots__ = ("count", "idle", "popularity", "script", "since")
@@ -63,7 +63,7 @@ class _Holding(Generic[Script, State]):
 
 
 class Pool(Generic[Script, State]):
-    """At most `most` states, at most `clones` for each script; `make` loads a script into a new state.
+    """At most `max_states` states, at most `clones` for each script; `make` loads a script into a new state.
 
     `discard` closes a state that has been counted out; it must not wait, since requests do until it returns.
     """
@@ -71,23 +71,23 @@ class Pool(Generic[Script, State]):
     def __init__(
         self,
         make: Callable[[Script], State],
-        most: int,
+        max_states: int,
         clones: int,
         discard: Callable[[State], None] = lambda state: state.close(),
     ) -> None:
         self._make = make
         self._discard = discard
-        self._most = most
+        self._max_states = max_states
         self._clones = clones
         self._total = 0
-        #: Seconds that have passed, as `age` tells.
+        #: Seconds that have passed, the sum of what `decay` was given.
         self._now = 0.0
         #: States that had to go to make room for others.
         self.evicted = 0
         #: All states there are, idle or in use.
         self.states: set[State] = set()
-        self._holdings: dict[Script, _Holding[Script, State]] = {}
-        self._waiting: deque[tuple[_Holding[Script, State], AsyncResult[State | None]]] = deque()
+        self._by_script: dict[Script, _ScriptStates[Script, State]] = {}
+        self._waiting: deque[tuple[_ScriptStates[Script, State], AsyncResult[State | None]]] = deque()
 
     def __len__(self) -> int:
         """How many states there are."""
@@ -95,8 +95,8 @@ class Pool(Generic[Script, State]):
 
     def count(self, script: Script) -> int:
         """How many states hold `script`."""
-        holding = self._holdings.get(script)
-        return holding.count if holding else 0
+        held = self._by_script.get(script)
+        return held.count if held else 0
 
     @property
     def waiting(self) -> int:
@@ -105,26 +105,26 @@ class Pool(Generic[Script, State]):
 
     def idle(self) -> Iterator[State]:
         """The states that nobody uses now."""
-        for holding in list(self._holdings.values()):
-            yield from list(holding.idle)
+        for held in list(self._by_script.values()):
+            yield from list(held.idle)
 
-    def checkout(self, script: Script, seconds: float | None = None) -> State:
+    def check_out(self, script: Script, seconds: float | None = None) -> State:
         """A state that holds `script`, for the caller alone until it is given back. May wait, at most so long.
 
         Raises what `make` raises, and `TimeoutError`.
         """
-        holding = self._holdings.get(script)
-        if holding is None:
-            holding = self._holdings[script] = _Holding(script)
-        holding.popularity += 1
-        if holding.idle:
-            return holding.take()
+        held = self._by_script.get(script)
+        if held is None:
+            held = self._by_script[script] = _ScriptStates(script)
+        held.popularity += 1
+        if held.idle:
+            return held.take()
         evicted: list[State] = []
-        if self._reserve(holding, evicted):
+        if self._reserve(held, evicted):
             self._close(evicted)
-            return self._fill(holding)
+            return self._fill(held)
         turn: AsyncResult[State | None] = AsyncResult()
-        entry = holding, turn
+        entry = held, turn
         self._waiting.append(entry)
         if not turn.ready():
             turn.wait(seconds)
@@ -132,24 +132,24 @@ class Pool(Generic[Script, State]):
             self._waiting.remove(entry)
             raise TimeoutError
         state = turn.get()
-        return state if state is not None else self._fill(holding)
+        return state if state is not None else self._fill(held)
 
-    def take(self, state: State, script: Script) -> bool:
+    def check_out_idle(self, state: State, script: Script) -> bool:
         """Check out this very state, which holds `script`, if it is idle; without making the script popular."""
-        holding = self._holdings.get(script)
-        if holding is None or state not in holding.idle:
+        held = self._by_script.get(script)
+        if held is None or state not in held.idle:
             return False
-        holding.take(holding.idle.index(state))
+        held.take(held.idle.index(state))
         return True
 
-    def give_back(self, state: State, script: Script) -> None:
+    def check_in(self, state: State, script: Script) -> None:
         """The user of `state` is done with it. A state that cannot be used again is closed."""
-        holding = self._holdings[script]
+        held = self._by_script[script]
         is_reusable = state.is_reusable
         if is_reusable:
-            holding.put(state, self._now)
+            held.put(state, self._now)
         else:
-            self._release(holding)
+            self._release(held)
         if self._waiting:
             self._serve_waiting()
         if not is_reusable:
@@ -157,11 +157,11 @@ class Pool(Generic[Script, State]):
 
     def add(self, state: State, script: Script) -> None:
         """Take in a state made elsewhere, as an idle one, if there is room for it; else it is closed."""
-        holding = self._holdings.setdefault(script, _Holding(script))
+        held = self._by_script.setdefault(script, _ScriptStates(script))
         unwanted: list[State] = []
-        if self._reserve(holding, unwanted):
+        if self._reserve(held, unwanted):
             self.states.add(state)
-            holding.put(state, self._now)
+            held.put(state, self._now)
         else:
             unwanted.append(state)
         self._close(unwanted)
@@ -171,26 +171,26 @@ class Pool(Generic[Script, State]):
 
         Returns how many were closed.
         """
-        holding = self._holdings.get(script)
-        if holding is None:
+        held = self._by_script.get(script)
+        if held is None:
             return 0
         stale = []
-        for at in range(len(holding.idle) - 1, -1, -1):
-            if not holding.idle[at].is_reusable:
-                stale.append(holding.take(at))
-                self._release(holding)
+        for at in range(len(held.idle) - 1, -1, -1):
+            if not held.idle[at].is_reusable:
+                stale.append(held.take(at))
+                self._release(held)
         self._close(stale)
         return len(stale)
 
-    def age(self, seconds: float) -> None:
+    def decay(self, seconds: float) -> None:
         """So much time has passed: popularity decays, and scripts that hold nothing are forgotten."""
         self._now += seconds
         factor = 0.5 ** (seconds / HALF_LIFE)
-        waited_for = {id(holding) for holding, _ in self._waiting}
-        for script, holding in list(self._holdings.items()):
-            holding.popularity *= factor
-            if holding.count == 0 and id(holding) not in waited_for:
-                del self._holdings[script]
+        waited_for = {id(held) for held, _ in self._waiting}
+        for script, held in list(self._by_script.items()):
+            held.popularity *= factor
+            if held.count == 0 and id(held) not in waited_for:
+                del self._by_script[script]
 
     def expire(self, seconds: float) -> bool:
         """Close the states that nobody has used for longer than this; of each script, the last one stays.
@@ -198,31 +198,31 @@ class Pool(Generic[Script, State]):
         True when there were any.
         """
         found = False
-        for holding in list(self._holdings.values()):
+        for held in list(self._by_script.values()):
             # The bottom one has been idle longest.
-            while holding.idle and holding.count > 1 and self._now - holding.since[0] > seconds:
+            while held.idle and held.count > 1 and self._now - held.since[0] > seconds:
                 found = True
-                self._release(holding)
-                self._close([holding.take(0)])
+                self._release(held)
+                self._close([held.take(0)])
         return found
 
     def close(self) -> None:
         """Close all idle states."""
-        for holding in list(self._holdings.values()):
-            while holding.idle:
-                self._release(holding)
-                self._close([holding.take()])
+        for held in list(self._by_script.values()):
+            while held.idle:
+                self._release(held)
+                self._close([held.take()])
 
-    def _reserve(self, holding: _Holding[Script, State], evicted: list[State]) -> bool:
+    def _reserve(self, held: _ScriptStates[Script, State], evicted: list[State]) -> bool:
         """Make room for one more state of this script, and count it.
 
         A state that has to go for it is put into `evicted`, to be closed when everything is counted right: that may
         wait, and others use the pool in the meantime.
         """
-        if holding.count >= self._clones:
+        if held.count >= self._clones:
             return False
-        if self._total >= self._most:
-            idle = [other for other in self._holdings.values() if other.idle]
+        if self._total >= self._max_states:
+            idle = [other for other in self._by_script.values() if other.idle]
             if not idle:
                 return False
             least = min(idle, key=lambda other: other.popularity)
@@ -230,19 +230,19 @@ class Pool(Generic[Script, State]):
             evicted.append(least.take(0))
             self.evicted += 1
             self._release(least)
-        holding.count += 1
+        held.count += 1
         self._total += 1
         return True
 
-    def _release(self, holding: _Holding[Script, State]) -> None:
-        holding.count -= 1
+    def _release(self, held: _ScriptStates[Script, State]) -> None:
+        held.count -= 1
         self._total -= 1
 
-    def _fill(self, holding: _Holding[Script, State]) -> State:
+    def _fill(self, held: _ScriptStates[Script, State]) -> State:
         try:
-            state = self._make(holding.script)
+            state = self._make(held.script)
         except BaseException:
-            self._release(holding)
+            self._release(held)
             self._serve_waiting()
             raise
         self.states.add(state)
@@ -252,14 +252,14 @@ class Pool(Generic[Script, State]):
         """Give what has become free to those who wait, in their order, as far as it is of use to them."""
         evicted: list[State] = []
         for entry in list(self._waiting):
-            holding, turn = entry
-            if holding.idle:
+            held, turn = entry
+            if held.idle:
                 self._waiting.remove(entry)
-                turn.set(holding.take())
-            elif self._reserve(holding, evicted):
+                turn.set(held.take())
+            elif self._reserve(held, evicted):
                 self._waiting.remove(entry)
                 turn.set(None)
-            elif self._total >= self._most and not any(other.idle for other in self._holdings.values()):
+            elif self._total >= self._max_states and not any(other.idle for other in self._by_script.values()):
                 break
         self._close(evicted)
 

@@ -73,7 +73,7 @@ class Responder:
                     self._inspector.ran(exchange, state)
             finally:
                 # Before the reply is sent: a slow client holds no state.
-                self._pool.give_back(state, script)
+                self._pool.check_in(state, script)
                 if self._long and not exchange.is_long:
                     self._turns.remember(exchange.request.filename or b"", False)
             if result is None or (exchange.aborted and isinstance(result, LuaFailure)):
@@ -101,7 +101,7 @@ class Responder:
 
     def _checkout(self, script: Script, seconds: float) -> State:
         try:
-            return self._pool.checkout(script, seconds)
+            return self._pool.check_out(script, seconds)
         except TimeoutError:
             raise ScriptBusy(f"{script.path}: no state became free for {self._timeout:g} s") from None
 

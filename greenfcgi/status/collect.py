@@ -1,4 +1,4 @@
-"""Takes the `Snapshot` of a process: looks at its connections, workers, states and scripts, and changes nothing."""
+"""Takes the `Snapshot` of a process from its connections, workers, states and scripts, and changes nothing."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from .request_times import RequestTimes
 from .snapshot import ScriptLine, Share, Snapshot
 
 #: Characters of the reason why a script does not load: enough for a line.
-_LONGEST = 300
+_MAX_PROBLEM = 300
 
 
 def snapshot(
     started: float, server: Server, pool: Pool[Script, State], catalogue: Catalogue, times: RequestTimes,
     engine: LuaEngine, flushes: int,
 ) -> Snapshot:
-    """What the process does now, and has done since it was `started`, in seconds of the epoch."""
+    """The process now, and its counters since it was `started` (seconds of the epoch)."""
     workers = server.context.workers
     return Snapshot(
         pid=os.getpid(),
@@ -74,7 +74,7 @@ def _scripts(pool: Pool[Script, State], catalogue: Catalogue) -> tuple[ScriptLin
             max((now - state.made for state in states), default=0.0),
             sum(state.memory() for state in states),
             script.loaded_at,
-            script.problem[:_LONGEST],
+            script.problem[:_MAX_PROBLEM],
         )
         for script, states in holders.items()
     )

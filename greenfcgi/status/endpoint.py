@@ -1,6 +1,6 @@
-"""Requests to the server itself: ping, and what it does in figures. Answered in the hub, however busy workers are.
+"""Requests to the server itself, `ping_path` and `status_path`. Answered in the hub, however busy workers are.
 
-Which of them a request is for is told by SCRIPT_NAME, as with php-fpm.
+SCRIPT_NAME says which of them a request is for, as with php-fpm.
 """
 
 from __future__ import annotations
@@ -13,16 +13,16 @@ from ..fastcgi.response import Reply
 from .totals import Overview
 
 
-class Status:
-    """Answers them. `look` gives the figures of this moment."""
+class StatusEndpoint:
+    """Answers these requests. `overview` gives the figures of this moment; None where there is no `status_path`."""
 
-    def __init__(self, config: Config, look: Callable[[], Overview]) -> None:
+    def __init__(self, config: Config, overview: Callable[[], Overview] | None) -> None:
         self._ping = config.ping_path.encode()
         self._paths = [path.encode() for path in (config.status_path, config.ping_path) if path]
-        self._look = look
+        self._overview = overview
 
     def answer(self, request: Request) -> tuple[Reply, bool] | None:
-        """The reply, and whether the request is one for the access log. None: the request is for somebody else."""
+        """The reply, and whether the request goes to the access log. None: the request is for a script."""
         params = request.params
         # Nearly all requests: a look at the bytes, for what must be in them somewhere.
         if not any(path in params for path in self._paths):
@@ -31,16 +31,14 @@ class Status:
         name = variables.get(b"SCRIPT_NAME", b"")
         if name not in self._paths:
             return None
-        if name == self._ping:
+        if name == self._ping or self._overview is None:
             kind, body = "text/plain; charset=utf-8", b"pong\n"
         else:
-            kind, body = self._page(variables.get(b"QUERY_STRING", b""))
+            # Here, since most servers are never asked.
+            from . import page
+
+            form = variables.get(b"QUERY_STRING", b"").decode("ascii", "replace")
+            kind, body = page.page(form, self._overview())
         head = f"Content-Type: {kind}\r\nCache-Control: no-store\r\nStatus: 200 OK\r\n\r\n".encode()
         is_head = variables.get(b"REQUEST_METHOD") == b"HEAD"
         return (200, head, b"" if is_head else body), name != self._ping
-
-    def _page(self, query: bytes) -> tuple[str, bytes]:
-        # Most servers are never asked.
-        from . import page
-
-        return page.page(query.decode("ascii", "replace"), self._look())

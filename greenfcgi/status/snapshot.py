@@ -1,4 +1,4 @@
-"""What one process tells of itself at one moment: values, how several are added up, how they go into shared memory."""
+"""The figures of one process at one moment: values, their sum over several processes, and their form as a message."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from .request_times import BOUNDS
 
-#: What is larger is no time, and no count: its sums and dates could fail.
+#: A larger number is neither a time nor a count, and sums or dates made of it could fail.
 _MAX_NUMBER = 2**40
 
 
@@ -31,7 +31,7 @@ class ScriptLine(NamedTuple):
 
 
 class Share(NamedTuple):
-    """What one share of memory or descriptors holds: now, at most, the most so far, and how often there was no more."""
+    """A share of memory or descriptors: what is taken now, its limit, the peak so far, and how often it was full."""
 
     taken: int = 0
     limit: int = 0
@@ -122,7 +122,7 @@ def _scripts(lines: Iterable[ScriptLine]) -> tuple[ScriptLine, ...]:
 
 
 def ended(snapshot: Snapshot) -> Snapshot:
-    """What is left of a process that has ended: its counters."""
+    """What counts of a process that has ended: its counters, nothing of the moment."""
     scripts = tuple(ScriptLine(line.path, line.requests) for line in snapshot.scripts if line.requests)
     nothing: dict[str, Any] = dict.fromkeys(_MOMENTARY, 0)
     held = {name: Share(refused=share.refused) for name, share in snapshot.held.items()}
@@ -130,7 +130,7 @@ def ended(snapshot: Snapshot) -> Snapshot:
 
 
 def pack(snapshot: Snapshot, max_bytes: int) -> bytes:
-    """As bytes, at most `max_bytes` of them: scripts that few requests were for are left out where that takes more."""
+    """The snapshot as at most `max_bytes` bytes; scripts with the fewest requests are left out where it is longer."""
     scripts = sorted(snapshot.scripts, key=lambda line: -line.requests)
     while True:
         # Not marshal or pickle: a supervisor that is root must not trust what a process wrote.
@@ -141,7 +141,7 @@ def pack(snapshot: Snapshot, max_bytes: int) -> bytes:
 
 
 def unpack(data: bytes) -> Snapshot:
-    """What `pack` has packed. Raises `ValueError` when it is anything else: a script that may write to memory (ffi) can
+    """Undo `pack`. Raises `ValueError` when `data` is anything else, since scripts that may write to memory (ffi) can
     have written it.
     """
     try:

@@ -16,16 +16,16 @@ from .snapshot import Snapshot
 
 #: The slot of the supervisor itself.
 SLOT = 0
-#: Those whose slot has not been taken by another since; the scoreboard has fewer slots.
-_MOST_KEYS = 1024
+#: Ended processes that are remembered, so that a message of theirs that is still in its slot is not counted twice.
+_MAX_KEYS = 1024
 
-#: The process id alone may be another's by now.
+#: Process id and start: the id alone may be another's by now.
 _Key = tuple[int, float]
 
 
 class Overview(NamedTuple):
-    """All processes of a server: since when it serves (seconds of the epoch), how often a process has had to be
-    replaced, those that there are, and all that there have been added up.
+    """All processes of a server: since when it serves (seconds of the epoch), how many processes had to be replaced,
+    those that run, and the total over all that ever ran.
     """
 
     began: float
@@ -35,7 +35,7 @@ class Overview(NamedTuple):
 
 
 class Totals:
-    """The supervisor's side. Without a status page no process tells anything, and nothing is added up."""
+    """The supervisor's side. Without a status page no process publishes anything, and nothing is added up."""
 
     def __init__(self, scoreboard: Scoreboard) -> None:
         self._scoreboard = scoreboard
@@ -46,22 +46,22 @@ class Totals:
         self._write()
 
     def add(self, slot: int) -> None:
-        """The process of this slot has ended."""
-        told = self._scoreboard.read(slot)
-        if not told:
+        """Add what the process of this slot published last: it has ended."""
+        message = self._scoreboard.read(slot)
+        if not message:
             return
         try:
-            last = snapshot.unpack(told)
+            last = snapshot.unpack(message)
             together = snapshot.total([self._total, snapshot.ended(last)])
         except ValueError:
             last, together = Snapshot(), self._total
-        self._keys = [*self._keys, (last.pid, last.started)][-_MOST_KEYS:]
+        self._keys = [*self._keys, (last.pid, last.started)][-_MAX_KEYS:]
         self._total = together
         self._write()
         self._scoreboard.clear(slot)
 
     def count_replaced(self) -> None:
-        """A process has ended that nobody told to."""
+        """A process had to be replaced."""
         self._replaced += 1
         self._write()
 
@@ -72,9 +72,9 @@ class Totals:
 
 
 def read(scoreboard: Scoreboard, own: Snapshot) -> Overview:
-    """All processes, with what this one tells now in the place of what it has told last.
+    """All processes; `own` takes the place of what this one published last.
 
-    A message that is none is passed over: any process can write to any slot, if its scripts may write to memory (ffi).
+    Invalid messages are skipped: any process can write to any slot, if its scripts may write to memory (ffi).
     """
     others = [found for found in map(_unpacked, scoreboard.read_all()) if found is not None]
     # Behind the others: what has been added since they were read is not counted twice.
@@ -85,25 +85,28 @@ def read(scoreboard: Scoreboard, own: Snapshot) -> Overview:
     return Overview(began, replaced, processes, snapshot.total([ended, *processes]))
 
 
-def _past(told: bytes, started: float) -> tuple[float, int, list[object], Snapshot]:
-    """What the supervisor has written; where that is nothing, the server began at `started`, and nothing was before."""
-    end = 4 + int.from_bytes(told[:4])
+def _past(message: bytes, started: float) -> tuple[float, int, list[object], Snapshot]:
+    """(began, replaced, keys of ended processes, their total) from the supervisor's message.
+
+    Where that is none, the server began at `started`, and nothing was before.
+    """
+    end = 4 + int.from_bytes(message[:4])
     try:
-        began, replaced, keys = json.loads(told[4:end])
+        began, replaced, keys = json.loads(message[4:end])
         if isinstance(began, float) and isinstance(replaced, int) and isinstance(keys, list):
-            return began, replaced, keys, _unpacked(told[end:]) or Snapshot()
+            return began, replaced, keys, _unpacked(message[end:]) or Snapshot()
     except (ValueError, TypeError, RecursionError):
         pass
     return started, 0, [], Snapshot()
 
 
-def _unpacked(told: bytes) -> Snapshot | None:
+def _unpacked(message: bytes) -> Snapshot | None:
     try:
-        return snapshot.unpack(told)
+        return snapshot.unpack(message)
     except ValueError:
         return None
 
 
 def single(own: Snapshot) -> Overview:
-    """A process without a supervisor."""
+    """The overview of a process without a supervisor."""
     return Overview(own.started, 0, (own,), snapshot.total([own]))

@@ -1,4 +1,4 @@
-"""Listening sockets from addresses, without gevent: unix, TCP and inherited ones. Accepts nothing."""
+"""Listeners on unix, TCP and inherited sockets, without gevent. Nothing is accepted here."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ import stat
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
+from ..config.address import Address
 from ..config.load import Config
-from ..config.types import Address
 from ..errors import BindError
 from . import socket_lock
 from .privileges import Identity
 
 
 class Bound(NamedTuple):
-    """A socket that listens on an address. `inode` is that of a unix socket's file, 0 for others; `lock` is what
-    `socketlock` gave for it, -1 for none.
+    """A listener. `inode` is that of a unix socket's file, 0 for others; `lock` is the descriptor that holds the lock
+    of that file, -1 for none.
     """
 
     address: Address
@@ -27,7 +27,7 @@ class Bound(NamedTuple):
     lock: int = -1
 
     def remove(self) -> None:
-        """Remove the file of a unix socket, unless another server has put its own in the place. Never raises."""
+        """Remove the file of a unix socket, unless another server has replaced it by its own. Never raises."""
         if not self.inode:
             return
         try:
@@ -43,44 +43,44 @@ class Bound(NamedTuple):
             socket_lock.remove(self.address.path, self.lock)
 
     def close(self) -> None:
-        """Listen no longer, and let go of the lock."""
+        """Stop listening, and release the lock."""
         self.socket.close()
         if self.lock != -1:
             os.close(self.lock)
 
 
 class Open(NamedTuple):
-    """The descriptors of what listens on an address already: its socket, and its lock, -1 for none."""
+    """The descriptors of a listener that is open already: its socket, and its lock, -1 for none."""
 
     descriptor: int
     lock: int = -1
 
 
 def replace_bind(config: Config, numbers: Sequence[int]) -> Config:
-    """The configuration with sockets that are open already in the place of `bind`, where there are any."""
+    """The configuration with the sockets that have these descriptors in the place of `bind`; as it is without any."""
     addresses = tuple(Address("fd", number=number) for number in numbers)
     return config._replace(bind=addresses) if addresses else config
 
 
-def listen_all(config: Config, identity: Identity, there: Mapping[str, Open]) -> list[Bound]:
-    """Listen on every address of `bind`; `there` has those that are listened on already.
+def listen_all(config: Config, identity: Identity, existing: Mapping[str, Open]) -> list[Bound]:
+    """Listen on every address of `bind`; `existing` has the listeners that are open already, by address.
 
-    A unix socket whose file somebody has removed is made anew. Files of unix sockets are given to `identity`. Raises
-    `BindError`, and listens on no new address then.
+    A unix socket whose file somebody has removed is replaced. Files of unix sockets are given to `identity`. Raises
+    `BindError`, and then there is no new listener.
     """
     bound: list[Bound] = []
     try:
         for address in config.bind:
-            found = there.get(str(address))
-            if found is None or not _can_be_reached(address):
+            found = existing.get(str(address))
+            if found is None or not _is_reachable(address):
                 lock = -1 if found is None or found.lock == -1 else os.dup(found.lock)
                 bound.append(listen(address, config.backlog, config.socket_mode, identity, lock))
             else:
                 bound.append(_bound(address, socket.socket(fileno=found.descriptor), found.lock))
     except BindError:
         for one in bound:
-            if one.socket.fileno() in {found.descriptor for found in there.values()}:
-                # It stays with whoever has it.
+            if one.socket.fileno() in {found.descriptor for found in existing.values()}:
+                # It stays open where it came from.
                 one.socket.detach()
             else:
                 one.remove()
@@ -89,7 +89,7 @@ def listen_all(config: Config, identity: Identity, there: Mapping[str, Open]) ->
     return bound
 
 
-def _can_be_reached(address: Address) -> bool:
+def _is_reachable(address: Address) -> bool:
     return address.kind != "unix" or address.is_abstract or os.path.lexists(address.path)
 
 
@@ -121,7 +121,7 @@ def _reason(address: Address, problem: OSError | ValueError) -> str:
     if isinstance(problem, OSError) and problem.strerror:
         return problem.strerror
     if address.kind == "unix" and isinstance(problem, OSError):
-        # Python's own words, which are others in each version.
+        # Not Python's own message, which differs between versions.
         return f"a path of {len(os.fsencode(address.path))} bytes is too long for a socket"
     return str(problem)
 
@@ -135,7 +135,7 @@ def _bound(address: Address, listening: socket.socket, lock: int = -1) -> Bound:
 
 
 def is_listening(descriptor: int) -> bool:
-    """It is a socket that listens, as spawn-fcgi, inetd and others hand one over."""
+    """Whether a descriptor is a listening socket, as spawn-fcgi, inetd and others pass one."""
     try:
         copy = os.dup(descriptor)
     except OSError:
@@ -144,13 +144,13 @@ def is_listening(descriptor: int) -> bool:
         with socket.socket(fileno=copy) as probe:
             return bool(probe.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN))
     except OSError:
-        # Not a socket, so nothing has closed the copy; or a system that does not tell.
+        # Not a socket, so nothing has closed the copy; or a system without SO_ACCEPTCONN.
         _close(copy)
         return False
 
 
 def forget_stdin() -> None:
-    """Where descriptor 0 listens, put /dev/null into its place: what is open there would wait for nobody."""
+    """Replace descriptor 0 by /dev/null, where it is a listener: connections to it would wait for ever."""
     if is_listening(0):
         nothing = os.open(os.devnull, os.O_RDONLY)
         os.dup2(nothing, 0)
@@ -165,7 +165,7 @@ def _close(descriptor: int) -> None:
 
 
 def remarks(bound: list[Bound]) -> list[tuple[str, str]]:
-    """What an operator should know of these sockets: (level, text) for the error log."""
+    """What an operator should know of these listeners: (level, text) for the error log."""
     found = []
     for one in bound:
         if one.address.kind == "fd" and one.address.number == 0:
@@ -177,12 +177,12 @@ def remarks(bound: list[Bound]) -> list[tuple[str, str]]:
 
 
 def names(bound: list[Bound]) -> str:
-    """Where sockets listen, for messages."""
+    """The addresses of listeners, for messages."""
     return ", ".join(name(one.socket) for one in bound)
 
 
 def name(listening: socket.socket) -> str:
-    """Where a socket listens, as `bind` would say it; port 0 has become a real one."""
+    """The address of a listener, as in `bind`; port 0 has become a real one."""
     at = listening.getsockname()
     if listening.family == socket.AF_UNIX:
         return f"unix:@{os.fsdecode(at[1:])}" if isinstance(at, bytes) else f"unix:{at}"
@@ -193,11 +193,11 @@ def _unix(path: str, mode: int, backlog: int) -> socket.socket:
     _remove_stale(path)
     listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
-        # The file is made with the mask of the process: never does it have another mode.
+        # By the umask, the file has its mode from the beginning.
         mask = os.umask(0o777 & ~mode)
         try:
             listening.bind(path)
-            # At once: a server that starts meanwhile takes a socket that nobody listens on for a stale one.
+            # At once: another server that starts now would take a socket without a listener for a stale one.
             listening.listen(backlog)
         finally:
             os.umask(mask)
@@ -217,7 +217,7 @@ def _give(path: str, listening: socket.socket, identity: Identity) -> None:
 
 
 def _remove_stale(path: str) -> None:
-    """Make way for a new socket file. One that a server still answers on is left, and so is any other file."""
+    """Remove a stale socket file. Raises `OSError` when a server still listens there, or it is any other file."""
     try:
         mode = os.lstat(path).st_mode
     except FileNotFoundError:

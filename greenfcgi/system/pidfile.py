@@ -1,4 +1,4 @@
-"""The file that holds the process id while the server runs. Never is a link followed, to be safe in any folder."""
+"""The file that holds the process id while the server runs. No link is ever followed, to be safe in any folder."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import stat
 
 from ..errors import BindError
 
-#: Whoever manages the server reads it; nobody else writes it, whatever the mask of this process.
+#: Anybody may read it, and only its owner writes it, whatever the umask of this process.
 _MODE = 0o644
 _FLAGS = os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
 
@@ -20,11 +20,11 @@ class PidFile:
         self._path = path
 
     def write(self) -> None:
-        """Put this process's id there, in a new file. Raises `BindError`, also when anything but a file is there."""
+        """Write this process's id to a new file. Raises `BindError`, also when anything but a plain file is there."""
         if not self._path:
             return
         try:
-            descriptor = _made(self._path)
+            descriptor = _create(self._path)
             try:
                 os.fchmod(descriptor, _MODE)
                 os.write(descriptor, b"%d\n" % os.getpid())
@@ -34,7 +34,7 @@ class PidFile:
             raise BindError(f"pidfile: cannot write {self._path!r}: {problem.strerror}") from None
 
     def rename(self, before: str, after: str) -> None:
-        """Append something else to its name, so that a successor can write its own there. Never raises."""
+        """Replace the ending `before` of its name by `after`, to make way for a successor's. Never raises."""
         if self._path:
             try:
                 os.rename(self._path + before, self._path + after)
@@ -57,15 +57,15 @@ class PidFile:
             pass
 
 
-def _made(path: str) -> int:
-    """A descriptor of an empty file at `path`, which takes the place of one that was there. Raises `OSError`."""
+def _create(path: str) -> int:
+    """Create an empty file at `path`, in place of any other. Returns its descriptor. Raises `OSError`."""
     try:
         _check(os.lstat(path))
         os.unlink(path)
     except FileNotFoundError:
         pass
     except PermissionError:
-        # Somebody has made it for this user, in a folder of another's.
+        # Somebody has created it for this user, in a folder of another's.
         descriptor = os.open(path, os.O_WRONLY | _FLAGS)
         try:
             _check(os.fstat(descriptor))

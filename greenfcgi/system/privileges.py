@@ -1,4 +1,4 @@
-"""Who runs scripts: from root to the user and group of the configuration, and whose the files are that root makes."""
+"""Privileges dropped: from root to `user` and `group`, and files that root creates given to them."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from ..errors import ConfigError
 
 
 class Identity(NamedTuple):
-    """A user and a group as the system knows them; -1: stay who you are. `user` is its name, or ""."""
+    """A user and a group by their numbers, -1: no change. `user` is the user's name, or ""."""
 
     user: str
     uid: int
     gid: int
 
     def own(self, file: str | int) -> None:
-        """Give a file, or what a descriptor is open for, to them. Raises `OSError`."""
+        """Give a file, by its path or descriptor, to this user and group. Raises `OSError`."""
         if (self.uid, self.gid) == (-1, -1):
             return
         if isinstance(file, int):
@@ -26,7 +26,7 @@ class Identity(NamedTuple):
             os.chown(file, self.uid, self.gid, follow_symlinks=False)
 
     def assume(self) -> None:
-        """Become them, for good. Raises `ConfigError` when that is not allowed."""
+        """Become this user and group, for good. Raises `ConfigError` when that is not allowed."""
         try:
             if self.gid != -1:
                 if self.user:
@@ -46,7 +46,7 @@ class Identity(NamedTuple):
 
 
 def resolve_identity(config: Config) -> Identity:
-    """Whom `user` and `group` name. Raises `ConfigError` when this process cannot become them."""
+    """The identity that `user` and `group` name. Raises `ConfigError` when this process cannot assume it."""
     uid = gid = -1
     if config.user:
         import pwd
@@ -66,16 +66,16 @@ def resolve_identity(config: Config) -> Identity:
 
 
 def prepare_logs(config: Config, identity: Identity) -> None:
-    """Make the log files that are not there, so that whoever runs scripts can append to them. Never raises.
+    """Create the log files that are missing, so that the user who runs scripts can append to them. Never raises.
 
-    A file that is there stays whose it is: root must not give away what somebody has put in its place.
+    A file that exists keeps its owner: root must not give away what somebody has put in its place.
     """
     for path in (config.errorlog, config.accesslog, config.slowlog):
         if path not in ("", "-"):
             try:
                 descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o640)
             except OSError:
-                # It is there, or whoever opens it for writing says why not.
+                # It exists, or whoever opens it for writing reports why not.
                 continue
             try:
                 identity.own(descriptor)

@@ -1,4 +1,4 @@
-"""Signals for a loop that polls: a handler notes the number, and the loop wakes up. Nothing else happens in it."""
+"""Signals for a loop that polls: a handler only notes the number, which wakes up the loop."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from types import FrameType
 
 
 class Signals:
-    """The signals that have come. `descriptor` can be read when there are any."""
+    """Queue of signals that have come. `descriptor` is readable when there are any."""
 
     def __init__(self, numbers: Iterable[signal.Signals]) -> None:
         self._numbers = tuple(numbers)
@@ -35,15 +35,15 @@ class Signals:
         return found
 
     def block(self) -> None:
-        """Let them wait; around a fork, so that none comes to a process that is not itself yet."""
+        """Hold them back: around a fork, so that none reaches a process that still has its parent's handlers."""
         signal.pthread_sigmask(signal.SIG_BLOCK, self._numbers)
 
     def unblock(self) -> None:
-        """Let them come again."""
+        """Deliver them again, and those that were held back."""
         signal.pthread_sigmask(signal.SIG_UNBLOCK, self._numbers)
 
     def forget(self) -> None:
-        """In a new process: give everything back that belongs to the old one, and let signals come."""
+        """In a forked process: drop what belongs to the parent, restore default handlers, and unblock."""
         signal.set_wakeup_fd(-1)
         os.close(self.descriptor)
         os.close(self._wake)

@@ -1,7 +1,8 @@
-"""A lock file beside the file of a unix socket: whose socket it is, as long as whoever has made it lives.
+"""A lock file beside the file of a unix socket, held while the server that listens there lives.
 
-To connect does not tell: on BSD a server with a full backlog refuses, as a file does that a killed server has left. Nor
-does it help two servers that are started at once. The kernel gives the lock back when its holder ends.
+To try a connection is not enough: on BSD a server with a full backlog refuses it, as a file does that a killed server
+has left; and of two servers that start at once, both would find nobody. The kernel releases the lock when its holder
+ends.
 """
 
 from __future__ import annotations
@@ -45,7 +46,7 @@ def remove(path: str, descriptor: int) -> None:
         if _is_at(path, descriptor):
             os.unlink(path + _ENDING)
     except OSError:
-        # In a folder that whoever runs scripts cannot write to. It disturbs nobody.
+        # The user who runs scripts cannot write to the folder. A file that nobody locks does no harm.
         pass
 
 

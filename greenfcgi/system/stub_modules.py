@@ -1,4 +1,4 @@
-"""Stand-ins for modules that other packages import, and that a running server has no use for."""
+"""Stand-ins for modules that other packages import, and that a running server does not use."""
 
 from __future__ import annotations
 

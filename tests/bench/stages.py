@@ -162,7 +162,7 @@ def _parts(inside: _Inside) -> list[Stage]:
     connection = Connection(process.server.context.routing)
     request = next(request for event, request, _ in connection.receive(inside.requests[True]) if event == READY)
     script = process.catalogue.find(request.filename)
-    state = process.pool.checkout(script)
+    state = process.pool.check_out(script)
     exchange = Exchange(_Wire(connection), request)
 
     def run() -> float:

@@ -199,9 +199,9 @@ class TestLength:
     def test_long_lines(self, file: Path, text: str | bytes, as_json: bool) -> None:
         """Twelve million characters are a short line in no time, with their number of bytes; so is the detail."""
         log = ErrorLog(str(file), "info", as_json=as_json)
-        started = time.monotonic()
+        started = time.thread_time()
         log.error(text, text)
-        assert time.monotonic() - started < 1
+        assert time.thread_time() - started < 1
         log.close()
         size = len(text) if isinstance(text, bytes) else len(text.encode())
         assert file.stat().st_size < 2 * 6 * MAX_LINE + 1000
@@ -744,7 +744,7 @@ class TestJson:
         logs = {name: (server.folder / name).read_text() for name in ("stderr.log", "access.log", "slow.log")}
         found = {name: [json.loads(line) for line in text.splitlines()] for name, text in logs.items()}
         assert [line["status"] for line in found["access.log"]] == [500]
-        assert "has run for 0.1 s" in found["slow.log"][0]["message"]
+        assert "slow: running for 0.1 s" in found["slow.log"][0]["message"]
         assert "x.lua:1: in " in found["slow.log"][0]["detail"]
         assert any(line["message"].endswith("x.lua: GET /x.lua: a\nb") for line in found["stderr.log"])
 

@@ -3,7 +3,7 @@
 import pytest
 
 from greenfcgi.lua import budget
-from greenfcgi.lua.budget import AS_USUAL, LATE, SLOW, SOONER, Budget
+from greenfcgi.lua.budget import HOOK_AS_USUAL, HOOK_SOON, LATE, SLOW, Budget
 from greenfcgi.lua.turns import Turns
 
 
@@ -33,27 +33,27 @@ def test_the_hook_is_told_at_each_look_how_soon_to_come(clock: list[float]) -> N
     """
     code = Budget(Alone(), timeout=30, slow_after=None, time_slice=0.01)
     code.begin()
-    for late, expected in ((0.5, SOONER), (0.5, SOONER), (0.001, AS_USUAL), (0.001, AS_USUAL)):
+    for late, expected in ((0.5, HOOK_SOON), (0.5, HOOK_SOON), (0.001, HOOK_AS_USUAL), (0.001, HOOK_AS_USUAL)):
         clock[0] += 0.01 + late
         assert code.tick() is expected
     code.begin()
     clock[0] += 0.5
-    assert code.tick() is SOONER
+    assert code.tick() == HOOK_SOON
     code.begin()
     assert code.tick() is None
     clock[0] += 0.011
-    assert code.tick() is AS_USUAL
+    assert code.tick() == HOOK_AS_USUAL
 
 
 def test_slow_and_late_come_before_turns(clock: list[float]) -> None:
     """Once it is told that code is slow, and then, at every look, that its time is over."""
     code = Budget(Alone(), timeout=2, slow_after=1, time_slice=0.01)
     code.begin()
-    assert code.patience() == 1
+    assert code.max_wait() == 1
     clock[0] += 1
-    assert code.tick() is SLOW
-    assert code.patience() == 1
+    assert code.tick() == SLOW
+    assert code.max_wait() == 1
     clock[0] += 1
-    assert code.tick() is LATE
-    assert code.tick() is LATE
+    assert code.tick() == LATE
+    assert code.tick() == LATE
     assert code.left() == 0

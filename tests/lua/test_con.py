@@ -428,7 +428,7 @@ def test_numbers_of_ffi_in_text(version: str, tmp_path: Path) -> None:
     """
     # What has been freed is overwritten, where the C library knows this.
     done = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(program)], cwd=Path(__file__).parent.parent, capture_output=True,
+        [sys.executable, "-c", textwrap.dedent(program)], cwd=Path(__file__).parents[2], capture_output=True,
         text=True, check=False, env={**os.environ, "MALLOC_PERTURB_": "165"}, timeout=60,
     )  # fmt: skip
     assert (done.returncode, done.stdout) == (0, "ended\n"), done.stderr

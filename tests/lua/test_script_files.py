@@ -15,7 +15,7 @@ from greenfcgi.lua.file_rules import FileRules
 from greenfcgi.quota import Quota
 
 from ..support.inside import FLAVOURS, Inside, Request
-from ..support.running import Server, until
+from ..support.running import Server
 
 
 @pytest.fixture(scope="module", params=FLAVOURS)
@@ -181,6 +181,29 @@ class TestLimit:
         """
         assert lua.main(statements).text == "all"
 
+    def test_random_bytes_are_no_open_files(self, lua: Inside) -> None:
+        """They count neither as open nor as lost."""
+        assert lua.engine.files is not None
+        before = lua.engine.files.taken
+        state = lua.load(
+            """
+            function main(env, con)
+                kept = {}
+                for i = 1, 600 do
+                    kept[i % 10] = assert(io.open("/dev/urandom"))
+                    assert(#kept[i % 10]:read(4) == 4)
+                end
+                collectgarbage()
+                con:puts("read")
+            end
+            """
+        )
+        assert lua.run(state).text == "read"
+        assert state.is_healthy
+        assert lua.engine.files.taken == before
+        state.close()
+        assert lua.engine.lost_files == 0
+
     def test_of_the_process(self, lua: Inside) -> None:
         """States share what the process has; it is given back after a request, and at the end of a state."""
         assert lua.engine.files is not None
@@ -256,7 +279,7 @@ class TestLimit:
             print("ended", lua.engine.lost_files > 0)
         """
         done = subprocess.run(
-            [sys.executable, "-c", textwrap.dedent(program)], cwd=Path(__file__).parent.parent, capture_output=True,
+            [sys.executable, "-c", textwrap.dedent(program)], cwd=Path(__file__).parents[2], capture_output=True,
             text=True, check=False, timeout=60,
         )  # fmt: skip
         assert (done.returncode, done.stdout[:6]) == (0, "ended "), done.stdout + done.stderr
@@ -331,16 +354,17 @@ def test_input_is_at_its_end(tmp_path: Path, arguments: tuple[str, ...]) -> None
     """Whatever the process was started with as its input."""
     server = Server(tmp_path, {"read.lua": READS})
     environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])}
-    with subprocess.Popen(
+    with open(server.log_path, "wb") as log, subprocess.Popen(
         [sys.executable, "-m", "greenfcgi", *arguments],
-        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, cwd=tmp_path, env=environment,
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, cwd=tmp_path, env=environment,
     ) as process:  # fmt: skip
         try:
             if arguments[0] == "--try":
                 assert process.stdout is not None
                 assert process.stdout.read().endswith(b"nil nil 0")
             else:
-                until(lambda: Path(server.socket_path).exists(), "the server's start")
+                # The file of the socket is there a moment before anybody may connect.
+                server.logged(" serves ")
                 assert server.get("read.lua").body == b"nil nil 0"
         finally:
             process.kill()

@@ -420,8 +420,8 @@ class TestReload:
         for times in range(1, 6):
             server.send_signal(signal.SIGHUP)
             until(partial(has_told, server, "SIGHUP: keeping the old configuration", times))
-        until(lambda: len(children(server.pid)) == 1)
-        assert descriptors(server.pid) == before
+        # Those to a process are closed after it has been reaped.
+        until(lambda: descriptors(server.pid) <= before, "nothing to be left")
 
     def test_with_a_request_that_was_refused(self, serve: Serve) -> None:
         """A connection on which a request had to be refused holds up no reload."""
@@ -533,7 +533,7 @@ class TestUser:
                 (server.folder / "access.log").unlink()
                 (server.folder / "access.log").symlink_to(secret)
                 server.send_signal(signal.SIGUSR1)
-                server.logged("SIGUSR1: logs opened anew")
+                server.logged("SIGUSR1: logs reopened")
                 assert secret.stat().st_uid == 0
 
     def test_only_root_can(self, tmp_path: Path) -> None:

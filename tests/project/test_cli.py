@@ -85,8 +85,8 @@ def test_help(tmp_path: Path) -> None:
 
 
 def test_a_configuration_is_checked(folder: Path) -> None:
-    """`--check-config` says that it is fine, and starts nothing."""
-    assert run(folder, "--check-config") == Result(0, "config.toml: fine\n", "")
+    """`--check-config` says that it is right, and starts nothing."""
+    assert run(folder, "--check-config") == Result(0, "config.toml: OK\n", "")
     assert not (folder / "s.sock").exists()
 
 
@@ -221,7 +221,7 @@ def test_a_log_that_cannot_be_opened_is_told_in_one_line(folder: Path, setting: 
 )
 def test_a_wrong_command_line_is_told_in_one_line(folder: Path, arguments: list[str], problem: str) -> None:
     """With a hint where to look, and nothing is done."""
-    assert refusal(run(folder, *arguments)) == f"greenfcgi: {problem}; greenfcgi --help tells what there is\n"
+    assert refusal(run(folder, *arguments)) == f"greenfcgi: {problem}; see greenfcgi --help\n"
 
 
 # Serving

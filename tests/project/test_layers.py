@@ -23,7 +23,7 @@ FOLDERS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("", ("errors", "version", "quota")),
     ("fastcgi", ("records", "request", "response", "path_info", "proxied", "connection", "client")),
     ("logs", ("text", "log_file", "error_log", "access_format", "access_log")),
-    ("config", ("lua_versions", "types", "settings", "load")),
+    ("config", ("lua_versions", "value_type", "address", "types", "settings", "load")),
     (
         "system",
         (
@@ -54,7 +54,13 @@ FOLDERS: tuple[tuple[str, tuple[str, ...]], ...] = (
             "version_store", "last_good",
         ),
     ),
-    ("status", ("request_times", "scoreboard", "snapshot", "totals", "collect", "page", "endpoint")),
+    (
+        "status",
+        (
+            "request_times", "scoreboard", "snapshot", "totals", "collect", "reporter", "figures", "openmetrics",
+            "html_page", "page", "endpoint",
+        ),
+    ),
     (
         "processes",
         (

@@ -32,14 +32,14 @@ def test_a_script_that_cannot_be_loaded_for_now_is_tried_again(tmp_path: Path) -
     catalogue = inside._catalogue
     reloader = Reloader(queue, catalogue, pool, load, inside._log)
     script = catalogue.find(os.fsencode(path))
-    pool.give_back(pool.checkout(script), script)
+    pool.check_in(pool.check_out(script), script)
     path.write_text("function main(env, con) con:puts('new') end")
     queue.put(str(path))
     reloader.flush()
     assert "changed, but cannot be loaded now" in inside.log()
-    assert Inside.run(pool.checkout(script)).text == "old"
+    assert Inside.run(pool.check_out(script)).text == "old"
     busy = False
     reloader.flush()
-    assert Inside.run(pool.checkout(script)).text == "new"
+    assert Inside.run(pool.check_out(script)).text == "new"
     assert not queue
     inside.close()

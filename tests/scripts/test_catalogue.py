@@ -127,7 +127,7 @@ def test_apache_leads_nobody_outside(root: Path, path: str) -> None:
 def test_apache_paths_take_no_time_and_no_memory(root: Path) -> None:
     """A thousand scripts in one path, and thousands of paths: each is looked at once, and forgotten."""
     catalogue = Catalogue(str(root), [".lua"])
-    start = time.monotonic()
+    start = time.thread_time()
     for number in range(3_000):
         catalogue.target(f"proxy:fcgi://localhost{root}/a.lua/{number}".encode())
     catalogue.find(os.fsencode(root / "a.lua"))
@@ -135,7 +135,7 @@ def test_apache_paths_take_no_time_and_no_memory(root: Path) -> None:
         catalogue.target(f"proxy:fcgi://localhost{root}/a.lua?{number}".encode())
     for _ in range(10):
         catalogue.target(f"proxy:fcgi://localhost{root}{'/x.lua' * 10_000}".encode())
-    assert time.monotonic() - start < 5
+    assert time.thread_time() - start < 5
     assert len(catalogue._proxied) <= 1_000
 
 

@@ -105,14 +105,14 @@ class Visit:
 
     def _visit(self) -> None:
         try:
-            state = self._pool.checkout(self._script)
+            state = self._pool.check_out(self._script)
         except Refusal:
             self.failed = True
             return
         with state:
             self.state = state
             self._leave.wait()
-        self._pool.give_back(state, self._script)
+        self._pool.check_in(state, self._script)
 
     @property
     def waits(self) -> bool:
@@ -134,10 +134,10 @@ def visit(pool: Pool[str, Fake], *scripts: str) -> list[Visit]:
 def use(pool: Pool[str, Fake], script: str, times: int = 1) -> Fake:
     """So many requests, one after the other."""
     for _ in range(times):
-        state = pool.checkout(script)
+        state = pool.check_out(script)
         with state:
             pass
-        pool.give_back(state, script)
+        pool.check_in(state, script)
     return state
 
 
@@ -235,7 +235,7 @@ def test_popularity_decays_with_age(maker: Maker, today: int, gone: str) -> None
     """Half of it is gone after each half-life: 100 requests count 100 / 64 six half-lives later."""
     pool = Pool(maker, 2, 2)
     use(pool, "yesterday", 100)
-    pool.age(6 * HALF_LIFE)
+    pool.decay(6 * HALF_LIFE)
     use(pool, "today", today)
     use(pool, "new")
     assert pool.count(gone) == 0
@@ -247,7 +247,7 @@ def test_many_short_ages_are_one_long_age(maker: Maker) -> None:
     pool = Pool(maker, 2, 2)
     use(pool, "a", 65)
     for _ in range(600):
-        pool.age(HALF_LIFE / 100)
+        pool.decay(HALF_LIFE / 100)
     use(pool, "b", 2)
     use(pool, "c")
     assert pool.count("a") == 0, "65 / 64 is less than 2"
@@ -258,20 +258,20 @@ def test_a_script_that_holds_nothing_is_forgotten(maker: Maker) -> None:
     pool = Pool(maker, 1, 1)
     use(pool, "a", 50)
     use(pool, "b")
-    pool.age(1)
+    pool.decay(1)
     use(pool, "a")
     use(pool, "b", 2)
     assert maker.live == {"b": 1}
-    assert len(pool._holdings) == 2
-    pool.age(1)
-    assert list(pool._holdings) == ["b"]
+    assert len(pool._by_script) == 2
+    pool.decay(1)
+    assert list(pool._by_script) == ["b"]
 
 
 def test_a_script_that_is_waited_for_is_not_forgotten(maker: Maker) -> None:
     """Housekeeping leaves the place of a request that waits."""
     pool = Pool(maker, 1, 1)
     first, second = visit(pool, "a", "b")
-    pool.age(1)
+    pool.decay(1)
     first.leave()
     assert second.state is not None
     second.leave()
@@ -309,9 +309,9 @@ def test_one_that_waits_for_its_script_does_not_hold_up_others(maker: Maker) -> 
 def test_a_newcomer_does_not_overtake(maker: Maker) -> None:
     """What became free belongs to the one who waited, before a newcomer can ask for it."""
     pool = Pool(maker, 1, 1)
-    state = pool.checkout("a")
+    state = pool.check_out("a")
     (second,) = visit(pool, "a")
-    pool.give_back(state, "a")
+    pool.check_in(state, "a")
     # The one who waits has not run yet.
     assert list(pool.idle()) == []
     (third,) = visit(pool, "a")
@@ -435,12 +435,12 @@ def test_this_very_state_can_be_taken_while_it_is_idle(maker: Maker) -> None:
     """`take` checks out one state, once, and it can be given back as usual."""
     pool = Pool(maker, 5, 5)
     state = use(pool, "a")
-    assert not pool.take(state, "b")
-    assert pool.take(state, "a")
-    assert not pool.take(state, "a")
+    assert not pool.check_out_idle(state, "b")
+    assert pool.check_out_idle(state, "a")
+    assert not pool.check_out_idle(state, "a")
     assert list(pool.idle()) == []
     assert use(pool, "a") is not state
-    pool.give_back(state, "a")
+    pool.check_in(state, "a")
     assert use(pool, "a") is state
 
 
@@ -449,8 +449,8 @@ def test_taking_makes_no_script_popular(maker: Maker) -> None:
     pool = Pool(maker, 2, 2)
     state = use(pool, "a")
     for _ in range(10):
-        assert pool.take(state, "a")
-        pool.give_back(state, "a")
+        assert pool.check_out_idle(state, "a")
+        pool.check_in(state, "a")
     use(pool, "b", 2)
     use(pool, "c")
     assert maker.live == {"b": 1, "c": 1}
@@ -588,14 +588,14 @@ class Crowd:
     def _request(self) -> None:
         script = self._random.choice(self._scripts)
         try:
-            state = self.pool.checkout(script)
+            state = self.pool.check_out(script)
         except Refusal:
             return
         assert state.script == script
         with state:
             self._pause()
             state.is_reusable = state.is_reusable and self._random.random() > 0.1
-        self.pool.give_back(state, script)
+        self.pool.check_in(state, script)
         self.served += 1
 
     def _flush(self) -> None:
@@ -606,7 +606,7 @@ class Crowd:
         self.pool.flush(script)
 
     def _housekeeping(self) -> None:
-        self.pool.age(self._random.random() * HALF_LIFE)
+        self.pool.decay(self._random.random() * HALF_LIFE)
 
     def _add(self) -> None:
         script = self._random.choice(self._scripts)
@@ -614,10 +614,10 @@ class Crowd:
 
     def _take(self) -> None:
         for state in self.pool.idle():
-            if self.pool.take(state, state.script):
+            if self.pool.check_out_idle(state, state.script):
                 with state:
                     self._pause()
-                self.pool.give_back(state, state.script)
+                self.pool.check_in(state, state.script)
 
 
 @settings(max_examples=12, deadline=None)

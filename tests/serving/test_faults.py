@@ -94,9 +94,9 @@ def test_what_no_hook_can_stop(serve: Serve, text: str, place: str) -> None:
         load.until(100)
     # It may have accepted connections whose requests came after it had stalled.
     assert len(load.failures) <= 2, load.failures
-    log = server.logged("stalled in ")
-    assert re.search(r"\[CRITICAL\] stalled in \S*/bad\.lua: GET /bad\.lua", log)
-    assert place in log.partition("it is here:")[2]
+    log = server.logged("stuck in ")
+    assert re.search(r"\[CRITICAL\] stuck in \S*/bad\.lua: GET /bad\.lua", log)
+    assert place in log.partition("Lua traceback:")[2]
 
 
 def is_replaced(server: Server, victim: int) -> bool:

@@ -69,7 +69,7 @@ def test_a_request_under_way_is_finished(serve: Serve, tmp_path: Path, number: s
         assert reply.ended == (0, 0)
     assert exit_status(server) == 0
     assert server.log().endswith("stopped\n")
-    assert "with 1 requests under way" in server.log()
+    assert "stopping, 1 request under way" in server.log()
 
 
 def test_a_stop_without_requests_is_quick(serve: Serve) -> None:
@@ -268,4 +268,4 @@ def test_a_shutdown_hook_that_waits_does_not_hold_up_the_stop(serve: Callable[..
     )
     assert server.get("a.lua").body == b"a"
     assert server.stop() == 0
-    assert "stopped with hooks of scripts unfinished" in server.log()
+    assert "stopped with unfinished hooks of scripts" in server.log()

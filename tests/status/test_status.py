@@ -370,7 +370,7 @@ class TestSlowLog:
         assert server.get("slow.lua?x=1").body == b"done"
         lines = (server.folder / "slow.log").read_text().splitlines()
         assert len([line for line in lines if "[WARNING]" in line]) == 1
-        assert re.search(r"slow\.lua: GET /slow\.lua\?x=1: has run for 0\.1 s, and is here:$", lines[0])
+        assert re.search(r"slow\.lua: GET /slow\.lua\?x=1: slow: running for 0\.1 s; traceback:$", lines[0])
         assert lines[1] == "    stack traceback:"
         assert re.search(r"slow\.lua:3: in ", "\n".join(lines))
         assert re.search(r"slow\.lua:6: in ", "\n".join(lines))
@@ -383,5 +383,5 @@ class TestSlowLog:
         server.send_signal(signal.SIGUSR1)
         until(log.exists)
         server.get("sleep.lua?0.2")
-        assert "sleep.lua: GET /sleep.lua?0.2: has run for" in log.read_text()
+        assert "sleep.lua: GET /sleep.lua?0.2: slow: running for" in log.read_text()
         assert (server.folder / "old.log").read_text() == ""

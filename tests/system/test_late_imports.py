@@ -86,6 +86,6 @@ def test_nothing_is_imported_late(tmp_path: Path, processes: int, log_format: st
             connection.send(b"\xff" * 100)
             connection.until_closed()
         server.send_signal(signal.SIGUSR1)
-        server.logged("logs opened anew")
+        server.logged("logs reopened")
         assert server.stop() == 0
     assert sorted(set(report.read_text().split())) == []

@@ -21,15 +21,21 @@ local function compiled(code, name)
     return assert(loadstring(code, name or "=greenfcgi"))
 end
 
-local function part(name, chunk) return compiled(parts[name], chunk) end
+local function load_part(name, chunk) return compiled(parts[name], chunk) end
 
 local library = debug
 local allowed = {}
 for name in gmatch(settings.allow, "[^\n]+") do allowed[name] = true end
-local as_function = part("guard")(settings.jit, allowed)
-local is_final, late, gone, no_memory, over, arm, disarm, look_at_clock, corrected, watch_finalizers
-if jit then part("luajit", "=[C]")(library, jit.version_num, function() look_at_clock() end) end
+if parts.quirks then load_part("quirks")() end
+local as_function = load_part("guard")(settings.jit, allowed)
+local is_final, raise_timeout, raise_disconnected, raise_no_memory, final_error, start_hook, stop_hook, look_at_clock, corrected,
+    watch_finalizers
+if jit then load_part("luajit", "=[C]")(library, jit.version_num, function() look_at_clock() end) end
 local exhausted, slow = as_function(server.exhausted), as_function(server.slow)
+
+-- When memory runs out in a handler of errors, LuaJIT writes the message to where the last call of a C function has left
+-- the top of the stack, which may be a frame in use. Another error that is caught makes it forget that it is in a handler.
+local calm = jit and function() pcall(error) end
 
 -- What the parts need of Lua that are compiled later, when a script may have changed what it has.
 local lua = {
@@ -38,11 +44,11 @@ local lua = {
     byte = string.byte, find = string.find, format = string.format, gmatch = string.gmatch, gsub = string.gsub,
     match = string.match, sub = string.sub, concat = table.concat, unpack = unpack or table.unpack, floor = math.floor,
     getinfo = library.getinfo, metatable_of = library.getmetatable, traceback = library.traceback, pairs = pairs,
-    char = string.char, huge = math.huge, rawget = rawget, math_type = math.type,
+    char = string.char, huge = math.huge, math_type = math.type,
 }
 
--- A part that few scripts need, compiled now. The server is told how much memory is in use, since it cannot find out where
--- a finalizer runs while the state is closed.
+-- A part that few scripts need, compiled now. The server gets how much memory is in use, since it cannot ask where a
+-- finalizer runs while the state is closed.
 local more
 local function later(name, ...) return compiled(more(name, (collectgarbage("count"))))(lua, ...) end
 
@@ -59,16 +65,19 @@ local function errors()
     return error_functions
 end
 
-local observe, follow, look, forget, report, watch
+local observe, follow, capture_frames, forget, report, watch_globals
 if parts.inspect then
-    observe, follow, look, forget, report, watch = part("inspect")(library, shown, as_function(server.hint))
+    observe, follow, capture_frames, forget, report, watch_globals =
+        load_part("inspect")(library, shown, as_function(server.hint))
 end
-is_final, late, gone, no_memory, over, arm, disarm, look_at_clock, corrected, watch_finalizers =
-    part("limits")(library, exhausted, as_function(server.tick), slow, errors, observe)
+is_final, raise_timeout, raise_disconnected, raise_no_memory, final_error, start_hook, stop_hook, look_at_clock, corrected,
+    watch_finalizers =
+    load_part("limits")(library, exhausted, as_function(server.tick), slow, errors, calm, observe)
 -- Lua 5.1 loads nothing where the C stack is used up, which is an error like others.
-if parts.errors then error_functions = part("errors")(lua, is_final, pcall, shown) end
-part("finalizers")(library, errors, function()
-    return later("finalizing", library, pcall, create, resume, yield, jit ~= nil, newproxy, is_final, late, watch_finalizers)
+if parts.errors then error_functions = load_part("errors")(lua, is_final, pcall, shown) end
+load_part("finalizers")(library, errors, function()
+    return later("finalizing", library, pcall, create, resume, yield, jit ~= nil, newproxy, is_final, raise_timeout,
+        watch_finalizers)
 end, function()
     local watched = watch_finalizers(nil)
     watch_finalizers(watched)
@@ -76,7 +85,7 @@ end, function()
 end)
 -- That which does nothing where it would do harm.
 lua.collectgarbage = _G.collectgarbage
-local load_text, compile, takes_strings = part("load")(allowed)
+local load_text, compile, takes_strings = load_part("load")(allowed)
 
 -- A function that returns text, which the state may have no memory for (false), or that may have waited until the
 -- script's time was over (true).
@@ -85,9 +94,9 @@ local function with_room(f)
     return function(...)
         local result, problem, number = f(...)
         if result == false then
-            no_memory()
+            raise_no_memory()
         elseif result == true then
-            late()
+            raise_timeout()
         end
         return result, problem, number
     end
@@ -103,7 +112,7 @@ local function waiting(f)
             slow(errors().way(2))
             result = f(result)
         end
-        if result then gone() end
+        if result then raise_disconnected() end
     end
 end
 
@@ -113,14 +122,14 @@ local host = {
 more = with_room(server.more)
 
 local entropy = with_room(server.entropy)
-local settle, end_lines = part("standins")(lua, later, errors, library, load_text, compile, takes_strings,
+local settle, end_lines = load_part("standins")(lua, later, errors, library, load_text, compile, takes_strings,
     settings.directory, settings.path, settings.cpath, as_function, with_room, server.source, server.check, server.native,
     server.grant, host.log, entropy)
-part("random")(later, errors, entropy, settings.chance1, settings.chance2, settings.chance3, settings.chance4)
+load_part("random")(later, errors, entropy, settings.chance1, settings.chance2, settings.chance3, settings.chance4)
 if follow then follow() end
 
 -- Modules of the server's: each is compiled, and gets its functions, when a script first requires it.
-local shared = { allowed = allowed, debug = library, errors = errors, gone = gone, slow = slow }
+local shared = { allowed = allowed, debug = library, errors = errors, raise_disconnected = raise_disconnected, slow = slow }
 local open_module, call_module = with_room(server.open_module), with_room(server.call)
 
 local function open(name)
@@ -144,14 +153,15 @@ for name in gmatch(settings.at_start, "[^\n]+") do open(name) end
 
 local lines = {}
 for line in gmatch(settings.headers, "[^\n]+") do lines[#lines + 1] = line end
-local begin, finish, abandon, written, hook_methods = part("con")(host, {
+local begin, finish, abandon, written, hook_methods = load_part("con")(host, {
     http_status = settings.http_status, content_type = settings.content_type, headers = lines,
     buffering = settings.buffering, config = compiled("return " .. settings.config)(),
 }, later, errors)
 -- Last, so that the server's own code calls what Lua has.
-part("bounds", "=[C]")(look_at_clock)
+load_part("bounds", "=[C]")(look_at_clock)
 local handler = settings.handler
-parts, server, settings = nil, nil, nil
+-- The rest of this stays as long as the state; these are done with.
+parts, server, settings = nil, nil, nil -- luacheck: ignore 311
 local hook_con = setmetatable({}, { __index = hook_methods })
 
 -- Headers that make no list: of several, the first counts (RFC 9110, section 5.3).
@@ -211,11 +221,12 @@ end
 -- Errors: what was raised as text, whatever it was, and the way to it without the server's own frames.
 local trace
 
-local function explain(problem)
+local function describe_error(problem)
     if is_final(problem) then return problem end
+    if calm then calm() end
     local message = errors().explained(problem)
     trace = errors().way(2)
-    if look then look(2, problem, written) end
+    if capture_frames then capture_frames(2, problem, written) end
     message = corrected(message, nil, 2)
     return message
 end
@@ -225,16 +236,16 @@ local function entry() return call(first, second) end
 
 -- Run a function with two arguments. Returns nil, or the kind of its error ("error", "late", "gone", "memory"), the
 -- message, and the traceback.
-local function protected(f, a, b)
+local function guarded_call(f, a, b)
     call, first, second, trace = f, a, b, nil
-    arm()
-    local ok, message = xpcall(entry, explain)
-    disarm()
+    start_hook()
+    local ok, message = xpcall(entry, describe_error)
+    stop_hook()
     call, first, second = nil, nil, nil
     end_lines()
     -- No handler is called when memory has run out.
     if not ok then is_final(message) end
-    local kind, text, where = over()
+    local kind, text, where = final_error()
     if kind then return kind, text, where end
     if not ok then return "error", message or "error in error handling", trace or "" end
 end
@@ -243,7 +254,7 @@ end
 local function load_script(name, text, is_startup)
     local chunk, problem = compile(text, name)
     if not chunk then return "error", problem, "" end
-    local kind, message, way = protected(chunk)
+    local kind, message, way = guarded_call(chunk)
     if kind then return kind, message, way end
     if is_startup then return nil end
     if type(rawget(globals, handler)) ~= "function" then
@@ -251,10 +262,10 @@ local function load_script(name, text, is_startup)
     end
     local init = rawget(globals, "init")
     if type(init) == "function" then
-        local kind, message, way = protected(init, hook_con)
+        kind, message, way = guarded_call(init, hook_con)
         if kind then return kind, message, way end
     end
-    if watch then watch() end
+    if watch_globals then watch_globals() end
 end
 
 -- Run one request. Returns status, header block and body; or the kind, the message and the traceback of an error, and
@@ -264,7 +275,7 @@ local function run(params)
     local env = environment(params)
     local con = begin(env.REQUEST_METHOD == "HEAD", env.FCGI_ROLE == "AUTHORIZER")
     if forget then forget() end
-    local kind, message, way = protected(main, env, con)
+    local kind, message, way = guarded_call(main, env, con)
     if kind then
         abandon()
         return kind, message, way
@@ -277,7 +288,7 @@ end
 local function hook(name, only_ask)
     local f = rawget(globals, name)
     if only_ask then return type(f) == "function" end
-    if type(f) == "function" then return protected(f, hook_con) end
+    if type(f) == "function" then return guarded_call(f, hook_con) end
 end
 
 -- Free what is garbage. Finalizers run here, and what they raise must not reach the server.

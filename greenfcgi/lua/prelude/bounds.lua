@@ -2,9 +2,9 @@
 -- bounded, and after those that take long for long texts, it is looked at the clock. Not after find, match and format:
 -- what stands in for them would cost a usual page of short texts a tenth more.
 --
--- arguments: look(): as in limits.lua
+-- arguments: look_at_clock(): as in limits.lua
 
-local look = ...
+local look_at_clock = ...
 
 local error, ipairs, select, tonumber, type = error, ipairs, select, tonumber, type
 local IS_5_1 = _VERSION == "Lua 5.1"
@@ -57,15 +57,17 @@ if not jit then
     function string.gsub(text, pattern, replacement, most)
         if IS_5_1 then check(pattern) end
         local result, count = native_gsub(text, pattern, replacement, most)
-        if #result > LONG or count > LONG then look() end
+        if #result > LONG or count > LONG then look_at_clock() end
         return result, count
     end
+end
 
+if not jit or jit.version_num < 20100 then
     for _, name in ipairs { "lower", "upper", "reverse" } do
         local native = string[name]
         string[name] = function(text)
             local result = native(text)
-            if #result > LONG then look() end
+            if #result > LONG then look_at_clock() end
             return result
         end
     end
@@ -78,7 +80,7 @@ function string.rep(text, count, separator)
         return ""
     end
     local result = native_rep(text, count, separator)
-    if #result > LONG then look() end
+    if #result > LONG then look_at_clock() end
     return result
 end
 
@@ -87,14 +89,14 @@ end
 local native_concat = table.concat
 function table.concat(list, separator, first, last)
     local result = native_concat(list, separator, first, last)
-    if #result > LONG then look() end
+    if #result > LONG then look_at_clock() end
     return result
 end
 
 local native_sort = table.sort
 function table.sort(list, comes_first)
     native_sort(list, comes_first)
-    if #list > MANY then look() end
+    if #list > MANY then look_at_clock() end
 end
 
 local native_insert, native_move, native_remove = table.insert, table.move, table.remove

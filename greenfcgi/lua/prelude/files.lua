@@ -7,8 +7,9 @@
 --            grant(n): so many files more may be open. Returns whether they may. Below zero: while the state ends, so many
 --            have been closed
 --            log(level, text); absolute(name): beside the script; streams(): the functions of streams.lua
--- returns: a table of those functions by their names, and settle(is_end): returns how many files are open, when a run is
---          over, and how many of these can be closed by nobody any more; at the state's end, no more are opened
+-- returns: a table of those functions by their names; closed(file): it has been closed, and will be no file any more;
+--          settle(is_end): how many files are open, when a run is over, and how many of these can be closed by nobody any
+--          more; at the state's end, no more are opened
 
 local lua, natives, errors, check, grant_more, log, absolute, streams = ...
 
@@ -204,5 +205,5 @@ end
 
 return {
     open = open, lines = lines, input = chosen "input", output = chosen "output", tmpfile = tmpfile, type = type_of,
-    warn = warn, remove = remove, rename = rename, settle = settle,
+    warn = warn, remove = remove, rename = rename, settle = settle, closed = closed,
 }

@@ -2,13 +2,13 @@
 --
 -- arguments: lua: functions of Lua by their names (see boot.lua); library: the debug library, whole
 --            pcall, create, resume, yield: Lua's own; is_jit: it is LuaJIT; newproxy: where it has that
---            is_final(problem), late(), watch_finalizers(look): as in limits.lua
+--            is_final(problem), raise_timeout(), watch_finalizers(look_at_clock): as in limits.lua
 -- returns: a table: NOTHING: what collectgarbage returns where it does nothing, by the options that collect or change how
 --          mark(object): from 5.2 on, a table is to be finalized
 --          newproxy; assigned(object, value): on 5.1 and LuaJIT, this was the metatable of a proxy, whose __gc is set now
 
 local lua, library, pcall, create, resume, yield, is_jit, native_newproxy,
-    is_final, late, watch_finalizers = ...
+    is_final, raise_timeout, watch_finalizers = ...
 
 local rawget, rawset, setmetatable, tostring, type = lua.rawget, lua.rawset, lua.setmetatable, lua.tostring, lua.type
 local clock = lua.clock
@@ -21,10 +21,10 @@ local since, spent = clock(), 0
 -- When the outermost that is under way began.
 local began
 
--- What takes the place of the look at the clock that others get their turn at: the collector may have been called by the
+-- What takes the place of the look_at_clock at the clock that others get their turn at: the collector may have been called by the
 -- server.
-local function look()
-    if spent + (clock() - began) > MAX_SPENT then late() end
+local function look_at_clock()
+    if spent + (clock() - began) > MAX_SPENT then raise_timeout() end
 end
 
 local run = pcall
@@ -64,7 +64,7 @@ if not is_jit then
             local ok
             ok, thread = pcall(create, body)
             if not ok then return false, thread end
-            sethook(thread, look, "", INSTRUCTIONS)
+            sethook(thread, look_at_clock, "", INSTRUCTIONS)
         end
         idle = nil
         finalizer, object = f, value
@@ -74,7 +74,7 @@ end
 
 local function finalize(finalizer, object)
     if is_final(false) then return end
-    local is_outermost = not watch_finalizers(look)
+    local is_outermost = not watch_finalizers(look_at_clock)
     if is_outermost then
         began = clock()
         if began - since > WINDOW then since, spent = began, 0 end
@@ -85,7 +85,7 @@ local function finalize(finalizer, object)
     if is_outermost then
         watch_finalizers(nil)
         spent = spent + (clock() - began)
-        if spent > MAX_SPENT then pcall(late) end
+        if spent > MAX_SPENT then pcall(raise_timeout) end
     end
 end
 

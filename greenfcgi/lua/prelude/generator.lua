@@ -50,11 +50,11 @@ local function number(value, position, name, count)
             count < position and "no value" or type(value)))
     end
     if name == "randomseed" or not integers then return result end
-    local whole = tointeger(result)
-    if not whole then
+    local integer = tointeger(result)
+    if not integer then
         blame(format("bad argument #%d to '%s' (number has no integer representation)", position, name))
     end
-    return whole
+    return integer
 end
 
 local function random(...)

@@ -2,7 +2,7 @@
 -- the functions of coroutines pass these errors on instead of catching them.
 --
 -- "not enough memory": Lua 5.1 and LuaJIT fail at every further allocation once the limit has been reached, and LuaJIT
--- crashes when the next one fails while it makes an error message. So the server is told at the first chance; it
+-- crashes when the next one fails while it makes an error message. So the server learns of it at the first chance; it
 -- gives the state some memory to end with, and throws it away.
 -- "the client has gone": nothing waits any more from then on, so a loop that catches it would hold up everybody.
 -- "its time is over": the count hook asks the server after each thousand instructions, which gives others their turn
@@ -12,23 +12,24 @@
 -- chosen. Only the first sign of memory that has run out is a text, which Lua raises by itself.
 --
 -- arguments: library: the debug library, whole
---            functions of the server: exhausted(), tick() (true: late, false: slow, 1: call
---            sooner, 0: as usual), slow(traceback)
+--            functions of the server: exhausted(), tick() (see budget.py),
+--            slow(traceback)
 --            errors(): the functions of errors.lua
+--            on LuaJIT: calm(), to be called in handlers of errors; else nil
 --            for developers: observe(create, resume), which returns what takes the place of these two
 -- returns: is_final(problem): it is one of these errors
---          late(), gone(), no_memory(): raise them
---          over(): nil, or once one has been raised "late", "gone" or "memory", its message, and the way to where the
+--          raise_timeout(), raise_disconnected(), raise_no_memory(): raise them
+--          final_error(): nil, or once one has been raised "late", "gone" or "memory", its message, and the way to where the
 --          script was
---          arm(), disarm(): to be called before and after each run of the script
---          look(): to be called after what may have taken long, as the count hook is
+--          start_hook(), stop_hook(): to be called before and after each run of the script
+--          look_at_clock(): to be called after what may have taken long, as the count hook is
 --          corrected(problem, thread, level): see errors.lua
---          watch_finalizers(look): while a finalizer is under way, look() is called where it would be looked at the clock;
+--          watch_finalizers(look): while a finalizer is under way, look() is called where the clock would be looked at;
 --          nil: it has ended. Returns what was set before
 --
 -- Errors that are caught are those that the script would get from Lua itself: `corrected` sees to it.
 
-local library, exhausted, tick, slow, errors, observe = ...
+local library, exhausted, tick, slow, errors, calm, observe = ...
 
 local byte, error, find, select, type = string.byte, error, string.find, select, type
 local create, native_pcall, native_resume, native_xpcall = coroutine.create, pcall, coroutine.resume, xpcall
@@ -42,6 +43,8 @@ local TEXTS = {
 -- Lua 5.3 has another text for buffers, with a place in front.
 local IN_BUFFER = _VERSION == "Lua 5.3" and "^[^\n]-:?%d*:? ?not enough memory for buffer allocation$"
 local INSTRUCTIONS, FEW = 1000, 1
+-- What tick returns, see budget.py.
+local LATE, SLOW, HOOK_SOON = 1, 2, 3
 
 local ending, where
 
@@ -53,16 +56,16 @@ local function raise(kind, level)
     error(TEXTS[ending], 0)
 end
 
-local function late() raise("late", 3) end
+local function raise_timeout() raise("late", 3) end
 
-local function gone() raise("gone") end
+local function raise_disconnected() raise("gone") end
 
 local function note_memory()
     ending, where = ending or "memory", where or ""
     exhausted()
 end
 
-local function no_memory()
+local function raise_no_memory()
     note_memory()
     raise("memory")
 end
@@ -91,22 +94,22 @@ function hook()
         look_instead()
         return
     end
-    local verdict = tick()
-    if verdict == nil then return end
-    if verdict == true then
-        -- As usual again: after each instruction, it would also come between the script's end and `disarm`, outside any
+    local found = tick()
+    if found == nil then return end
+    if found == LATE then
+        -- As usual again: after each instruction, it would also come between the script's end and `stop_hook`, outside any
         -- protected call.
         sethook(hook, "", INSTRUCTIONS)
-        late()
+        raise_timeout()
     end
-    if verdict == false then
+    if found == SLOW then
         slow(errors().way(2))
     else
-        sethook(hook, "", verdict == 1 and FEW or INSTRUCTIONS)
+        sethook(hook, "", found == HOOK_SOON and FEW or INSTRUCTIONS)
     end
 end
 
-local function over()
+local function final_error()
     if not ending then return nil end
     local kind, trace = ending, where
     if kind == "gone" then ending, where = nil, nil end
@@ -122,6 +125,7 @@ local function corrected(problem, thread, level)
     if type(problem) ~= "string" then return problem end
     local first = byte(problem)
     if first ~= G and first ~= QUESTION_MARK and first ~= BRACKET then return problem end
+    if calm then calm() end
     -- There may be no memory for them.
     local ok, functions = native_pcall(errors)
     if not ok then return problem end
@@ -134,7 +138,7 @@ end
 -- that is caught at a great depth takes as long as many instructions. So every hundredth of either is looked at the clock.
 local OFTEN, counted = 100, 0
 
-local function look()
+local function look_at_clock()
     if is_armed or look_instead then hook() end
 end
 
@@ -142,7 +146,7 @@ local function count_one(weight)
     counted = counted + weight
     if counted >= OFTEN then
         counted = 0
-        look()
+        look_at_clock()
     end
 end
 
@@ -183,10 +187,16 @@ else
     function pcall(f, ...) return pass(native_xpcall(f, handler, ...)) end
 end
 
-function xpcall(f, handler, ...)
+function xpcall(f, script_handler, ...)
+    local is_handled = false
     return pass(native_xpcall(f, function(problem)
         if is_final(problem) then return problem end
-        return handler(corrected(problem, nil, 2))
+        if calm then
+            if is_handled then return "error in error handling" end
+            is_handled = true
+            calm()
+        end
+        return script_handler(corrected(problem, nil, 2))
     end, ...))
 end
 
@@ -235,15 +245,16 @@ if close then
 end
 
 -- Only what belongs to the script is counted, and each run from nothing: most end before the hook is called.
-local function arm()
+local function start_hook()
     -- An error around a finalizer may have left it.
     is_armed, look_instead = true, nil
     sethook(hook, "", INSTRUCTIONS)
 end
 
-local function disarm()
+local function stop_hook()
     sethook()
     is_armed = false
 end
 
-return is_final, late, gone, no_memory, over, arm, disarm, look, corrected, watch_finalizers
+return is_final, raise_timeout, raise_disconnected, raise_no_memory, final_error, start_hook, stop_hook, look_at_clock,
+    corrected, watch_finalizers

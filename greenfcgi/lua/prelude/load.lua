@@ -11,9 +11,10 @@ local find, gsub, sub, byte = string.find, string.gsub, string.sub, string.byte
 local loaded = package.loaded
 local takes_strings = pcall(load, "")
 local native = loadstring or load
-local hidden
+-- What LuaJIT 2.0 keeps nowhere else.
+local hidden -- luacheck: ignore 231
 
-local function load_text(native, chunk, name, mode, ...)
+local function load_text(load_native, chunk, name, mode, ...)
     local kind = byte(chunk, 1) == 27 and "binary" or "text"
     if kind == "binary" and not allowed.bytecode then return nil, "bytecode is not loaded, expected Lua source" end
     if mode ~= nil then
@@ -24,9 +25,9 @@ local function load_text(native, chunk, name, mode, ...)
     end
     local f, problem
     if not takes_strings then
-        f, problem = native(chunk, name)
+        f, problem = load_native(chunk, name)
     else
-        f, problem = native(chunk, name, "bt", ...)
+        f, problem = load_native(chunk, name, "bt", ...)
     end
     -- LuaJIT's parser puts its ffi there when it meets a number such as 1LL.
     if not allowed.ffi and loaded.ffi then

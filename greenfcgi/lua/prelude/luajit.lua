@@ -1,8 +1,8 @@
 -- What LuaJIT, unlike other Luas, leaves without a bound, so that a script could end the process. Runs on LuaJIT only.
 --
--- arguments: library: the debug library, whole; version: jit.version_num; look(): as in limits.lua
+-- arguments: library: the debug library, whole; version: jit.version_num; look_at_clock(): as in limits.lua
 
-local library, version, look = ...
+local library, version, look_at_clock = ...
 
 local error, ipairs, rawequal, type = error, ipairs, rawequal, type
 local native_format, native_gsub, native_resume = string.format, string.gsub, coroutine.resume
@@ -32,7 +32,7 @@ function string.gsub(text, pattern, replacement, most)
     local kind = type(replacement)
     if kind ~= "function" and kind ~= "table" then
         local result, count = native_gsub(text, pattern, replacement, most)
-        if #result > LONG or count > LONG then look() end
+        if #result > LONG or count > LONG then look_at_clock() end
         return result, count
     end
     if depth >= DEEPEST then
@@ -42,7 +42,7 @@ function string.gsub(text, pattern, replacement, most)
     depth = depth + 1
     local result, count = native_gsub(text, pattern, replacement, most)
     depth = depth - 1
-    if #result > LONG or count > LONG then look() end
+    if #result > LONG or count > LONG then look_at_clock() end
     return result, count
 end
 
@@ -80,7 +80,7 @@ local function bound_to_a_c_function()
         string[name] = function(text)
             rawequal(text, text)
             local result = native(text)
-            if #result > LONG then look() end
+            if #result > LONG then look_at_clock() end
             return result
         end
     end

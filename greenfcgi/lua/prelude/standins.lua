@@ -38,9 +38,8 @@ file_meta.__metatable = { __index = methods, __name = file_meta.__name, __tostri
 
 local function stand_in(part, home, names)
     for name in gmatch(names, "%a+") do
-        local native = home[name]
-        if native then
-            natives[name] = native
+        if home[name] then
+            natives[name] = home[name]
             home[name] = function(...) return part()[name](...) end
         end
     end
