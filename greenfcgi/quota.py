@@ -1,7 +1,7 @@
 """A count with a limit: what a process holds for others, in bytes of memory or in descriptors.
 
-Its user takes an amount before it holds it, and gives it back afterwards. What a quota refuses waits, goes to a file, or
-is rejected; that is its user's decision. How the limits of a process are shared out is in `serving.shares`.
+Its user takes an amount before it holds it, and gives it back afterwards. What a quota refuses waits, goes to a file,
+or is rejected; that is its user's decision. How the limits of a process are shared out is in `serving.shares`.
 """
 
 from __future__ import annotations

@@ -36,12 +36,12 @@ ModuleFunction = Callable[..., Outcome]
 #: Bytes for any of these parts, twice: as text, and compiled.
 _ROOM_TO_COMPILE = 128 * 1024
 
-#: Takes what the slow log tells: the script, the request's title ("" when there is none), the seconds that it has
+#: Writes to the slow log: the script, the request's title ("" when there is none), the seconds that it has
 #: run, and Lua's traceback.
 TellSlow = Callable[[str, str, float, bytes], None]
 
 
-#: Takes what developers are told of a global that was written by the way: the script, the name, the place.
+#: Called when a script creates a global by accident, with the script, the name, and the place.
 Hint = Callable[[str, str, str], None]
 
 
@@ -347,7 +347,7 @@ class Bridge:
     def more(self, name: bytes, kilobytes: float | None) -> Answer:
         """A part of the server's own Lua that few scripts need.
 
-        `kilobytes`: so much memory is in use; 5.4 and 5.5 do not tell it to finalizers, which get no part then while
+        `kilobytes`: so much memory is in use; 5.4 and 5.5 hide that from finalizers, which get no part then while
         the state is closed.
         """
         text = self._parts[name.decode()]

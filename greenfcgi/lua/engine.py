@@ -29,9 +29,9 @@ _UNLIMITED: Final = ("luajit20",)
 _BOOT_PARTS: Final = (
     "guard", "finalizers", "luajit", "limits", "bounds", "load", "standins", "random", "con",
 )  # fmt: skip
-#: Parts whose functions stand between a script and a function of Lua that tells where it was called. The line numbers
-#: stay in them: a message that names one is given the script's line instead. The names are those of their chunks, which
-#: tracebacks show: what stands in for a function of Lua is shown as that.
+#: Parts whose functions stand between a script and a function of Lua whose errors name the place of the call. Their
+#: line numbers stay: a message that names one is given the script's line instead. The names are those of their chunks,
+#: which tracebacks show: what stands in for a function of Lua is shown as that.
 _WITH_LINES: Final = {"bounds": b"=[C]", "limits": b"=greenfcgi", "luajit": b"=[C]"}
 
 #: The kind of an error, its message, and Lua's traceback.
@@ -77,7 +77,7 @@ class LuaEngine:
         self.config = config
         self.log = log
         self.files = files
-        #: Takes what developers are told; None in production, where states look at nothing for them.
+        #: Called for the developer mode; None in production, where states watch nothing for it.
         self.hint = hint
         self.tell_slow = tell_slow or _tell_nobody
         self._slow_after = None if tell_slow is None else config.slowlog_timeout
@@ -94,7 +94,7 @@ class LuaEngine:
         )
         #: The package's Lua sources, compiled.
         self.parts = self._compiled(lua_parts(*(["inspect"] if hint is not None else [])))
-        names = [*_BOOT_PARTS, *(["errors"] if version == "lua51" else []), *(["inspect"] if hint is not None else [])]
+        names = [*_BOOT_PARTS, *(["quirks", "errors"] if version == "lua51" else []), *(["inspect"] if hint is not None else [])]
         self._boot_parts = {name.encode(): self.parts[name] for name in names}
         #: Those that scripts may require, by name; compiled, too.
         self.modules = {module.name: module for module in modules}
@@ -137,7 +137,7 @@ class LuaEngine:
         return Booted(runtime, *functions)
 
     def _fixed_settings(self) -> dict[bytes, object]:
-        """What `boot.lua` is told in each state."""
+        """What `boot.lua` gets in each state, as `settings`."""
         lua, scripts = self.config.lua, self.config.scripts
         lines = {
             b"headers": scripts.headers,
@@ -156,7 +156,7 @@ class LuaEngine:
         }
 
     def _own_settings(self, directory: str) -> dict[bytes, object]:
-        """The same for one state."""
+        """What differs from state to state."""
         search = [directory, *self.config.lua.path, *self._system_folders()]
         chances = struct.unpack("=4I", os.urandom(16))
         return {

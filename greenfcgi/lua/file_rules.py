@@ -43,7 +43,7 @@ def _leads_inside(path: bytes) -> bool:
             target = os.readlink(candidate)
         except OSError as problem:
             if problem.errno != errno.EINVAL:
-                # It is not there, so nothing is below it; or whoever opens it will be told.
+                # It is not there, so nothing is below it; or opening it will fail.
                 return _INSIDE.match(b"/".join([candidate, *parts[::-1]])) is not None
             found = candidate
             continue

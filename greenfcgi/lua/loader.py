@@ -1,4 +1,4 @@
-"""Loads scripts into states, and tells them what became of it."""
+"""Loads scripts into states, and records on the script whether that worked."""
 
 from __future__ import annotations
 

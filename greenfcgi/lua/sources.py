@@ -6,7 +6,7 @@ import os
 from collections.abc import Mapping
 
 _PARTS = (
-    "boot", "guard", "finalizers", "luajit", "limits", "bounds", "load", "standins", "random", "con", "errors", "files",
+    "boot", "guard", "finalizers", "luajit", "limits", "bounds", "load", "standins", "random", "con", "quirks", "errors", "files",
     "finalizing", "generator", "loading", "modules", "reasons", "seldom", "show", "streams", "route",
 )  # fmt: skip
 

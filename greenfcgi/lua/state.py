@@ -31,7 +31,7 @@ _HEADROOM: Final = 64 * 1024
 _ROOM_FOR_PARAMS: Final = 16
 #: What a state that has no memory left gets, so that it can end with an error.
 _RESERVE: Final = 1024 * 1024
-#: The kinds of error that `boot.lua` tells, beside b"gone".
+#: The kinds of error that `boot.lua` returns, beside b"gone".
 _ERROR: Final = b"error"
 _LATE: Final = b"late"
 _MEMORY: Final = b"memory"
@@ -53,7 +53,7 @@ class LuaFailure(NamedTuple):
     traceback: str
     #: What answers the request.
     status: int = 500
-    #: What the developer mode is told: the functions on the way with their variables (JSON, or nothing), and what the
+    #: For the developer mode: the functions on the way with their variables (JSON, or nothing), and what the
     #: script has written and not sent.
     frames: bytes = b""
     written: bytes = b""
@@ -127,13 +127,13 @@ class State:
         return self.is_healthy and self.version is self.script.version and self.requests < self._max_requests
 
     def memory(self) -> int:
-        """Bytes that Lua has allocated; 0 where lupa cannot tell (luajit20)."""
+        """Bytes that Lua has allocated; 0 where lupa does not count (luajit20)."""
         used: int = self._runtime.get_memory_used() or 0
         # The counter is unsigned, and can pass below zero when garbage of the boot is freed.
         return used if used < 1 << 62 else 0
 
     def run(self, exchange: Exchange) -> Reply | LuaFailure:
-        """Answer one request. Never raises what a script has done; `is_healthy` tells whether the state survived it."""
+        """Answer one request. Never raises what a script has done; `is_healthy` says whether the state survived it."""
         params = exchange.params
         room = _ROOM_FOR_PARAMS * len(params)
         if self._limited and self._runtime.get_memory_used() + 2 * room + _HEADROOM > self._collect_above:
@@ -199,7 +199,7 @@ class State:
             self._engine.log.error(f"{self.script.path}: {name}: {message}", traceback)
 
     def close(self) -> None:
-        """Run the script's shutdown, and let the runtime go. A state in disorder goes without."""
+        """Run the script's shutdown, and let the runtime go. A state in disorder skips the hook."""
         if self.is_healthy:
             self.hook("shutdown")
         self._let_go()
@@ -256,7 +256,7 @@ class State:
             raise kind(message, found.traceback, found.frames, self.version.texts)
 
     def _failed(self, kind: bytes, message: bytes, traceback: bytes) -> LuaFailure:
-        """What `boot.lua` tells of an error, for people; the state is not used again where it may be in disorder."""
+        """An error of `boot.lua`, for people. The state is not used again where it may be in disorder."""
         text, way = decode(message), decode(traceback)
         if kind == _LATE:
             self.is_healthy = False
@@ -328,7 +328,7 @@ class State:
 def _state_offset(kind: Any) -> int | None:
     """How far into a LuaRuntime of lupa its lua_State is: behind the object's head and its table of methods.
 
-    Looked for in a runtime that has been told a number, which its lua_State must tell again.
+    Found by a number that is set in a runtime, and must be read again from its lua_State.
     """
     import ctypes
 

@@ -3,7 +3,7 @@
 --
 -- arguments: lua: functions of Lua by their names; server: what modules share (see boot.lua)
 --            functions: by their names; each takes text, and returns text, or nil and why it has failed; nil, text and a
---            number when the client has gone. A number: tell where the script is, and go on waiting with " wait".
+--            number when the client has gone. A number: log where the script is, and go on waiting with " wait".
 --            name: that of the module
 
 local lua, server, functions, module_name = ...

@@ -8,7 +8,7 @@
 --            start(command, mode): the program's number
 --            read(number): its next output, "" at the end
 --            write(number, text): ""
---            finish(number): "" and the status that waitpid tells
+--            finish(number): "" and the status that waitpid returns
 
 local _, server, functions = ...
 
@@ -26,7 +26,7 @@ local GONE = "the client has gone"
 -- What LuaJIT does only when it is built that way.
 local AS_IN_5_2 = _VERSION ~= "Lua 5.1" or table.pack ~= nil
 
--- Functions that wait. A number: tell where the script is, and call again.
+-- Functions that wait. A number: log where the script is, and call again.
 local function waiting(f)
     return function(...)
         local result, problem, errno = f(...)
@@ -50,7 +50,7 @@ local CALLER = _VERSION == "Lua 5.1" and not jit and 4 or 3
 
 local function is_text(value) return type(value) == "string" or type(value) == "number" end
 
--- What 5.2 and later tell of how a program has ended.
+-- What 5.2 and later return when a program has ended.
 local function ending(status)
     local signal = status % 128
     if signal > 0 then return nil, "signal", signal end
@@ -100,7 +100,7 @@ local function fill(own)
     return part ~= ""
 end
 
--- Text until `stop` finds where it ends, which is told of each part in turn; or all there is.
+-- Text until `stop` finds where it ends, which sees each part in turn; or all there is.
 local function gather(own, stop)
     local parts, n = {}, 0
     while true do

@@ -31,13 +31,13 @@ _ERRORS = 2048
 _MAX_LINE = 4096
 #: Seconds between SIGTERM and SIGKILL.
 _GRACE = 0.3
-#: Seconds between two looks at a program where the system cannot tell of its end.
+#: Seconds between two looks at a program where the system does not report its end.
 _LOOKS = 0.01
 #: Descriptors that are looked at one by one where the system does not list them.
 _MAX_SCANNED = 65536
 #: Programs that one script may have at a time.
 _MAX_PROGRAMS = 64
-#: What each takes of the process's descriptors: its pipe, its stderr, and what tells of its end.
+#: What each takes of the process's descriptors: its pipe, its stderr, and its pidfd.
 _DESCRIPTORS = 3
 
 #: Signals that Python or a process of a supervisor does not listen to; programs do.
@@ -72,7 +72,7 @@ class Program:
     def __init__(self, command: bytes, mode: bytes, log_line: Callable[[bytes], None]) -> None:
         self._log_line = log_line
         self._line = b""
-        #: As waitpid tells it; None until it has been reaped.
+        #: As waitpid returns it; None until it has been reaped.
         self.status: int | None = None
         #: Of what is being written, so much has been.
         self.written = 0
@@ -255,7 +255,7 @@ class Programs:
         return b""
 
     def finish(self, number: int) -> Outcome:
-        """Close the pipe, wait until the program has ended, and return ("", status as waitpid tells it)."""
+        """Close the pipe, wait until the program has ended, and return ("", status as waitpid returns it)."""
         program = self._programs.get(number)
         if program is None:
             return self._problem(OSError(10, "No child processes"))

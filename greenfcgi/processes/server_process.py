@@ -54,7 +54,7 @@ gevent.config.format_context = "builtins.repr"
 _MIN_SHUTDOWN_TIME = 1.0
 #: Seconds for which a developer's next request waits for a changed script whose `init` does.
 _MAX_WAIT_OF_DEVELOPERS = 2.0
-#: The part of the descriptors for scripts' files that may be lost: three quarters are left while another process starts.
+#: The part of the descriptors for scripts' files that may be lost: the others last while another process starts.
 _MAX_LOST_FILES = 1 / 4
 #: More is of no use, and some kernels refuse more.
 _MAX_DESCRIPTORS = 1 << 20

@@ -1,6 +1,6 @@
-"""What a file looks like from outside, to tell whether it is still the one that was read; and what is in it, in short.
+"""Signatures and digests of files: is this still the file that was read?
 
-It does not read files and does not know why anybody asks.
+It reads no files, and does not know why anybody asks.
 """
 
 import os
@@ -57,5 +57,5 @@ def changed(known: Mapping[str, Signature]) -> set[str]:
 
 
 def digest(data: bytes) -> bytes:
-    """What tells `data` from all else: `DIGEST_SIZE` bytes."""
+    """A digest of `data`, `DIGEST_SIZE` bytes."""
     return blake2b(data, digest_size=DIGEST_SIZE).digest()

@@ -80,7 +80,7 @@ class Pool(Generic[Script, State]):
         self._max_states = max_states
         self._clones = clones
         self._total = 0
-        #: Seconds that have passed, as `decay` is told.
+        #: Seconds that have passed, the sum of what `decay` was given.
         self._now = 0.0
         #: States that had to go to make room for others.
         self.evicted = 0

@@ -19,7 +19,7 @@ class Script:
         good        is served         None             when        ""
         held        is served         does not load    when        why it does not
 
-    It begins as new. Loading tells it what came of that: `loaded` makes it good; `failed` gives a new one another
+    It begins as new. Loading it calls one of two methods: `loaded` makes it good; `failed` gives a new one another
     version, so that the next request reads the files anew. When its files have changed and load, the new version has
     `replaced` the one before: good. When they do not load, it is `held`, and served as it was; or, where the last good
     version is not wanted, `withdrawn`: new. A version that was good in another process is `restored`: held at once.

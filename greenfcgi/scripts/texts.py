@@ -13,7 +13,7 @@ class Text:
     def __init__(self, texts: Texts, data: bytes, digest: bytes) -> None:
         self._texts = texts
         self.data = data
-        #: What tells it from any other.
+        #: Of its bytes: no other text has the same.
         self.digest = digest
         texts.size += len(data)
 

@@ -78,7 +78,7 @@ class Version:
         self.is_complete = False
         #: It goes on although the files have changed since: what is there now does not load.
         self.is_held = False
-        #: What tells it from others where it is kept for other processes, and how many of its files are.
+        #: Its digest where it is kept for other processes, and how many of its files are.
         self.identity = b""
         self.kept = 0
 
@@ -102,7 +102,7 @@ class Version:
         if path not in self.signatures:
             if len(self.signatures) >= _MAX_FILES:
                 return _source(path)
-            # Whoever watches it is told first, the signature is taken second, the text is read last: a change between
+            # The watcher comes first, the signature is taken second, the text is read last: a change between
             # two of these is then seen as one, not missed.
             self._on_read(path)
             self.signatures[path] = settled(signature(path))

@@ -332,6 +332,14 @@ class TestErrorLog:
             r'loglevel: found "loud\n"; expected one of debug, info, warning, error, critical'
         )
 
+    def test_lua_has_the_same_levels(self) -> None:
+        """con:log takes what the error log has, in its own words for what is wrong, too."""
+        source = (Path(access_log.__file__).parents[1] / "lua" / "prelude" / "seldom.lua").read_text()
+        table = re.search(r"^local LEVELS = \{(.*)\}$", source, re.MULTILINE)
+        assert table is not None
+        assert tuple(re.findall(r"(\w+) = true", table[1])) == LEVELS
+        assert f"expected {', '.join(LEVELS[:-1])} or {LEVELS[-1]}" in source
+
 
 class TestReopen:
     def test_rotation(self, file: Path) -> None:

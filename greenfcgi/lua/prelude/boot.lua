@@ -26,6 +26,7 @@ local function load_part(name, chunk) return compiled(parts[name], chunk) end
 local library = debug
 local allowed = {}
 for name in gmatch(settings.allow, "[^\n]+") do allowed[name] = true end
+if parts.quirks then load_part("quirks")() end
 local as_function = load_part("guard")(settings.jit, allowed)
 local is_final, raise_timeout, raise_disconnected, raise_no_memory, final_error, start_hook, stop_hook, look_at_clock, corrected,
     watch_finalizers
@@ -46,8 +47,8 @@ local lua = {
     char = string.char, huge = math.huge, math_type = math.type,
 }
 
--- A part that few scripts need, compiled now. The server is told how much memory is in use, since it cannot find out where
--- a finalizer runs while the state is closed.
+-- A part that few scripts need, compiled now. The server gets how much memory is in use, since it cannot ask where a
+-- finalizer runs while the state is closed.
 local more
 local function later(name, ...) return compiled(more(name, (collectgarbage("count"))))(lua, ...) end
 

@@ -9,9 +9,9 @@
 
 local jit_on, allowed = ...
 
-local error, getmetatable, select, tonumber, type = error, getmetatable, select, tonumber, type
+local error, getmetatable, type = error, getmetatable, type
 local gsub = string.gsub
-local native_load, native_loadstring = load, loadstring
+local native_load = load
 
 local function denied(what, instead)
     return function()
@@ -41,7 +41,7 @@ os.setlocale = function(locale)
     return "C"
 end
 
-local native_getinfo, native_traceback = debug.getinfo, debug.traceback
+local native_getinfo = debug.getinfo
 
 local function getinfo(first, second, third)
     -- A function value of a frame further up would be one of the server's own.
@@ -53,24 +53,8 @@ local function getinfo(first, second, third)
     return info
 end
 
-local traceback = native_traceback
-if native_loadstring and not jit then
-    -- Lua 5.1 takes each level below zero for a tail call, also what overflows a C int.
-    local function level_of(level, default)
-        level = tonumber(level) or default
-        return level >= 0 and level < 1e6 and level or 1e6
-    end
-    traceback = function(...)
-        local first, second, third = ...
-        if type(first) == "thread" then return native_traceback(first, second, level_of(third, 0)) end
-        if select("#", ...) == 0 then first = "" end
-        local trace = native_traceback(first, level_of(second, 1) + 1)
-        return trace
-    end
-end
-
 if not allowed.debug then
-    debug = { getinfo = getinfo, traceback = traceback }
+    debug = { getinfo = getinfo, traceback = debug.traceback }
     package.loaded.debug = debug
 end
 

@@ -1,17 +1,17 @@
 -- What the developer mode wants to know: where an error happened, with the variables of each function on the way; and
--- which globals a script writes by the way. In production, no state has this part.
+-- which globals a script creates by accident. In production, no state has this part.
 --
 -- arguments: library: the debug library, whole
 --            shown(value): a value as text
 --            hint(name, place): a global of this name was written at this place ("file:line"), which no init declared
 -- returns: observe(create, resume): what takes the place of these two functions of coroutines
 --          follow(): from now on, files that the script opens are noted
---          look(level, problem, written): remember the functions that led to what called the function at that level,
+--          capture_frames(level, problem, written): remember the functions that led to what called the function at that level,
 --          which has raised the problem, and what written() returns; where the problem was raised in a coroutine before,
 --          the functions in there come first
 --          forget(): a request begins, and the coroutines of the last one are nobody's business
 --          report(): what was remembered last, as JSON, and what the script had written; nothing is remembered then
---          watch(): from now on, new globals are told of
+--          watch_globals(): from now on, new globals are reported
 
 local library, shown, hint = ...
 
@@ -153,7 +153,7 @@ local function observe(create, resume)
     return create, function(...) return note((...), resume(...)) end
 end
 
-local function look(level, problem, written)
+local function capture_frames(level, problem, written)
     local before = inner and is_same(problem) and inner or {}
     local ok, found = pcall(collect, before, nil, level + 2)
     frames = ok and "[" .. concat(found, ",") .. "]" or nil
@@ -179,9 +179,9 @@ local function follow() io.open, io.lines = noting(io.open), noting(io.lines) en
 local function report()
     local names = {}
     for name in next, read do names[#names + 1] = quoted(name) end
-    local told, text = '{"frames":' .. (frames or "[]") .. ',"read":[' .. concat(names, ",") .. "]}", page
+    local seen, text = '{"frames":' .. (frames or "[]") .. ',"read":[' .. concat(names, ",") .. "]}", page
     frames, page = nil, ""
-    return told, text
+    return seen, text
 end
 
 -- Globals
@@ -197,7 +197,7 @@ local function place()
     end
 end
 
-local function watch()
+local function watch_globals()
     -- A script with rules of its own for globals has no need of others.
     if getmetatable(globals) ~= nil then return end
     setmetatable(globals, { __newindex = function(_, name, value)
@@ -209,4 +209,4 @@ local function watch()
     end })
 end
 
-return observe, follow, look, forget, report, watch
+return observe, follow, capture_frames, forget, report, watch_globals

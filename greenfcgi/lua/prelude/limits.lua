@@ -2,7 +2,7 @@
 -- the functions of coroutines pass these errors on instead of catching them.
 --
 -- "not enough memory": Lua 5.1 and LuaJIT fail at every further allocation once the limit has been reached, and LuaJIT
--- crashes when the next one fails while it makes an error message. So the server is told at the first chance; it
+-- crashes when the next one fails while it makes an error message. So the server learns of it at the first chance; it
 -- gives the state some memory to end with, and throws it away.
 -- "the client has gone": nothing waits any more from then on, so a loop that catches it would hold up everybody.
 -- "its time is over": the count hook asks the server after each thousand instructions, which gives others their turn

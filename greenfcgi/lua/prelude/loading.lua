@@ -24,7 +24,7 @@ end
 local function is_text(value) return type(value) == "string" or type(value) == "number" end
 
 local function load(chunk, name, mode, ...)
-    -- Lua tells what is wrong with these.
+    -- Lua itself says what is wrong with these.
     if name ~= nil and not is_text(name) or mode ~= nil and not is_text(mode) then
         return native_load(chunk, name, mode, ...)
     end

@@ -60,7 +60,7 @@ local function search(name)
 end
 
 -- Native modules come from the operator's lua.cpath alone, whatever a script writes into package.cpath; those built for
--- another Lua are told of where that would crash.
+-- another Lua are refused where they would crash.
 local function confined(searcher, name)
     package.cpath = cpath
     if lua.version >= "Lua 5.4" then
