@@ -464,11 +464,11 @@ class TestLoss:
                 log.info("x" * 1000)
             os.read(reader, 1 << 20)
             log.info("again")
-        told = os.read(reader, 1 << 20).decode().splitlines()
+        written = os.read(reader, 1 << 20).decode().splitlines()
         os.close(reader)
         os.close(writer)
-        assert re.search(r"\[WARNING\] \d+ log lines were lost$", told[-2])
-        assert told[-1].endswith("[INFO] again")
+        assert re.search(r"\[WARNING\] \d+ log lines were lost$", written[-2])
+        assert written[-1].endswith("[INFO] again")
 
     def test_pipe_of_several(self, tmp_path: Path) -> None:
         """Lines that several processes write to one pipe stay whole, however full it is.
@@ -507,9 +507,9 @@ class TestLoss:
         log.info("one")
         reader = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
         log.info("two")
-        told = os.read(reader, 4096).decode().splitlines()
+        written = os.read(reader, 4096).decode().splitlines()
         os.close(reader)
-        assert [line.partition("] [")[2].partition("] ")[2] for line in told] == [
+        assert [line.partition("] [")[2].partition("] ")[2] for line in written] == [
             "[WARNING] 1 log line was lost",
             "[INFO] two",
         ]
@@ -726,7 +726,7 @@ class TestJson:
 
     @pytest.mark.parametrize("kind", ["access", "error"])
     def test_loss(self, file: Path, kind: str) -> None:
-        """What a log tells of itself is an object, too."""
+        """A message of a log about itself is an object, too."""
         log: AccessLog | ErrorLog = AccessLog(str(file), "%(m)s", as_json=True)
         if kind == "error":
             log = ErrorLog(str(file), "info", as_json=True)
