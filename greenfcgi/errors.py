@@ -55,7 +55,7 @@ class BootError(GreenfcgiError):
 
 
 class ProtocolError(GreenfcgiError):
-    """The peer broke FastCGI 1.0 in a way that leaves no next record to be found."""
+    """The peer broke FastCGI 1.0 so that the beginning of the next record cannot be found."""
 
 
 class ScriptError(GreenfcgiError):

@@ -1,7 +1,7 @@
 """A count with a limit: what a process holds for others, in bytes of memory or in descriptors.
 
-Whoever wants to hold something takes it first, and gives it back when it is gone. What a quota refuses waits, goes to a
-file, or is turned away; that is its holder's decision. How the limits of a process are shared out is in `shares`.
+Its user takes an amount before it holds it, and gives it back afterwards. What a quota refuses waits, goes to a file,
+or is rejected; that is its user's decision. How the limits of a process are shared out is in `serving.shares`.
 """
 
 from __future__ import annotations
@@ -14,16 +14,16 @@ class Quota:
 
     def __init__(self, limit: int) -> None:
         self.limit = limit
-        #: What is held now, and the most that has been.
+        #: What is held now, and the peak so far.
         self.taken = 0
         self.peak = 0
-        #: How often nothing was left.
+        #: How often the limit was reached.
         self.refused = 0
-        #: What has been given back since somebody set this to 0.
+        #: What has been given back since this was set to 0 last.
         self.returned = 0
 
     def take(self, amount: int) -> bool:
-        """Hold so much more; False, and nothing is taken, where that passes the limit."""
+        """Hold so much more. False, and nothing is taken, where that exceeds the limit."""
         taken = self.taken + amount
         if taken > self.limit:
             self.refused += 1

@@ -11,7 +11,7 @@ from ..errors import ConfigError
 from .log_file import LogFile
 from .text import MAX_LINE, Timestamp, decode, escape, iso_time, json_line, printable, shorten
 
-#: The levels of the error log, from the least to the most severe.
+#: The levels of the error log, from the lowest severity to the highest.
 LEVELS = ("debug", "info", "warning", "error", "critical")
 
 _SEVERITY = {level: severity for severity, level in enumerate(LEVELS)}

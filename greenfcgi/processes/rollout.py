@@ -66,7 +66,7 @@ class Phase(Enum):
 
 
 class Setup(NamedTuple):
-    """A configuration and what comes with it. `generation` tells its processes from those of others."""
+    """A configuration and what comes with it. `generation` marks its processes."""
 
     generation: int
     config: Config

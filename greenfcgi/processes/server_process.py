@@ -54,6 +54,8 @@ gevent.config.format_context = "builtins.repr"
 _MIN_SHUTDOWN_TIME = 1.0
 #: Seconds for which a developer's next request waits for a changed script whose `init` does.
 _MAX_WAIT_OF_DEVELOPERS = 2.0
+#: The part of the descriptors for scripts' files that may be lost: the others last while another process starts.
+_MAX_LOST_FILES = 1 / 4
 #: More is of no use, and some kernels refuse more.
 _MAX_DESCRIPTORS = 1 << 20
 
@@ -181,8 +183,8 @@ class ServerProcess:
     def _check_lost_files(self) -> None:
         """Leave for another process before scripts can open no files any more."""
         lost = self._engine.lost_files
-        is_critical = lost > self._shares.descriptors.scripts.limit // 4
-        if is_critical and self._link is not None and not self._stop.is_set():
+        is_too_many = lost > self._shares.descriptors.scripts.limit * _MAX_LOST_FILES
+        if is_too_many and self._link is not None and not self._stop.is_set():
             self.log.warning(f"{lost} files of scripts stay open for ever: leaving for another process")
             self._replaced()
 

@@ -80,9 +80,11 @@ class Supervisor:
         self._versions = self._version_store(log)
         self._children = Children(self._scoreboard, self._signals, self._lifeline)
         self._health = Health(self._children, self._scoreboard, self._totals)
+        # Half of the slots, since a reload has the old processes beside the new ones.
+        max_processes = (self._scoreboard.slots - 1) // 2
         self._rollout = Rollout(
             Setup(0, self._config, self._identity, self._config.processes, log), self._read, self._start,
-            self._children, self._listeners, self._restarts, (self._scoreboard.slots - 1) // 2,
+            self._children, self._listeners, self._restarts, max_processes,
         )  # fmt: skip
         try:
             self._pid_file.write()

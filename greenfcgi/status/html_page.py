@@ -1,4 +1,4 @@
-"""The status page as HTML, which shows itself anew every few seconds. No script, no file beside it."""
+"""The status page as HTML, which reloads itself every few seconds. No script, no file beside it."""
 
 from __future__ import annotations
 

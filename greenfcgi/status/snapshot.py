@@ -78,7 +78,7 @@ _ADDED = (
 
 
 def total(snapshots: Iterable[Snapshot]) -> Snapshot:
-    """All of them added up, with the scripts that most requests were for first."""
+    """Their sum, with the scripts by their requests, the most first."""
     snapshots = list(snapshots)
     statuses: dict[int, int] = {}
     for snapshot in snapshots:

@@ -301,7 +301,7 @@ def test_app_is_free(folder: Path) -> None:
         ),
     ],
 )
-def test_a_wrong_value_is_told_in_one_line(folder: Path, toml: str, line: str) -> None:
+def test_a_wrong_value_is_reported_in_one_line(folder: Path, toml: str, line: str) -> None:
     """A value of a wrong type or out of range: the key, what was found, what is expected."""
     assert refused(folder, toml) == line
 
@@ -473,7 +473,7 @@ def test_startup_must_be_a_readable_file(folder: Path) -> None:
     ],
 )
 def test_a_mistake_in_toml_has_a_place(folder: Path, toml: str, line: str) -> None:
-    """What is no TOML is told with line and column; what no script could use is refused, too."""
+    """What is no TOML is reported with line and column; what no script could use is refused, too."""
     assert refused(folder, toml) == line
 
 
@@ -633,7 +633,7 @@ def test_dump_is_readable(folder: Path) -> None:
     assert text.endswith('\n\n[app]\n\n[app.a]\nb = "\\u001b\\"é"\n')
 
 
-# What is told about the settings
+# Settings described
 
 
 def test_describe_lists_every_setting_once(folder: Path) -> None:

@@ -97,13 +97,13 @@ def test_nobody_reads_stderr(tmp_path: Path, kind: str, processes: int) -> None:
             assert server.get("talk.lua").body == b"said"
         written = b""
 
-        def has_told() -> object:
+        def has_reported() -> object:
             nonlocal written
             server.get("none.lua")
             written += everything(reader)
             return re.search(rb"\[WARNING\] [0-9]+ log lines were lost\r?\n", written)
 
-        until(has_told, "the loss to be told")
+        until(has_reported, "a report of the loss")
         assert server.get("talk.lua").body == b"said"
         assert server.stop() == 0
 

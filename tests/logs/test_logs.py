@@ -332,6 +332,14 @@ class TestErrorLog:
             r'loglevel: found "loud\n"; expected one of debug, info, warning, error, critical'
         )
 
+    def test_lua_has_the_same_levels(self) -> None:
+        """con:log takes what the error log has, in its own words for what is wrong, too."""
+        source = (Path(access_log.__file__).parents[1] / "lua" / "prelude" / "seldom.lua").read_text()
+        table = re.search(r"^local LEVELS = \{(.*)\}$", source, re.MULTILINE)
+        assert table is not None
+        assert tuple(re.findall(r"(\w+) = true", table[1])) == LEVELS
+        assert f"expected {', '.join(LEVELS[:-1])} or {LEVELS[-1]}" in source
+
 
 class TestReopen:
     def test_rotation(self, file: Path) -> None:
@@ -456,11 +464,11 @@ class TestLoss:
                 log.info("x" * 1000)
             os.read(reader, 1 << 20)
             log.info("again")
-        told = os.read(reader, 1 << 20).decode().splitlines()
+        written = os.read(reader, 1 << 20).decode().splitlines()
         os.close(reader)
         os.close(writer)
-        assert re.search(r"\[WARNING\] \d+ log lines were lost$", told[-2])
-        assert told[-1].endswith("[INFO] again")
+        assert re.search(r"\[WARNING\] \d+ log lines were lost$", written[-2])
+        assert written[-1].endswith("[INFO] again")
 
     def test_pipe_of_several(self, tmp_path: Path) -> None:
         """Lines that several processes write to one pipe stay whole, however full it is.
@@ -499,9 +507,9 @@ class TestLoss:
         log.info("one")
         reader = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
         log.info("two")
-        told = os.read(reader, 4096).decode().splitlines()
+        written = os.read(reader, 4096).decode().splitlines()
         os.close(reader)
-        assert [line.partition("] [")[2].partition("] ")[2] for line in told] == [
+        assert [line.partition("] [")[2].partition("] ")[2] for line in written] == [
             "[WARNING] 1 log line was lost",
             "[INFO] two",
         ]
@@ -718,7 +726,7 @@ class TestJson:
 
     @pytest.mark.parametrize("kind", ["access", "error"])
     def test_loss(self, file: Path, kind: str) -> None:
-        """What a log tells of itself is an object, too."""
+        """A message of a log about itself is an object, too."""
         log: AccessLog | ErrorLog = AccessLog(str(file), "%(m)s", as_json=True)
         if kind == "error":
             log = ErrorLog(str(file), "info", as_json=True)

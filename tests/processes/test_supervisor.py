@@ -1,4 +1,4 @@
-"""Processes under a supervisor: started, replaced, added, taken away, and told by signals."""
+"""Processes under a supervisor: started, replaced, added, removed, and controlled by signals."""
 
 from __future__ import annotations
 
@@ -48,8 +48,8 @@ def has_children(server: Server, count: int) -> bool:
     return len(children(server.pid)) == count
 
 
-def has_told(server: Server, text: str, times: int) -> bool:
-    """The log has a text so often."""
+def has_logged(server: Server, text: str, times: int) -> bool:
+    """The log has a text so many times."""
     return server.log().count(text) == times
 
 
@@ -227,7 +227,7 @@ class TestNumber:
             victim = until(lambda: children(server.pid))[0]
             until(lambda: server.get("hello.lua").body == b"hello")
             os.kill(victim, signal.SIGKILL)
-            until(partial(has_told, server, "ended unexpectedly (SIGKILL)", times))
+            until(partial(has_logged, server, "ended unexpectedly (SIGKILL)", times))
         until(lambda: server.get("hello.lua").body == b"hello")
 
 
@@ -260,9 +260,9 @@ class TestNumber:
             server.logged(" serves ")
             (tmp_path / "full").touch()
             os.kill(children(server.pid)[0], signal.SIGKILL)
-            until(partial(has_told, server, "cannot start a process: Resource temporarily unavailable", 2))
+            until(partial(has_logged, server, "cannot start a process: Resource temporarily unavailable", 2))
             before = descriptors(server.pid)
-            until(partial(has_told, server, "cannot start a process: Resource temporarily unavailable", 4))
+            until(partial(has_logged, server, "cannot start a process: Resource temporarily unavailable", 4))
             assert descriptors(server.pid) == before
             (tmp_path / "full").unlink()
             until(lambda: children(server.pid))
@@ -292,7 +292,7 @@ class TestReload:
             assert kept.reply().body == b"new"
 
     @pytest.mark.parametrize(
-        ("change", "told"),
+        ("change", "expected"),
         [
             ("workers = 0", "workers: found 0 (whole number), expected a whole number of at least 1"),
             ("[lua", "line "),
@@ -302,7 +302,7 @@ class TestReload:
             ('accesslog = "no/such/folder/a.log"', "a process of the new one could not serve (accesslog: cannot open "),
         ],
     )
-    def test_a_broken_configuration(self, serve: Serve, change: str, told: str) -> None:
+    def test_a_broken_configuration(self, serve: Serve, change: str, expected: str) -> None:
         """The old one goes on, with the old processes, and the log says why; the next SIGHUP is another try."""
         server = serve({"hello.lua": HELLO}, "processes = 2\n")
         good = server.config.read_text()
@@ -311,7 +311,7 @@ class TestReload:
         server.config.write_text("\n".join([change, *lines]) if "[" not in change[:2] else good + change)
         server.send_signal(signal.SIGHUP)
         log = server.logged("SIGHUP: keeping the old configuration: ")
-        assert told in log
+        assert expected in log
         assert server.get("hello.lua").body == b"hello"
         until(lambda: children(server.pid) == before)
         server.config.write_text(good)
@@ -375,13 +375,13 @@ class TestReload:
         for times in (1, 2):
             os.unlink(server.socket_path)
             server.send_signal(signal.SIGHUP)
-            until(partial(has_told, server, "2 processes replaced", times))
+            until(partial(has_logged, server, "2 processes replaced", times))
             assert server.get("hello.lua").body == b"hello"
         # While old processes leave, there are pipes to them.
         until(lambda: len(children(server.pid)) == 2, "the end of the old processes")
         before = descriptors(server.pid)
         server.send_signal(signal.SIGHUP)
-        until(partial(has_told, server, "2 processes replaced", 3))
+        until(partial(has_logged, server, "2 processes replaced", 3))
         until(lambda: descriptors(server.pid) <= before, "the end of the old processes' pipes")
         assert server.stop() == 0
         assert list(server.folder.glob("s.sock*")) == []
@@ -395,7 +395,7 @@ class TestReload:
         for times, bind in ((1, f"unix:{server.socket_path}"), (2, port)):
             server.config.write_text(text.replace("127.0.0.1:0", bind))
             server.send_signal(signal.SIGHUP)
-            until(partial(has_told, server, "2 processes replaced", times))
+            until(partial(has_logged, server, "2 processes replaced", times))
             if times == 1:
                 until(lambda: is_refused(server.address), "the port to be closed")
                 with server.connect(server.socket_path) as connection:
@@ -419,7 +419,7 @@ class TestReload:
         before = descriptors(server.pid)
         for times in range(1, 6):
             server.send_signal(signal.SIGHUP)
-            until(partial(has_told, server, "SIGHUP: keeping the old configuration", times))
+            until(partial(has_logged, server, "SIGHUP: keeping the old configuration", times))
         # Those to a process are closed after it has been reaped.
         until(lambda: descriptors(server.pid) <= before, "nothing to be left")
 
@@ -495,7 +495,7 @@ class TestSuccessor:
         with Load(server, "hello.lua", b"hello", connections=4, pause=0.001) as load:
             load.until(20)
             server.send_signal(signal.SIGUSR2)
-            until(partial(has_told, server, " serves ", 2))
+            until(partial(has_logged, server, " serves ", 2))
             load.until(20)
             os.kill(int((server.folder / "pid").read_text()), signal.SIGTERM)
             server.logged("the new binary has ended; this one keeps serving")
@@ -510,7 +510,7 @@ class TestUser:
     @pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
     @pytest.mark.parametrize("processes", [0, 1])
     def test_scripts_run_as_user(self, processes: int) -> None:
-        """Started by root, scripts run as the user of the configuration, who can still open the logs anew."""
+        """Started by root, scripts run as the user of the configuration, who can still reopen the logs."""
         nobody = pwd.getpwnam("nobody")
         with tempfile.TemporaryDirectory() as name:
             os.chmod(name, 0o755)
@@ -524,7 +524,7 @@ class TestUser:
 
     @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
     def test_nothing_else_is_given_away(self) -> None:
-        """What a user puts in the place of a log stays whose it was, when the logs are opened anew."""
+        """What a user puts in the place of a log stays whose it was, when the logs are reopened."""
         with tempfile.TemporaryDirectory() as name:
             os.chmod(name, 0o777)
             secret = Path(name) / "secret"
@@ -548,7 +548,7 @@ class TestUser:
 
 @pytest.fixture
 def manager(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[socket.socket]:
-    """What systemd's manager is for a service: a socket that is told what happens."""
+    """What systemd's manager is for a service: a socket that gets its notifications."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as made:
         made.bind(str(tmp_path / "notify"))
         made.settimeout(PATIENCE)
@@ -556,24 +556,24 @@ def manager(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[socket.
         yield made
 
 
-def told(manager: socket.socket, news: str) -> str:
+def notified(manager: socket.socket, assignment: str) -> str:
     """Wait for a message that begins so."""
     while True:
         text = manager.recv(4096).decode()
-        if text.startswith(news):
+        if text.startswith(assignment):
             return text
 
 
 class TestSystemd:
-    def test_is_told_what_happens(self, serve: Serve, manager: socket.socket) -> None:
+    def test_is_notified(self, serve: Serve, manager: socket.socket) -> None:
         """Ready, reloading, ready again, stopping."""
         server = serve({"hello.lua": HELLO}, "processes = 2\n")
-        assert f"STATUS=2 processes on unix:{server.socket_path}" in told(manager, "READY=1")
+        assert f"STATUS=2 processes on unix:{server.socket_path}" in notified(manager, "READY=1")
         server.send_signal(signal.SIGHUP)
-        assert "MONOTONIC_USEC=" in told(manager, "RELOADING=1")
-        told(manager, "READY=1")
+        assert "MONOTONIC_USEC=" in notified(manager, "RELOADING=1")
+        notified(manager, "READY=1")
         server.send_signal(signal.SIGTERM)
-        told(manager, "STOPPING=1")
+        notified(manager, "STOPPING=1")
 
     @pytest.mark.parametrize("processes", [0, 1])
     def test_watchdog(
@@ -582,9 +582,9 @@ class TestSystemd:
         """It is fed twice in the time that it waits."""
         monkeypatch.setenv("WATCHDOG_USEC", "600000")
         serve({"hello.lua": HELLO}, f"processes = {processes}\n")
-        told(manager, "READY=1")
+        notified(manager, "READY=1")
         for _ in range(3):
-            told(manager, "WATCHDOG=1")
+            notified(manager, "WATCHDOG=1")
 
     def test_a_successor(self, tmp_path: Path, manager: socket.socket, monkeypatch: pytest.MonkeyPatch) -> None:
         """A new binary serves on the sockets of systemd; when the old one is stopped, it is the main process, and it
@@ -593,13 +593,13 @@ class TestSystemd:
         server = Server(tmp_path, {"hello.lua": HELLO}, "processes = 1\n")
         with started_by_systemd(server) as made:
             server.send_signal(signal.SIGUSR2)
-            until(partial(has_told, server, " serves ", 2))
+            until(partial(has_logged, server, " serves ", 2))
             found = re.search(r"the new binary is process (\d+)", server.log())
             assert found is not None
             new = int(found[1])
             try:
                 server.send_signal(signal.SIGTERM)
-                assert told(manager, "MAINPID=") == f"MAINPID={new}"
+                assert notified(manager, "MAINPID=") == f"MAINPID={new}"
                 assert server.process is not None
                 assert server.process.wait(PATIENCE) == 0
                 manager.settimeout(0.01)
@@ -607,7 +607,7 @@ class TestSystemd:
                     while True:
                         assert manager.recv(4096) != b"STOPPING=1"
                 manager.settimeout(PATIENCE)
-                told(manager, "WATCHDOG=1")
+                notified(manager, "WATCHDOG=1")
                 with server.connect(made) as connection:
                     connection.send(server.request("hello.lua"))
                     assert connection.reply().body == b"hello"

@@ -50,7 +50,7 @@ def run(folder: Path, *arguments: str | bytes, command: list[str] = MODULE) -> R
 
 
 def refusal(result: Result) -> str:
-    """The one line that tells what is wrong with the configuration or the command line."""
+    """The one line that says what is wrong with the configuration or the command line."""
     assert result.status == 2, result
     assert result.out == ""
     assert result.err.startswith("greenfcgi: ")
@@ -68,7 +68,7 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-# What it tells
+# What it reports
 
 
 def test_the_version(tmp_path: Path) -> None:
@@ -183,7 +183,7 @@ def test_a_reader_that_goes_away_is_no_error(folder: Path) -> None:
         ('accesslog = "-"\naccess_log_format = "%(x)s"', "config.toml: access_log_format: "),
     ],
 )
-def test_a_wrong_configuration_is_told_in_one_line(
+def test_a_wrong_configuration_is_reported_in_one_line(
     folder: Path, config: str | None, problem: str, option: tuple[str, ...]
 ) -> None:
     """Whatever is to be done with it: one line on stderr, and exit status 2."""
@@ -200,7 +200,7 @@ def test_a_wrong_configuration_is_told_in_one_line(
         ('accesslog = "no/such/folder/access.log"', "accesslog: cannot open"),
     ],
 )
-def test_a_log_that_cannot_be_opened_is_told_in_one_line(folder: Path, setting: str, problem: str) -> None:
+def test_a_log_that_cannot_be_opened_is_reported_in_one_line(folder: Path, setting: str, problem: str) -> None:
     """Before anything listens."""
     (folder / "config.toml").write_text(f'bind = "unix:s.sock"\n{setting}\n')
     assert problem in refusal(run(folder))
@@ -219,7 +219,7 @@ def test_a_log_that_cannot_be_opened_is_told_in_one_line(folder: Path, setting: 
         (["--try", "/echo.lua", "--check-config"], "argument --check-config: not allowed with argument --try"),
     ],
 )
-def test_a_wrong_command_line_is_told_in_one_line(folder: Path, arguments: list[str], problem: str) -> None:
+def test_a_wrong_command_line_is_reported_in_one_line(folder: Path, arguments: list[str], problem: str) -> None:
     """With a hint where to look, and nothing is done."""
     assert refusal(run(folder, *arguments)) == f"greenfcgi: {problem}; see greenfcgi --help\n"
 
@@ -244,7 +244,7 @@ def test_without_arguments_it_serves_what_config_toml_says(folder: Path, argumen
             process.kill()
 
 
-def test_an_address_that_is_taken_is_told_in_one_line(serve: Callable[..., Server]) -> None:
+def test_an_address_that_is_taken_is_reported_in_one_line(serve: Callable[..., Server]) -> None:
     """Exit status 1: the configuration is fine, and the server cannot start all the same."""
     server = serve()
     result = run(server.folder, str(server.config))
@@ -337,7 +337,7 @@ def test_a_script_that_answers_with_an_error_is_tried(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("url", ["echo.lua", "", "http://localhost/echo.lua", "?x", b"\xff"])
-def test_what_is_not_a_path_is_told_in_one_line(folder: Path, url: str | bytes) -> None:
+def test_what_is_not_a_path_is_reported_in_one_line(folder: Path, url: str | bytes) -> None:
     """`--try` wants a path below scripts.root."""
     line = refusal(run(folder, "--try", url))
     assert line.startswith("greenfcgi: --try: found ")

@@ -1,4 +1,4 @@
-"""The server tells of itself: ping and status, for all of its processes, however busy they are."""
+"""What the server reports of itself: ping and status, for all of its processes, however busy they are."""
 
 from __future__ import annotations
 
@@ -174,7 +174,7 @@ class TestFigures:
         assert shown in ask(server, "/status").body.decode()
 
     def test_openmetrics(self, serve: Serve) -> None:
-        """Prometheus's own parser takes it, and finds the same as the other forms tell."""
+        """Prometheus's own parser takes it, and finds the same as in the other forms."""
         server = serve({"hello.lua": HELLO}, SETTINGS)
         for _ in range(5):
             server.get("hello.lua")
@@ -192,13 +192,13 @@ def asked(found: dict[str, Any]) -> int:
 
 
 def lines(server: Server) -> dict[str, dict[str, Any]]:
-    """What the status page tells of each script, by its file's name."""
+    """What the status page shows of each script, by its file's name."""
     return {os.path.basename(line["path"]): line for line in status(server)["scripts"]}
 
 
 class TestProcesses:
     def test_all_together(self, serve: Serve) -> None:
-        """Whichever process is asked tells of all of them; counters never go back when one ends, however it ends."""
+        """Whichever process is asked shows all of them; counters never go back when one ends, however it ends."""
         pid = "function main(env, con) con:puts(io.open('/proc/self/stat'):read('*n')) end"
         server = serve({"pid.lua": pid}, SETTINGS + "processes = 3\n")
         until(lambda: status(server)["processes"] == 3)
@@ -213,11 +213,11 @@ class TestProcesses:
                 answers.append(int(self.on(connection, server.params("pid.lua")).body))
                 there[answers[-1]] = connection
 
-            def all_have_told() -> bool:
+            def all_have_published() -> bool:
                 pages = [json.loads(self.on(connection, page).body) for connection in there.values()]
                 return all(lines_of(found) == len(answers) for found in pages)
 
-            until(all_have_told)
+            until(all_have_published)
             os.kill(answers[0], signal.SIGKILL)
         for found in watched(server, lambda found: found["processes_replaced"] == 1 and found["processes"] == 3):
             assert lines_of(found) == len(answers)
@@ -256,18 +256,18 @@ class TestHistory:
         scoreboard = Scoreboard(4)
         past = Totals(scoreboard)
         gone = Snapshot(pid=1, started=5.0, statuses={200: 7}, scripts=(ScriptLine("a", 7, states=1),))
-        told = snapshot.pack(gone, 1000)
-        scoreboard.publish(2, told)
+        message = snapshot.pack(gone, 1000)
+        scoreboard.publish(2, message)
         past.add(2)
         # As if the supervisor had not come to clear it.
-        scoreboard.publish(2, told)
+        scoreboard.publish(2, message)
         found = totals.read(scoreboard, Snapshot(pid=9, started=6.0, statuses={200: 1, 404: 1}))
         assert found.total.statuses == {200: 8, 404: 1}
         assert [process.pid for process in found.processes] == [9]
         assert found.total.scripts == (ScriptLine("a", 7),)
 
     def test_too_many_scripts(self) -> None:
-        """Where there is no max_bytes for all scripts, the most popular are told."""
+        """Where there is no room for all scripts, the most popular are kept."""
         scripts = tuple(ScriptLine(f"/srv/{number}.lua", number) for number in range(5000))
         packed = snapshot.pack(Snapshot(scripts=scripts), 128 * 1024)
         assert len(packed) <= 128 * 1024
@@ -275,7 +275,7 @@ class TestHistory:
         assert len(found.scripts) > 500
         assert found.scripts[0].requests == 4999
 
-    def test_a_process_that_died_while_it_told(self) -> None:
+    def test_a_process_that_died_while_it_wrote(self) -> None:
         """Half a message is none."""
         scoreboard = Scoreboard(2)
         for _ in range(5):
@@ -291,7 +291,7 @@ class TestHistory:
             assert scoreboard.read(1) == b""
 
 
-#: What a hostile script can have a process tell.
+#: What a hostile script can have a process publish.
 HOSTILE = {
     "nested": b"[" * 200_000,
     "not JSON": b"\xff\xfe",
@@ -315,13 +315,13 @@ HOSTILE = {
 
 
 class TestHostile:
-    @pytest.mark.parametrize("told", HOSTILE)
-    def test_what_a_process_tells(self, told: str) -> None:
+    @pytest.mark.parametrize("name", HOSTILE)
+    def test_what_a_process_publishes(self, name: str) -> None:
         """A message that is none is passed over: the others are shown, in every form, and the supervisor goes on."""
         scoreboard = Scoreboard(4)
         past = Totals(scoreboard)
         well = Snapshot(pid=2, started=5.0, statuses={200: 7})
-        scoreboard.publish(1, HOSTILE[told])
+        scoreboard.publish(1, HOSTILE[name])
         scoreboard.publish(2, snapshot.pack(well, 1000))
         found = totals.read(scoreboard, Snapshot(pid=9, started=6.0, statuses={404: 1}))
         assert [process.pid for process in found.processes] == [2, 9]
@@ -333,14 +333,14 @@ class TestHostile:
         found = totals.read(scoreboard, Snapshot(pid=9, started=6.0, statuses={404: 1}))
         assert found.total.statuses == {200: 7, 404: 1}
 
-    @pytest.mark.parametrize("told", HOSTILE)
+    @pytest.mark.parametrize("name", HOSTILE)
     @pytest.mark.parametrize("with_head", [False, True])
-    def test_in_the_slot_of_the_supervisor(self, told: str, with_head: bool) -> None:
+    def test_in_the_slot_of_the_supervisor(self, name: str, with_head: bool) -> None:
         """All memory of the scoreboard is shared: what the supervisor had written is lost, and nothing else."""
         scoreboard = Scoreboard(4)
         Totals(scoreboard)
         head = json.dumps((1.0, 2, [])).encode()
-        message = len(head).to_bytes(4) + head + HOSTILE[told] if with_head else HOSTILE[told]
+        message = len(head).to_bytes(4) + head + HOSTILE[name] if with_head else HOSTILE[name]
         scoreboard.publish(totals.SLOT, message)
         found = totals.read(scoreboard, Snapshot(pid=9, started=6.0, statuses={404: 1}))
         assert found.total.statuses == {404: 1}
@@ -375,8 +375,8 @@ class TestSlowLog:
         assert re.search(r"slow\.lua:3: in ", "\n".join(lines))
         assert re.search(r"slow\.lua:6: in ", "\n".join(lines))
 
-    def test_opened_anew(self, serve: Serve) -> None:
-        """SIGUSR1 opens it anew like the others."""
+    def test_reopened(self, serve: Serve) -> None:
+        """SIGUSR1 reopens it like the others."""
         server = serve({"sleep.lua": SLEEP}, 'slowlog = "slow.log"\nslowlog_timeout = 0.05\n')
         log = server.folder / "slow.log"
         log.rename(server.folder / "old.log")

@@ -156,7 +156,7 @@ def refusing(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_server_that_seems_to_be_gone_is_not_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Its lock tells that it lives, whatever a connection says; when it is killed, the kernel gives the lock back."""
+    """Its lock shows that it lives, whatever a connection says; when it is killed, the kernel gives the lock back."""
     path = str(tmp_path / "s.sock")
     bound = listen(path)
     refusing(monkeypatch)
@@ -285,11 +285,11 @@ def test_what_is_not_a_socket_is_left_alone(tmp_path: Path, kind: str) -> None:
         ("x" * 200, "a path of {} bytes is too long for a socket"),
     ],
 )
-def test_a_path_that_cannot_be_bound_is_told(tmp_path: Path, name: str, reason: str) -> None:
+def test_a_path_that_cannot_be_bound_is_reported(tmp_path: Path, name: str, reason: str) -> None:
     """A folder that is not there, or a path longer than the system takes: one line, exit status 1."""
     line = failed_start(folder(tmp_path, "second", f'"unix:{tmp_path}/{name}"'))
-    told = reason.format(len(f"{tmp_path}/{name}"))
-    assert line == f"greenfcgi: bind: cannot listen on unix:{tmp_path}/{name}: {told}"
+    expected = reason.format(len(f"{tmp_path}/{name}"))
+    assert line == f"greenfcgi: bind: cannot listen on unix:{tmp_path}/{name}: {expected}"
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])

@@ -55,8 +55,8 @@ def test_what_is_no_plain_file_is_left_alone(tmp_path: Path, kind: str) -> None:
         path.mkdir()
     with pytest.raises(BindError) as error:
         PidFile(str(path)).write()
-    told = "something else than a plain file is there, such as a link"
-    assert str(error.value) == f"pidfile: cannot write '{path}': {told}"
+    expected = "something else than a plain file is there, such as a link"
+    assert str(error.value) == f"pidfile: cannot write '{path}': {expected}"
     assert other.exists() == (kind != "dangling link")
     assert not other.exists() or other.read_text() == "precious"
 
