@@ -356,10 +356,10 @@ def test_metatables_that_are_replaced_while_a_collection_is_under_way(version: s
     """That of a table of weak keys and values stays; 5.2 to 5.4 would free it."""
     statements = """
         local junk = {}
-        for i = 1, 100000 do junk[i] = {} end
+        for i = 1, 30000 do junk[i] = {} end
         pcall(collectgarbage, "setpause", 100)
         local weak = setmetatable({}, { __mode = "kv" })
-        for i = 1, 20000 do
+        for i = 1, 2000 do
             setmetatable(weak, { __mode = "kv", name = i })
             collectgarbage("step", 0)
             local text = ("x"):rep(i % 50)

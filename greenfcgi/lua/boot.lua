@@ -20,8 +20,7 @@ local guard, finalizers, luajit, limits, bounds, load_part, standins, random, co
 local byte, find, gmatch, sub = string.byte, string.find, string.gmatch, string.sub
 local assert, error, pcall, rawget, setmetatable, type, xpcall = assert, error, pcall, rawget, setmetatable, type, xpcall
 local globals = _G
-local collectgarbage, create, resume, yield, newproxy =
-    collectgarbage, coroutine.create, coroutine.resume, coroutine.yield, newproxy
+local collectgarbage, resume, yield, newproxy = collectgarbage, coroutine.resume, coroutine.yield, newproxy
 local loadstring = loadstring or load
 
 local function part(text, name)
@@ -33,7 +32,7 @@ local allowed = {}
 for name in gmatch(allow, "[^\n]+") do allowed[name] = true end
 local as_function = part(guard)(jit_on, allowed)
 local is_final, late, gone, no_memory, over, arm, disarm, look_at_clock, corrected,
-    watch_finalizers
+    watch_finalizers, new_thread, write_apart
 if jit then part(luajit, "=[C]")(library, jit.version_num, function() look_at_clock() end) end
 exhausted, slow = as_function(exhausted), as_function(slow)
 
@@ -69,12 +68,13 @@ end
 
 local observe, follow, look, forget, report, watch
 if inspect then observe, follow, look, forget, report, watch = part(inspect)(library, shown, as_function(hint)) end
-is_final, late, gone, no_memory, over, arm, disarm, look_at_clock, corrected, watch_finalizers =
+is_final, late, gone, no_memory, over, arm, disarm, look_at_clock, corrected, watch_finalizers, new_thread =
     part(limits)(library, exhausted, as_function(tick), slow, errors, calm, observe)
 -- Lua 5.1 loads nothing where the C stack is used up, which is an error like others.
 if error_part then error_functions = part(error_part)(lua, is_final, pcall, shown) end
 part(finalizers)(library, errors, function()
-    return later("finalizing", library, pcall, create, resume, yield, jit ~= nil, newproxy, is_final, late, watch_finalizers)
+    return later("finalizing", library, pcall, new_thread, resume, yield, jit ~= nil, newproxy, is_final, late, watch_finalizers,
+        write_apart)
 end, function()
     local watched = watch_finalizers(nil)
     watch_finalizers(watched)
@@ -132,7 +132,8 @@ package.preload.luafcgid = function() return later("luafcgid") end
 
 local lines = {}
 for line in gmatch(headers, "[^\n]+") do lines[#lines + 1] = line end
-local begin, finish, abandon, written, hook_methods = part(con)(host, {
+local begin, finish, abandon, written, hook_methods
+begin, finish, abandon, written, write_apart, hook_methods = part(con)(host, {
     http_status = http_status, content_type = content_type, headers = lines, buffering = buffering,
     config = part("return " .. config)(),
 }, later, errors)

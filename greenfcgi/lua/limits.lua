@@ -24,8 +24,9 @@
 --          arm(), disarm(): to be called before and after each run of the script
 --          look(): to be called after what may have taken long, as the count hook is
 --          corrected(problem, thread, level): see errors.lua
---          watch_finalizers(look): while a finalizer is under way, look() is called where it would be looked at the clock;
---          nil: it has ended. Returns what was set before
+--          watch_finalizers(look): while a finalizer is under way, look() says instead of the server whether the time is
+--          over; nil: it has ended. Returns what was set before
+--          new_thread(f): a coroutine, with a hook
 --
 -- Errors that are caught are those that the script would get from Lua itself: `corrected` sees to it.
 
@@ -34,7 +35,7 @@ local library, exhausted, tick, slow, errors, calm, observe = ...
 local byte, error, find, select, type = string.byte, error, string.find, select, type
 local create, native_pcall, native_resume, native_xpcall = coroutine.create, pcall, coroutine.resume, xpcall
 local close, status = coroutine.close, coroutine.status
-local sethook = library.sethook
+local getinfo, sethook = library.getinfo, library.sethook
 
 local NO_MEMORY = "not enough memory"
 local TEXTS = {
@@ -87,14 +88,31 @@ local function watch_finalizers(look)
     return before
 end
 
+-- The server's own functions are not interrupted: the script is, when they return. What a script calls like them has that
+-- many instructions left.
+local MAX_OWN = 10000
+local own = 0
+
+local function is_own(info)
+    local source = info and info.source
+    return source == "=greenfcgi" or source == "=?" or source == "@greenfcgi" or source == "=[C]" and info.what ~= "C"
+end
+
 function hook()
+    local verdict
     if look_instead then
-        look_instead()
-        return
+        verdict = look_instead() or nil
+    else
+        verdict = tick()
     end
-    local verdict = tick()
     if verdict == nil then return end
     if verdict == true then
+        local info = own < MAX_OWN and getinfo(2, "S")
+        if is_own(info) then
+            own = own + 1
+            sethook(hook, "", FEW)
+            return
+        end
         -- As usual again: after each instruction, it would also come between the script's end and `disarm`, outside any
         -- protected call.
         sethook(hook, "", INSTRUCTIONS)
@@ -199,7 +217,7 @@ function xpcall(f, handler, ...)
 end
 
 -- A hook belongs to one coroutine, except on LuaJIT.
-local function begin(f)
+local function new_thread(f)
     local thread = create(f)
     if not jit then
         sethook(thread, hook, "", INSTRUCTIONS)
@@ -215,6 +233,7 @@ end
 
 local function resume(thread, ...) return resumed(thread, native_resume(thread, ...)) end
 
+local begin = new_thread
 if observe then begin, resume = observe(begin, resume) end
 coroutine.create, coroutine.resume = begin, resume
 
@@ -245,7 +264,7 @@ end
 -- Only what belongs to the script is counted, and each run from nothing: most end before the hook is called.
 local function arm()
     -- An error around a finalizer may have left it.
-    is_armed, look_instead = true, nil
+    is_armed, look_instead, own = true, nil, 0
     sethook(hook, "", INSTRUCTIONS)
 end
 
@@ -254,4 +273,4 @@ local function disarm()
     is_armed = false
 end
 
-return is_final, late, gone, no_memory, over, arm, disarm, look, corrected, watch_finalizers
+return is_final, late, gone, no_memory, over, arm, disarm, look, corrected, watch_finalizers, new_thread
