@@ -34,7 +34,7 @@ local library, exhausted, tick, slow, errors, calm, observe = ...
 
 local byte, error, find, select, type = string.byte, error, string.find, select, type
 local create, native_pcall, native_resume, native_xpcall = coroutine.create, pcall, coroutine.resume, xpcall
-local close, status = coroutine.close, coroutine.status
+local clock, close, status = os.clock, coroutine.close, coroutine.status
 local getinfo, sethook = library.getinfo, library.sethook
 
 local NO_MEMORY = "not enough memory"
@@ -88,10 +88,9 @@ local function watch_finalizers(look)
     return before
 end
 
--- The server's own functions are not interrupted: the script is, when they return. What a script calls like them has that
--- many instructions left.
-local MAX_OWN = 10000
-local own = 0
+-- The server's own functions are not interrupted: the script is, when they return, or after so many seconds of CPU time.
+local MAX_OWN = 0.05
+local own_since
 
 local function is_own(info)
     local source = info and info.source
@@ -107,12 +106,15 @@ function hook()
     end
     if verdict == nil then return end
     if verdict == true then
-        local info = own < MAX_OWN and getinfo(2, "S")
-        if is_own(info) then
-            own = own + 1
-            sethook(hook, "", FEW)
-            return
+        if is_own(getinfo(2, "S")) then
+            local now = clock()
+            own_since = own_since or now
+            if now - own_since < MAX_OWN then
+                sethook(hook, "", FEW)
+                return
+            end
         end
+        own_since = nil
         -- As usual again: after each instruction, it would also come between the script's end and `disarm`, outside any
         -- protected call.
         sethook(hook, "", INSTRUCTIONS)
@@ -264,7 +266,7 @@ end
 -- Only what belongs to the script is counted, and each run from nothing: most end before the hook is called.
 local function arm()
     -- An error around a finalizer may have left it.
-    is_armed, look_instead, own = true, nil, 0
+    is_armed, look_instead, own_since = true, nil, nil
     sethook(hook, "", INSTRUCTIONS)
 end
 
