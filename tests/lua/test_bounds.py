@@ -116,6 +116,9 @@ HEAVY = {
     "rep": "while true do local a = ('xy'):rep(7e6) end",
     "concat": "local t = {} for i = 1, 3e5 do t[i] = 'text' end while true do local a = table.concat(t) end",
     "upper": "local text = ('x'):rep(7e6) while true do local a = text:upper() end",
+    "serialize": "local serialize = require('luafcgid').serialize local t = {}"
+    " for i = 1, 300 do t[i] = ('x'):rep(3e5) end while true do serialize(t) end",
+    "named like the server": "(loadstring or load)('while true do pcall(error) end', '=greenfcgi')()",
     "sort": "local t = {} for i = 1, 2e5 do t[i] = i end while true do table.sort(t) end",
 }
 

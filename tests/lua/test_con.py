@@ -397,6 +397,46 @@ def test_what_is_logged_is_text(lua: Inside, result: str) -> None:
     assert lua.main(statements).text.startswith("false string ")
 
 
+@pytest.mark.parametrize("buffering", ["true", "false"])
+@pytest.mark.parametrize("version", FLAVOURS)
+def test_finalizers_that_write(version: str, buffering: str, tmp_path: Path) -> None:
+    """They may run while something else is being written: nothing is sent twice, and nothing is lost."""
+    lua = Inside(tmp_path, version, f"[scripts]\nbuffering = {buffering}\n")
+    script = """
+        local ran = 0
+        local function make()
+            local function finalizer()
+                ran = ran + 1
+                for _ = 1, 5 do con:puts("g") end
+            end
+            if not newproxy then return setmetatable({}, { __gc = finalizer }) end
+            local proxy = newproxy(true)
+            getmetatable(proxy).__gc = finalizer
+            return proxy
+        end
+        function main(env, c)
+            con = c
+            for i = 1, 3000 do
+                make()
+                con:puts(("z"):rep(100) .. i % 10, ".", i % 10)
+                if i % 500 == 0 then con:flush() end
+            end
+            for i = 1, 20000 do con:puts("y") end
+            collectgarbage() collectgarbage()
+            con:header("X-Late", "ignored")
+            con:puts("=", ran, ";")
+        end
+    """
+    for _ in range(3):
+        body = lua.run(lua.load(script)).text
+        found = re.search(r"=(\d+);", body)
+        assert found is not None
+        ran = int(found[1])
+        assert ran > 0
+        assert [body.count(letter) for letter in "zgy."] == [300_000, 5 * ran, 20_000, 3000]
+    lua.close()
+
+
 @pytest.mark.parametrize("version", ["luajit21", "luajit20"])
 def test_numbers_of_ffi_in_text(version: str, tmp_path: Path) -> None:
     """LuaJIT's parser loads its ffi for them, which scripts do not get; what it needs stays to the state's end."""

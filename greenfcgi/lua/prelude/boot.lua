@@ -13,8 +13,7 @@ local parts, server, settings = ...
 local byte, find, gmatch, sub = string.byte, string.find, string.gmatch, string.sub
 local assert, error, pcall, rawget, setmetatable, type, xpcall = assert, error, pcall, rawget, setmetatable, type, xpcall
 local globals = _G
-local collectgarbage, create, resume, yield, newproxy =
-    collectgarbage, coroutine.create, coroutine.resume, coroutine.yield, newproxy
+local collectgarbage, resume, yield, newproxy = collectgarbage, coroutine.resume, coroutine.yield, newproxy
 local loadstring = loadstring or load
 
 local function compiled(code, name)
@@ -29,7 +28,7 @@ for name in gmatch(settings.allow, "[^\n]+") do allowed[name] = true end
 if parts.quirks then load_part("quirks")() end
 local as_function = load_part("guard")(settings.jit, allowed)
 local is_final, raise_timeout, raise_disconnected, raise_no_memory, final_error, start_hook, stop_hook, look_at_clock, corrected,
-    watch_finalizers
+    watch_finalizers, new_thread, write_apart
 if jit then load_part("luajit", "=[C]")(library, jit.version_num, function() look_at_clock() end) end
 local exhausted, slow = as_function(server.exhausted), as_function(server.slow)
 
@@ -71,13 +70,13 @@ if parts.inspect then
         load_part("inspect")(library, shown, as_function(server.hint))
 end
 is_final, raise_timeout, raise_disconnected, raise_no_memory, final_error, start_hook, stop_hook, look_at_clock, corrected,
-    watch_finalizers =
+    watch_finalizers, new_thread =
     load_part("limits")(library, exhausted, as_function(server.tick), slow, errors, calm, observe)
 -- Lua 5.1 loads nothing where the C stack is used up, which is an error like others.
 if parts.errors then error_functions = load_part("errors")(lua, is_final, pcall, shown) end
 load_part("finalizers")(library, errors, function()
-    return later("finalizing", library, pcall, create, resume, yield, jit ~= nil, newproxy, is_final, raise_timeout,
-        watch_finalizers)
+    return later("finalizing", library, pcall, new_thread, resume, yield, jit ~= nil, newproxy, is_final, raise_timeout,
+        watch_finalizers, write_apart)
 end, function()
     local watched = watch_finalizers(nil)
     watch_finalizers(watched)
@@ -153,7 +152,8 @@ for name in gmatch(settings.at_start, "[^\n]+") do open(name) end
 
 local lines = {}
 for line in gmatch(settings.headers, "[^\n]+") do lines[#lines + 1] = line end
-local begin, finish, abandon, written, hook_methods = load_part("con")(host, {
+local begin, finish, abandon, written, hook_methods
+begin, finish, abandon, written, write_apart, hook_methods = load_part("con")(host, {
     http_status = settings.http_status, content_type = settings.content_type, headers = lines,
     buffering = settings.buffering, config = compiled("return " .. settings.config)(),
 }, later, errors)

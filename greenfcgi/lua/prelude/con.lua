@@ -11,7 +11,8 @@
 
 local host, settings, later, errors = ...
 
-local pairs, select, setmetatable, tonumber, tostring, type = pairs, select, setmetatable, tonumber, tostring, type
+local error, pairs, pcall, select, setmetatable, tonumber, tostring, type =
+    error, pairs, pcall, select, setmetatable, tonumber, tostring, type
 local find, format, gmatch, lower, match, sub =
     string.find, string.format, string.gmatch, string.lower, string.match, string.sub
 local concat = table.concat
@@ -36,6 +37,7 @@ local most_buffered = settings.buffering and MOST_BUFFERED or -1
 local NOBODY = {}
 local current = NOBODY                 -- the con of the request under way
 local out, count, size                 -- the output that waits, its pieces, its bytes
+local asides, aside_size               -- what finalizers have written beside it; nil: nothing
 local blocks, filled                   -- the output before those pieces, where there are many; how many blocks
 local code, status                     -- 404, "404 Not Found"; nil: not set by the script
 local lines, places                    -- the header lines, and where those of ONCE are; nil: the defaults
@@ -129,38 +131,50 @@ for _, line in ipairs(settings.headers) do
 end
 default_head = concat(default_lines) .. "Status: " .. settings.http_status .. "\r\n\r\n"
 
--- Output
+-- Output. A finalizer may run between any two steps, and send.
 
 local function join()
-    local text, fresh = concat(out, "", 1, count), {}
-    if not blocks then blocks, filled = {}, 0 end
+    local fresh, more = {}, blocks or {}
+    local pieces, number = out, count
+    out, count = fresh, 0
+    local text = concat(pieces, "", 1, number)
+    if not blocks then blocks, filled = more, 0 end
     blocks[filled + 1] = text
     filled = filled + 1
-    out, count = fresh, 0
 end
 
 local function take()
+    local fresh = {}
+    local pieces, number, parts, last, is_nothing = out, count, blocks, filled, bodiless or size == 0
+    out, count, size, blocks = fresh, 0, 0, nil
     local text
-    if bodiless or size == 0 then
+    if is_nothing then
         text = ""
-    elseif blocks then
-        join()
-        text = concat(blocks, "", 1, filled)
-    elseif count == 1 then
-        text = out[1]
+    elseif parts then
+        parts[last + 1] = concat(pieces, "", 1, number)
+        text = concat(parts, "", 1, last + 1)
+    elseif number == 1 then
+        text = pieces[1]
     else
-        text = concat(out, "", 1, count)
+        text = concat(pieces, "", 1, number)
     end
-    out, count, size, blocks = {}, 0, 0, nil
+    if asides and not bodiless then
+        local texts = asides
+        asides, aside_size = nil, 0
+        text = text .. concat(texts)
+    end
     if declared and not bodiless then
-        if sent + #text > declared then
+        local room = declared - sent
+        if #text > room then
+            sent = declared
             if not cut then
                 cut = true
                 host.log("warning", format("Content-Length says %d, but the script wrote more: cut off", declared))
             end
-            text = sub(text, 1, declared - sent)
+            text = sub(text, 1, room)
+        else
+            sent = sent + #text
         end
-        sent = sent + #text
     end
     return text
 end
@@ -171,10 +185,30 @@ local function open_head()
     return number, head
 end
 
+-- Call a finalizer with its object. What it writes is kept apart: it may have come in the midst of what is here.
+local function write_apart(f, object)
+    local fresh = {}
+    local pieces, number, bytes, parts, last = out, count, size, blocks, filled
+    out, count, size, blocks = fresh, 0, 0, nil
+    local ok, problem = pcall(f, object)
+    local own_pieces, own_number, own_parts, own_last = out, count, blocks, filled
+    out, count, size, blocks, filled = pieces, number, bytes, parts, last
+    if own_pieces and (own_number > 0 or own_parts) then
+        own_parts, own_last = own_parts or {}, own_parts and own_last or 0
+        own_parts[own_last + 1] = concat(own_pieces, "", 1, own_number)
+        local text = concat(own_parts, "", 1, own_last + 1)
+        if not asides then asides, aside_size = {}, 0 end
+        asides[#asides + 1] = text
+        aside_size = aside_size + #text
+    end
+    if not ok then error(problem, 0) end
+end
+
 local function send()
     local number, head = 0, ""
     if not head_sent then number, head = open_head() end
     local text = take()
+    if head_sent then number, head = 0, "" end
     if head == "" and text == "" then return end
     -- Not before: what goes before it may fail for want of memory.
     head_sent = true
@@ -278,7 +312,7 @@ local meta = { __index = methods }
 
 local function begin(head_only, is_authorizer)
     current = setmetatable({}, meta)
-    out, count, size, blocks = {}, 0, 0, nil
+    out, count, size, blocks, asides, aside_size = {}, 0, 0, nil, nil, 0
     code, status, lines, places = nil, nil, nil, nil
     head_sent, bodiless, refuses = false, head_only, is_authorizer
     declared, sent, cut = nil, 0, false
@@ -297,8 +331,9 @@ local function finish()
         return 0, "", text
     end
     if code == 204 or code == 205 or code == 304 then bodiless = true end
-    if declared and not bodiless and declared > size then
-        host.log("warning", format("Content-Length says %d, but the script wrote %d bytes: header dropped", declared, size))
+    if declared and not bodiless and declared > size + aside_size then
+        host.log("warning", format("Content-Length says %d, but the script wrote %d bytes: header dropped", declared,
+            size + aside_size))
         lines[places["content-length"]], declared = "", nil
     end
     local number, head = open_head()
@@ -306,7 +341,7 @@ local function finish()
 end
 
 local function abandon()
-    current, out, blocks = NOBODY, nil, nil
+    current, out, blocks, asides = NOBODY, nil, nil, nil
 end
 
 -- What has been written and not sent, for developers.
@@ -315,4 +350,4 @@ local function written()
     return concat(blocks or {}, "", 1, blocks and filled or 0) .. concat(out, "", 1, count)
 end
 
-return begin, finish, abandon, written, { config = methods.config, log = methods.log, sleep = methods.sleep }
+return begin, finish, abandon, written, write_apart, { config = methods.config, log = methods.log, sleep = methods.sleep }

@@ -1,18 +1,18 @@
 -- How finalizers of scripts are called: compiled for the first of them. See finalizers.lua.
 --
 -- arguments: lua: functions of Lua by their names (see boot.lua); library: the debug library, whole
---            pcall, create, resume, yield: Lua's own; is_jit: it is LuaJIT; newproxy: where it has that
---            is_final(problem), raise_timeout(), watch_finalizers(look_at_clock): as in limits.lua
+--            pcall, resume, yield: Lua's own; new_thread(f): as in limits.lua; is_jit: it is LuaJIT; newproxy: where it has that
+--            is_final(problem), raise_timeout(), watch_finalizers(look): as in limits.lua; write_apart(f, object): as in con.lua
 -- returns: a table: NOTHING: what collectgarbage returns where it does nothing, by the options that collect or change how
 --          mark(object): from 5.2 on, a table is to be finalized
 --          newproxy; assigned(object, value): on 5.1 and LuaJIT, this was the metatable of a proxy, whose __gc is set now
 
-local lua, library, pcall, create, resume, yield, is_jit, native_newproxy,
-    is_final, raise_timeout, watch_finalizers = ...
+local lua, library, pcall, new_thread, resume, yield, is_jit, native_newproxy,
+    is_final, raise_timeout, watch_finalizers, write_apart = ...
 
 local rawget, rawset, setmetatable, tostring, type = lua.rawget, lua.rawset, lua.setmetatable, lua.tostring, lua.type
 local clock = lua.clock
-local getmetatable, getfenv, setfenv, sethook = library.getmetatable, library.getfenv, library.setfenv, library.sethook
+local getmetatable, getfenv, setfenv = library.getmetatable, library.getfenv, library.setfenv
 
 -- When finalizers have used so much of some seconds of CPU time, the script's time is over: others wait for them. What it
 -- has then ended with ends its finalizers, too.
@@ -21,24 +21,20 @@ local since, spent = clock(), 0
 -- When the outermost that is under way began.
 local began
 
--- What takes the place of the look_at_clock at the clock that others get their turn at: the collector may have been called by the
--- server.
-local function look_at_clock()
-    if spent + (clock() - began) > MAX_SPENT then raise_timeout() end
-end
+-- Asked in place of the server, which would give others their turn: it may be the one that has called the collector.
+local function is_over() return spent + (clock() - began) > MAX_SPENT end
 
-local run = pcall
+local function run(f, value) return pcall(write_apart, f, value) end
 
 if not is_jit then
     -- Lua calls no hook in what has called the collector, but it does in another coroutine.
-    local INSTRUCTIONS = 1000
     local finalizer, object
 
     -- As everywhere in a finalizer, nothing can yield in a __tostring.
     local caller = setmetatable({}, { __tostring = function()
         local f, value = finalizer, object
         finalizer, object = nil, nil
-        f(value)
+        write_apart(f, value)
         return ""
     end })
 
@@ -62,9 +58,8 @@ if not is_jit then
         local thread = idle
         if not thread then
             local ok
-            ok, thread = pcall(create, body)
+            ok, thread = pcall(new_thread, body)
             if not ok then return false, thread end
-            sethook(thread, look_at_clock, "", INSTRUCTIONS)
         end
         idle = nil
         finalizer, object = f, value
@@ -74,7 +69,7 @@ end
 
 local function finalize(finalizer, object)
     if is_final(false) then return end
-    local is_outermost = not watch_finalizers(look_at_clock)
+    local is_outermost = not watch_finalizers(is_over)
     if is_outermost then
         began = clock()
         if began - since > WINDOW then since, spent = began, 0 end

@@ -24,8 +24,9 @@
 --          start_hook(), stop_hook(): to be called before and after each run of the script
 --          look_at_clock(): to be called after what may have taken long, as the count hook is
 --          corrected(problem, thread, level): see errors.lua
---          watch_finalizers(look): while a finalizer is under way, look() is called where the clock would be looked at;
---          nil: it has ended. Returns what was set before
+--          watch_finalizers(look): while a finalizer is under way, look() says instead of the server whether the time is
+--          over; nil: it has ended. Returns what was set before
+--          new_thread(f): a coroutine, with a hook
 --
 -- Errors that are caught are those that the script would get from Lua itself: `corrected` sees to it.
 
@@ -33,8 +34,8 @@ local library, exhausted, tick, slow, errors, calm, observe = ...
 
 local byte, error, find, select, type = string.byte, error, string.find, select, type
 local create, native_pcall, native_resume, native_xpcall = coroutine.create, pcall, coroutine.resume, xpcall
-local close, status = coroutine.close, coroutine.status
-local sethook = library.sethook
+local clock, close, status = os.clock, coroutine.close, coroutine.status
+local getinfo, sethook = library.getinfo, library.sethook
 
 local NO_MEMORY = "not enough memory"
 local TEXTS = {
@@ -89,14 +90,33 @@ local function watch_finalizers(look)
     return before
 end
 
+-- The server's own functions are not interrupted: the script is, when they return, or after so many seconds of CPU time.
+local MAX_OWN = 0.05
+local own_since
+
+local function is_own(info)
+    local source = info and info.source
+    return source == "=greenfcgi" or source == "=?" or source == "@greenfcgi" or source == "=[C]" and info.what ~= "C"
+end
+
 function hook()
+    local found
     if look_instead then
-        look_instead()
-        return
+        found = look_instead() and LATE or nil
+    else
+        found = tick()
     end
-    local found = tick()
     if found == nil then return end
     if found == LATE then
+        if is_own(getinfo(2, "S")) then
+            local now = clock()
+            own_since = own_since or now
+            if now - own_since < MAX_OWN then
+                sethook(hook, "", FEW)
+                return
+            end
+        end
+        own_since = nil
         -- As usual again: after each instruction, it would also come between the script's end and `stop_hook`, outside any
         -- protected call.
         sethook(hook, "", INSTRUCTIONS)
@@ -201,7 +221,7 @@ function xpcall(f, script_handler, ...)
 end
 
 -- A hook belongs to one coroutine, except on LuaJIT.
-local function begin(f)
+local function new_thread(f)
     local thread = create(f)
     if not jit then
         sethook(thread, hook, "", INSTRUCTIONS)
@@ -217,6 +237,7 @@ end
 
 local function resume(thread, ...) return resumed(thread, native_resume(thread, ...)) end
 
+local begin = new_thread
 if observe then begin, resume = observe(begin, resume) end
 coroutine.create, coroutine.resume = begin, resume
 
@@ -247,7 +268,7 @@ end
 -- Only what belongs to the script is counted, and each run from nothing: most end before the hook is called.
 local function start_hook()
     -- An error around a finalizer may have left it.
-    is_armed, look_instead = true, nil
+    is_armed, look_instead, own_since = true, nil, nil
     sethook(hook, "", INSTRUCTIONS)
 end
 
@@ -257,4 +278,4 @@ local function stop_hook()
 end
 
 return is_final, raise_timeout, raise_disconnected, raise_no_memory, final_error, start_hook, stop_hook, look_at_clock,
-    corrected, watch_finalizers
+    corrected, watch_finalizers, new_thread
