@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from .config.load import Config
 
 
+_DOCS = os.path.join(os.path.dirname(__file__), "docs")
 _CONFIG = "config.toml"
 _HTTP = "127.0.0.1:8080"
 
@@ -64,7 +65,10 @@ def _parse(arguments: Sequence[str]) -> Options:
         def error(self, message: str) -> NoReturn:
             self.exit(ExitStatus.USAGE, f"greenfcgi: {message}; see greenfcgi --help\n")
 
-    parser = Parser(prog="greenfcgi", description="A FastCGI application server for Lua.", allow_abbrev=False)
+    parser = Parser(
+        prog="greenfcgi", description="A FastCGI application server for Lua.", allow_abbrev=False,
+        epilog=f"The manual: settings.md, scripts.md, production.md and more in {_DOCS}",
+    )  # fmt: skip
     parser.add_argument(
         "config", nargs="?", help="the configuration file (default: config.toml); with --dev, also a folder of scripts"
     )

@@ -29,6 +29,7 @@ _UNLIMITED: Final = ("luajit20",)
 _BOOT_PARTS: Final = (
     "guard", "finalizers", "luajit", "limits", "bounds", "load", "standins", "random", "con",
 )  # fmt: skip
+_BOOT_PARTS_OF_5_1: Final = ("quirks", "errors")
 #: Parts whose functions stand between a script and a function of Lua whose errors name the place of the call. Their
 #: line numbers stay: a message that names one is given the script's line instead. The names are those of their chunks,
 #: which tracebacks show: what stands in for a function of Lua is shown as that.
@@ -94,7 +95,8 @@ class LuaEngine:
         )
         #: The package's Lua sources, compiled.
         self.parts = self._compiled(lua_parts(*(["inspect"] if hint is not None else [])))
-        names = [*_BOOT_PARTS, *(["quirks", "errors"] if version == "lua51" else []), *(["inspect"] if hint is not None else [])]
+        names = [*_BOOT_PARTS, *(_BOOT_PARTS_OF_5_1 if version == "lua51" else [])]
+        names += ["inspect"] if hint is not None else []
         self._boot_parts = {name.encode(): self.parts[name] for name in names}
         #: Those that scripts may require, by name; compiled, too.
         self.modules = {module.name: module for module in modules}

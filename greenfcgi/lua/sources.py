@@ -6,8 +6,8 @@ import os
 from collections.abc import Mapping
 
 _PARTS = (
-    "boot", "guard", "finalizers", "luajit", "limits", "bounds", "load", "standins", "random", "con", "quirks", "errors", "files",
-    "finalizing", "generator", "loading", "modules", "reasons", "seldom", "show", "streams", "route",
+    "boot", "guard", "finalizers", "luajit", "limits", "bounds", "load", "standins", "random", "con", "quirks",
+    "errors", "files", "finalizing", "generator", "loading", "modules", "reasons", "seldom", "show", "streams", "route",
 )  # fmt: skip
 
 

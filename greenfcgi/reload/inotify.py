@@ -206,6 +206,7 @@ class InotifyWatcher:
             self._watch_root(root)
         if len(self._links) > self._max_files:
             self._links.keep(self._known().keys())
+            # Twice what is left: else every further file would have all of them looked through again.
             self._max_files = max(_MAX_FILES, 2 * len(self._links))
         for file in self._links.files():
             self._follow(file)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from pathlib import Path
 
 
@@ -34,3 +35,21 @@ def is_alive(pid: int) -> bool:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except OSError:
         return False
+
+
+def end_marked(name: str, value: str) -> list[str]:
+    """Kill every process whose environment has this variable, but this one; returns their command lines."""
+    mark = f"{name}={value}".encode()
+    ended = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            if int(folder.name) == os.getpid() or mark not in (folder / "environ").read_bytes().split(b"\0"):
+                continue
+            command = (folder / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace").strip()
+            os.kill(int(folder.name), signal.SIGKILL)
+        except OSError:
+            # It has ended, or is somebody else's.
+            continue
+        if command:
+            ended.append(f"{folder.name}: {command[:200]}")
+    return ended
