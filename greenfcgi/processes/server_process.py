@@ -94,7 +94,7 @@ class ServerProcess:
             # Here, since a process alone does without.
             from ..reload.last_good import LastGood
 
-            self._last_good = LastGood(self._loader.make, versions, self.log, self._look_again)
+            self._last_good = LastGood(self._loader.make, versions, self.log, self._check_again)
             self._make = self._last_good.make
         self.pool: Pool[Script, State] = Pool(self._make, config.states.max, config.states.clones, self._hooks.discard)
         turns = self._engine.turns
@@ -125,7 +125,7 @@ class ServerProcess:
         self._link: Link | None = None
         #: It stops because another process takes its place.
         self._is_replaced = False
-        self._release: Callable[[], None] = _nothing
+        self._on_release: Callable[[], None] = _nothing
         self._timers: list[object] = []
         self._stop = Event()
         # What fails in a callback of the event loop would be a traceback on stderr.
@@ -169,7 +169,7 @@ class ServerProcess:
             tasks.append(self._keep_last_good)
         return [*tasks, self._logs.flush]
 
-    def _look_again(self, path: str) -> None:
+    def _check_again(self, path: str) -> None:
         if self.queue is not None:
             self.queue.put(path)
 
@@ -186,7 +186,7 @@ class ServerProcess:
         is_too_many = lost > self._shares.descriptors.scripts.limit * _MAX_LOST_FILES
         if is_too_many and self._link is not None and not self._stop.is_set():
             self.log.warning(f"{lost} files of scripts stay open for ever: leaving for another process")
-            self._replaced()
+            self._on_replaced()
 
     def _flushes(self) -> int:
         return self.reloader.flushes if self.reloader is not None else 0
@@ -233,7 +233,7 @@ class ServerProcess:
         when the stop begins.
         """
         self._link = link
-        self._release = release or _nothing
+        self._on_release = release or _nothing
         self._listen_to_signals()
         self.start()
         for bound in sockets:
@@ -245,7 +245,7 @@ class ServerProcess:
             message = None
             if self._reporter is not None:
                 self._reporter.combine, message = link.overview, self._reporter.message
-            link.attach(self.server, self.log, self._orphaned, message)
+            link.attach(self.server, self.log, self._on_orphaned, message)
         if ready is not None:
             ready()
         self._stop.wait()
@@ -253,25 +253,25 @@ class ServerProcess:
 
     def _listen_to_signals(self) -> None:
         for number in (signal.SIGTERM, signal.SIGINT):
-            gevent.signal_handler(number, self._asked_to_stop, number)
+            gevent.signal_handler(number, self._on_stop, number)
         gevent.signal_handler(signal.SIGQUIT, self._quit, "SIGQUIT")
         gevent.signal_handler(signal.SIGUSR1, self._reopen_logs)
         if self._link is not None:
             # Ctrl-C reaches all processes of a terminal; here it is the supervisor's.
             signal.signal(signal.SIGINT, signal.SIG_IGN)
-            gevent.signal_handler(signal.SIGHUP, self._replaced)
+            gevent.signal_handler(signal.SIGHUP, self._on_replaced)
             for number in (signal.SIGUSR2, signal.SIGTTIN, signal.SIGTTOU):
                 signal.signal(number, signal.SIG_IGN)
         else:
             if self._inspector is not None and signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
                 # Its terminal has been closed, and nohup was not asked for.
-                gevent.signal_handler(signal.SIGHUP, self._asked_to_stop, signal.SIGHUP)
+                gevent.signal_handler(signal.SIGHUP, self._on_stop, signal.SIGHUP)
             elif self._inspector is None:
                 gevent.signal_handler(signal.SIGHUP, self._without_supervisor, signal.SIGHUP)
             for number in (signal.SIGUSR2, signal.SIGTTIN, signal.SIGTTOU):
                 gevent.signal_handler(number, self._without_supervisor, number)
 
-    def _asked_to_stop(self, number: signal.Signals) -> None:
+    def _on_stop(self, number: signal.Signals) -> None:
         if self._stop.is_set():
             if self._link is None:
                 self._quit(f"{number.name} again")
@@ -282,7 +282,7 @@ class ServerProcess:
         self.log.info(f"{number.name}: stopping, {self._requests_under_way()}")
         self._stop.set()
 
-    def _replaced(self) -> None:
+    def _on_replaced(self) -> None:
         if not self._stop.is_set():
             self.log.info(f"replaced: leaving, {self._requests_under_way()}")
             self._is_replaced = True
@@ -292,7 +292,7 @@ class ServerProcess:
         count = self.server.context.workers.running
         return f"{count} request{'' if count == 1 else 's'} under way"
 
-    def _orphaned(self) -> None:
+    def _on_orphaned(self) -> None:
         if not self._stop.is_set():
             self.log.error("the supervisor has ended: stopping")
             self._stop.set()
@@ -303,7 +303,7 @@ class ServerProcess:
     def _quit(self, reason: str) -> None:
         """End now, whatever is under way."""
         self.log.warning(f"{reason}: not waiting for requests any longer")
-        self._release()
+        self._on_release()
         self._logs.flush()
         _end_programs()
         os._exit(ExitStatus.FAILED)
@@ -316,7 +316,7 @@ class ServerProcess:
         """Stop accepting, let requests under way finish, close the states. True when every request was finished."""
         seconds = self._config.graceful_timeout
         deadline = time.monotonic() + seconds
-        self._release()
+        self._on_release()
         give = None
         if self._link is not None:
             self._link.stop_taking_over()

@@ -146,7 +146,7 @@ class TestFigures:
             server.get("hello.lua")
         with server.connect() as busy:
             busy.send(server.request("sleep.lua?20"))
-            until(lambda: lines(server)["sleep.lua"]["busy"] == 1)
+            until(lambda: lines(server).get("sleep.lua", {}).get("busy") == 1)
             found = lines(server)
         assert (found["hello.lua"]["requests"], found["hello.lua"]["states"], found["hello.lua"]["busy"]) == (4, 1, 0)
         assert 20_000 < found["hello.lua"]["memory"] < 500_000
