@@ -179,4 +179,3 @@ def _try(config: Config, url: str) -> int:
     _print(reply.stdout)
     is_whole = reply.ended is not None and reply.ended[0] == 0
     return ExitStatus.OK if is_whole and reply.status < 400 else ExitStatus.FAILED
-

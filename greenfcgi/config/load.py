@@ -164,9 +164,7 @@ def _check_format(format: str) -> Iterator[str]:
         yield str(error)
 
 
-def _read_table(
-    name: str, fields: type, found: dict[str, Any], folder: str, problems: list[str]
-) -> dict[str, object]:
+def _read_table(name: str, fields: type, found: dict[str, Any], folder: str, problems: list[str]) -> dict[str, object]:
     problems += [_unknown(name, key, value) for key, value in found.items() if key not in fields.__annotations__]
     values = {}
     for key, setting in _settings(fields).items():

@@ -88,6 +88,4 @@ def _failure(
         message, traceback, written = str(failure), "", b""
         if isinstance(failure, ScriptBroken):
             traceback = failure.traceback
-    return Failure(
-        failure.status, exchange.title, message, traceback, frames, params, written, seconds, body, length
-    )
+    return Failure(failure.status, exchange.title, message, traceback, frames, params, written, seconds, body, length)

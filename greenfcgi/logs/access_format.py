@@ -272,9 +272,7 @@ def _directive(match: re.Match[str]) -> _Directive:
     if not name and letter in _DIRECTIVES:
         return _DIRECTIVES[letter]
     found = "a stray percent sign" if letter is None else f"the unknown {escape(match.group())}"
-    known = ", ".join(
-        [*(f"%({letter})s" for letter in _DIRECTIVES), *(f"%({{name}}{letter})s" for letter in _NAMED)]
-    )
+    known = ", ".join([*(f"%({letter})s" for letter in _DIRECTIVES), *(f"%({{name}}{letter})s" for letter in _NAMED)])
     raise ConfigError(
         f"access_log_format: found {found} at character {match.start() + 1} "
         f'of "{escape(match.string)}"; expected {known} or %%'

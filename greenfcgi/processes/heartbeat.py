@@ -141,9 +141,7 @@ class MemoryUpkeep:
     `interval` is the time between two calls; `quotas` count the bytes that connections have given back.
     """
 
-    def __init__(
-        self, pool: Pool[Script, State], interval: float, max_idle: float, quotas: Sequence[Quota]
-    ) -> None:
+    def __init__(self, pool: Pool[Script, State], interval: float, max_idle: float, quotas: Sequence[Quota]) -> None:
         self._pool = pool
         self._interval = interval
         self._max_idle = max_idle

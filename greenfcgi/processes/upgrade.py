@@ -68,7 +68,5 @@ def inherited() -> Inheritance | None:
     channel = socket.socket(fileno=named.pop("give")), socket.socket(fileno=named.pop("take"))
     versions = named.pop("versions", -1)
     locks = {name.removeprefix(_LOCK): number for name, number in named.items() if name.startswith(_LOCK)}
-    sockets = {
-        name: Open(number, locks.get(name, -1)) for name, number in named.items() if not name.startswith(_LOCK)
-    }
+    sockets = {name: Open(number, locks.get(name, -1)) for name, number in named.items() if not name.startswith(_LOCK)}
     return Inheritance(sockets, channel, handed_over, versions)

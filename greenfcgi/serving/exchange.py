@@ -205,4 +205,3 @@ class Exchange:
             self.status = status
             self.head_sent = head
         self.sent += len(data)
-

@@ -19,8 +19,13 @@ _MAX_PROBLEM = 300
 
 
 def snapshot(
-    started: float, server: Server, pool: Pool[Script, State], catalogue: Catalogue, times: RequestTimes,
-    engine: LuaEngine, flushes: int,
+    started: float,
+    server: Server,
+    pool: Pool[Script, State],
+    catalogue: Catalogue,
+    times: RequestTimes,
+    engine: LuaEngine,
+    flushes: int,
 ) -> Snapshot:
     """The process now, and its counters since it was `started` (seconds of the epoch)."""
     workers = server.context.workers

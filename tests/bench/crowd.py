@@ -174,9 +174,7 @@ def _run(plan: CrowdPlan, upstream: Upstream, name: str) -> _Run:
         return _Run(hellos, _growth(upstream, before), replies)
 
 
-def _hellos(
-    askers: dict[Connection, Asker], number: int, may_end: Callable[[], bool]
-) -> dict[Connection, list[Hello]]:
+def _hellos(askers: dict[Connection, Asker], number: int, may_end: Callable[[], bool]) -> dict[Connection, list[Hello]]:
     """So many hellos over each kind of connection, and more until they may end: some over one, some over the other."""
     found: dict[Connection, list[Hello]] = {kind: [] for kind in askers}
     while not may_end() or any(len(hellos) < number for hellos in found.values()):

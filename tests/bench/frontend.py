@@ -120,9 +120,7 @@ class Frontend:
             response = client.getresponse()
             return Reply(response.status, response.headers.get("Content-Type", ""), response.read())
         except (OSError, http.client.HTTPException) as error:
-            raise BenchError(
-                f"{_path(upstream, connection, work)}: no reply through nginx: {error!r}"
-            ) from error
+            raise BenchError(f"{_path(upstream, connection, work)}: no reply through nginx: {error!r}") from error
         finally:
             client.close()
 
@@ -168,9 +166,7 @@ def _configuration(home: Path, port: int, upstreams: Sequence[Upstream]) -> str:
             )
     # Run by root, nginx's worker would become nobody, who may not open the servers' sockets.
     user = "user root;" if os.geteuid() == 0 else ""
-    return _MAIN.format(
-        folder=home, port=port, user=user, upstreams="\n".join(blocks), locations="\n".join(locations)
-    )
+    return _MAIN.format(folder=home, port=port, user=user, upstreams="\n".join(blocks), locations="\n".join(locations))
 
 
 def _path(upstream: Upstream, connection: Connection, work: Work) -> str:

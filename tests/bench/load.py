@@ -87,9 +87,7 @@ def wrk_program() -> str:
 
 def _errors(output: str) -> tuple[str, ...]:
     # wrk prints these two lines only when there is something to count.
-    return tuple(
-        re.findall(r"^\s*((?:Socket errors|Non-2xx or 3xx responses): .*\S)\s*$", output, re.MULTILINE)
-    )
+    return tuple(re.findall(r"^\s*((?:Socket errors|Non-2xx or 3xx responses): .*\S)\s*$", output, re.MULTILINE))
 
 
 def _find(pattern: str, output: str) -> str:

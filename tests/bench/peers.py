@@ -72,9 +72,7 @@ class Upstream:
         with FastCGIClient(self.socket) as client:
             reply = client.get(self.script("about"))
         if reply.status != 200:
-            raise BenchError(
-                f"{self.peer.name}: about{self.peer.suffix} answered {reply.status}: {reply.stderr!r}"
-            )
+            raise BenchError(f"{self.peer.name}: about{self.peer.suffix} answered {reply.status}: {reply.stderr!r}")
         told = reply.body.decode()
         return f"{told}, {self.peer.note(self.socket.parent)}" if self.peer.note else told
 

@@ -33,9 +33,7 @@ class Server:
         deadline = time.monotonic() + _START_DEADLINE
         while not condition():
             if self._process.poll() is not None:
-                raise BenchError(
-                    f"{self.name} ended with status {self._process.returncode}{self._last_words()}"
-                )
+                raise BenchError(f"{self.name} ended with status {self._process.returncode}{self._last_words()}")
             if time.monotonic() > deadline:
                 raise BenchError(f"{self.name} is not {what} after {_START_DEADLINE:g} s{self._last_words()}")
             time.sleep(_POLL)

@@ -75,7 +75,7 @@ def wsapi() -> Peer:
 
     def configure(folder: Path, socket: Path, root: Path) -> Sequence[str]:
         spawn, launcher = (_program((program,), " ".join(packages)) for program in ("spawn-fcgi", "wsapi.fcgi"))
-        start = f"{shlex.quote(launcher)} <&3 & all=\"$all $!\"; " * _CHILDREN
+        start = f'{shlex.quote(launcher)} <&3 & all="$all $!"; ' * _CHILDREN
         family = f"exec 3<&0; all=; {start}trap 'kill $all' TERM; wait"
         return [spawn, "-n", "-s", str(socket), "-b", str(_BACKLOG), "--", "/bin/sh", "-c", family]
 

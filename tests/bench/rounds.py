@@ -110,9 +110,7 @@ def _run(entry: Entry, frontend: Frontend, seconds: int) -> Sample:
     wait_until_quiet(pids)
     used = cpu_seconds(pids) - before
     if entry.upstream.server.pids() != pids:
-        raise BenchError(
-            f"{entry.upstream.peer.name} changed its processes during a run: its CPU time is incomplete"
-        )
+        raise BenchError(f"{entry.upstream.peer.name} changed its processes during a run: its CPU time is incomplete")
     return Sample(used * 1e6 / load.requests, load)
 
 

@@ -192,21 +192,15 @@ def test_times_may_have_fractions(folder: Path) -> None:
 def test_networks(folder: Path) -> None:
     """allowed_clients are networks of both families; an address is a network of one."""
     config = loaded(folder, 'allowed_clients = ["10.0.0.0/8", "192.0.2.7", "2001:db8::/32"]')
-    assert config.allowed_clients == tuple(
-        map(ipaddress.ip_network, ["10.0.0.0/8", "192.0.2.7/32", "2001:db8::/32"])
-    )
+    assert config.allowed_clients == tuple(map(ipaddress.ip_network, ["10.0.0.0/8", "192.0.2.7/32", "2001:db8::/32"]))
 
 
 def test_paths_start_at_the_folder_of_the_file(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Relative paths depend on where the file is, not on where the server is started; "-" and "" stay."""
     (folder / "start.lua").touch()
     monkeypatch.chdir(folder.parent)
-    toml = (
-        'pidfile = "run/pid"\nerrorlog = "/var/log/g"\naccesslog = "-"\n[scripts]\nroot = "lua_scripts/."\n'
-    )
-    (folder / "config.toml").write_text(
-        toml + 'startup = "start.lua"\n[lua]\npath = ["lib", "../up"]\ncpath = ["-"]'
-    )
+    toml = 'pidfile = "run/pid"\nerrorlog = "/var/log/g"\naccesslog = "-"\n[scripts]\nroot = "lua_scripts/."\n'
+    (folder / "config.toml").write_text(toml + 'startup = "start.lua"\n[lua]\npath = ["lib", "../up"]\ncpath = ["-"]')
     config = load(f"{folder.name}/config.toml")
     assert (config.pidfile, config.errorlog, config.accesslog) == (f"{folder}/run/pid", "/var/log/g", "-")
     assert (config.scripts.root, config.scripts.startup) == (f"{folder}/lua_scripts", f"{folder}/start.lua")
@@ -216,9 +210,7 @@ def test_paths_start_at_the_folder_of_the_file(folder: Path, monkeypatch: pytest
 
 def test_app_is_free(folder: Path) -> None:
     """Whatever TOML can say is allowed below [app]."""
-    config = loaded(
-        folder, '[app]\ntitle = "x"\nday = 2024-02-29\n[app.mail]\nto = ["a", "b"]\n[[app.site]]\nn = 1.5'
-    )
+    config = loaded(folder, '[app]\ntitle = "x"\nday = 2024-02-29\n[app.mail]\nto = ["a", "b"]\n[[app.site]]\nn = 1.5')
     day = datetime.date(2024, 2, 29)
     assert config.app == {"title": "x", "day": day, "mail": {"to": ["a", "b"]}, "site": [{"n": 1.5}]}
 
@@ -272,8 +264,7 @@ def test_app_is_free(folder: Path) -> None:
         ),
         (
             '[lua]\nmemory = "1000K"',
-            '[lua] memory: found "1000K" (text), '
-            'expected a size in bytes or as text such as "16M", at least 1M',
+            '[lua] memory: found "1000K" (text), expected a size in bytes or as text such as "16M", at least 1M',
         ),
         (
             '[scripts]\nmax_post = "2000G"',
@@ -360,8 +351,7 @@ def test_what_is_no_address(folder: Path, text: str) -> None:
 def test_a_port_out_of_range(folder: Path, port: str) -> None:
     """A port past 65535 is named as the mistake."""
     assert refused(folder, f'bind = ["127.0.0.1:{port}"]') == (
-        f'bind, element 1: found "127.0.0.1:{port}" (text), '
-        "expected a port from 1 to 65535, or 0 for any that is free"
+        f'bind, element 1: found "127.0.0.1:{port}" (text), expected a port from 1 to 65535, or 0 for any that is free'
     )
 
 
@@ -370,9 +360,7 @@ def test_an_empty_bind(folder: Path) -> None:
     assert refused(folder, "bind = []").startswith("bind: found an empty list, expected an address")
 
 
-@pytest.mark.parametrize(
-    "text", [":9000", "192.0.2.1:9000", "[::]:9000", "backend.example:9000", "[::1%eth0]:9000"]
-)
+@pytest.mark.parametrize("text", [":9000", "192.0.2.1:9000", "[::]:9000", "backend.example:9000", "[::1%eth0]:9000"])
 def test_an_open_bind_needs_allowed_clients(folder: Path, text: str) -> None:
     """An address that other machines reach is refused with the reason until allowed_clients names someone."""
     line = refused(folder, f'bind = ["127.0.0.1:9000", "{text}"]')
@@ -426,9 +414,7 @@ def test_root_must_be_a_directory(folder: Path) -> None:
             f"expected a path of a directory that exists (there is none at '{folder}/{name}')"
         )
     (folder / "lua_scripts").rmdir()
-    assert refused(folder, "").startswith(
-        '[scripts] root: the default is "lua_scripts" (text), expected a path'
-    )
+    assert refused(folder, "").startswith('[scripts] root: the default is "lua_scripts" (text), expected a path')
     with pytest.raises(ConfigError, match="root: the default is"):
         defaults(str(folder))
 
@@ -452,9 +438,7 @@ def test_startup_must_be_a_readable_file(folder: Path) -> None:
     """A startup script that is missing, a directory or unreadable is refused before a request needs it."""
     for name in ("missing.lua", "lua_scripts"):
         line = refused(folder, f'[scripts]\nstartup = "{name}"')
-        assert line.startswith(
-            f'[scripts] startup: found "{name}" (text), expected a file that exists and can be read'
-        )
+        assert line.startswith(f'[scripts] startup: found "{name}" (text), expected a file that exists and can be read')
     if os.geteuid():
         (folder / "secret.lua").touch(mode=0)
         assert "can be read" in refused(folder, '[scripts]\nstartup = "secret.lua"')
@@ -492,9 +476,7 @@ def test_a_file_that_cannot_be_read(folder: Path) -> None:
 
 def test_long_values_and_keys_are_shortened(folder: Path) -> None:
     """A message stays readable, whatever was pasted into the file."""
-    assert refused(folder, 'loglevel = "' + "x" * 5000 + '"').startswith(
-        'loglevel: found "' + "x" * 57 + '..." (text)'
-    )
+    assert refused(folder, 'loglevel = "' + "x" * 5000 + '"').startswith('loglevel: found "' + "x" * 57 + '..." (text)')
     for toml in (
         "x" * 5000 + " = 1",
         f"[{'x' * 5000}]",
@@ -527,8 +509,7 @@ def test_a_folder_that_toml_cannot_name(folder: Path) -> None:
 JSON = st.recursive(st.text() | st.integers() | st.floats() | st.booleans(), st.lists, max_leaves=4)
 LINES = st.tuples(st.sampled_from(describe()), JSON).map(
     lambda pair: (
-        (f"[{pair[0].table}]\n" if pair[0].table else "")
-        + f"{pair[0].key} = {json.dumps(pair[1], ensure_ascii=False)}"
+        (f"[{pair[0].table}]\n" if pair[0].table else "") + f"{pair[0].key} = {json.dumps(pair[1], ensure_ascii=False)}"
     )
 )
 
@@ -557,9 +538,7 @@ SCALARS = (
     | st.dates()
     | st.times()
     | st.datetimes()
-    | st.datetimes(
-        timezones=st.integers(-1439, 1439).map(lambda m: datetime.timezone(datetime.timedelta(minutes=m)))
-    )
+    | st.datetimes(timezones=st.integers(-1439, 1439).map(lambda m: datetime.timezone(datetime.timedelta(minutes=m))))
 )
 FREE = st.dictionaries(
     TEXT,
@@ -576,9 +555,7 @@ NETWORKS = st.ip_addresses().map(ipaddress.ip_network) | st.integers(0, 2**8 - 1
     lambda byte: ipaddress.ip_network((byte << 24, 8))
 )
 HOSTS = st.ip_addresses().map(
-    lambda address: socket.inet_ntop(
-        socket.AF_INET if address.version == 4 else socket.AF_INET6, address.packed
-    )
+    lambda address: socket.inet_ntop(socket.AF_INET if address.version == 4 else socket.AF_INET6, address.packed)
 )
 ADDRESSES = (
     PATH.map(lambda path: Address("unix", path=path))
@@ -645,9 +622,7 @@ def test_describe_lists_every_setting_once(folder: Path) -> None:
     assert [(row.table, row.key) for row in rows] == [*names, ("", "modules"), ("", "app")]
     assert all(re.fullmatch(r"[A-Z].{10,80}\.", row.reason) for row in rows)
     heads = {row: f"[{row.table}]\n" if row.table else "" for row in rows}
-    assert all(
-        loaded(folder, f"{heads[row]}{row.key} = {row.default}") == defaults(str(folder)) for row in rows
-    )
+    assert all(loaded(folder, f"{heads[row]}{row.key} = {row.default}") == defaults(str(folder)) for row in rows)
 
 
 def shipped_settings() -> list[tuple[str, str, bool]]:

@@ -160,7 +160,9 @@ def test_the_first_script(browser: Any, tmp_path: Path) -> None:
 
 def test_a_script_that_writes_files(dev: Developing, tabs: list[Any]) -> None:
     """What a script writes itself is data: its page is not loaded again and again."""
-    dev.write("index.lua", """
+    dev.write(
+        "index.lua",
+        """
         local times = 0
         function main(env, con)
             times = times + 1
@@ -169,7 +171,8 @@ def test_a_script_that_writes_files(dev: Developing, tabs: list[Any]) -> None:
             file:close()
             con:puts("<!DOCTYPE html><h1>written</h1>")
         end
-    """)
+    """,
+    )
     for tab in tabs:
         expect(tab, "written")
     before = dev.log().count("GET  /  ")

@@ -114,10 +114,14 @@ class TestDoor:
 
     def test_files(self, develop: Develop) -> None:
         """Files have their types and ranges, and browsers keep none of them."""
-        dev = develop({
-            "public/s.css": "b { color: red }", "public/i.svg": "<svg/>", "public/j.js": "1",
-            "public/d.bin": "0123456789",
-        })
+        dev = develop(
+            {
+                "public/s.css": "b { color: red }",
+                "public/i.svg": "<svg/>",
+                "public/j.js": "1",
+                "public/d.bin": "0123456789",
+            }
+        )
         for name, kind in (("s.css", "text/css"), ("i.svg", "image/svg+xml"), ("j.js", "text/javascript")):
             reply = dev.ask(f"/{name}")
             assert reply.status == 200
@@ -197,7 +201,6 @@ class TestDoor:
         assert "function main(env, con)" in page
         assert f"{dev.root}/index.lua" in page
 
-
     def test_a_browser_that_leaves(self, develop: Develop) -> None:
         """Before anything has come: the script is ended, and the terminal says nothing but that."""
         dev = develop({"s.lua": "function main(env, con) con:log('begun') con:sleep(3600) end"})
@@ -220,10 +223,14 @@ class TestDoor:
 
     def test_compressed_beside(self, develop: Develop) -> None:
         """What is compressed beside a file may be old, and is not sent for it."""
-        dev = develop({
-            "public/s.css": "b {}" * 50, "public/s.css.gz": "old", "public/p.html": "<p>new</p>" * 50,
-            "public/p.html.gz": "old",
-        })
+        dev = develop(
+            {
+                "public/s.css": "b {}" * 50,
+                "public/s.css.gz": "old",
+                "public/p.html": "<p>new</p>" * 50,
+                "public/p.html.gz": "old",
+            }
+        )
         assert dev.ask("/s.css", Accept_Encoding="gzip").text == "b {}" * 50
         assert dev.ask("/p.html", Accept_Encoding="gzip").text == "<p>new</p>" * 50
         assert dev.ask("/s.css.gz").text == "old"
@@ -317,7 +324,6 @@ class TestStart:
             assert b"text/event-stream" in connection.recv(4096)
             assert dev.stop() == 0
         assert "Traceback" not in dev.log()
-
 
     @pytest.mark.parametrize("is_busy", [False, True])
     def test_a_closed_terminal(self, develop: Develop, is_busy: bool) -> None:

@@ -268,9 +268,7 @@ class TestErrorLog:
 
     def test_detail(self, file: Path) -> None:
         """A traceback stands below its line, indented, so that no line of it can pass for a log line."""
-        detail = (
-            "boom\nstack traceback:\n\t[C]: in 'error'\n\n[2026-11-22 00:00:00 +0000] [1] [INFO] \x1bforged\n"
-        )
+        detail = "boom\nstack traceback:\n\t[C]: in 'error'\n\n[2026-11-22 00:00:00 +0000] [1] [INFO] \x1bforged\n"
         ErrorLog(str(file), "info").error("a.lua:1: boom\nforged", detail=detail)
         assert texts(file) == [
             r"[ERROR] a.lua:1: boom\nforged",
@@ -328,9 +326,7 @@ class TestErrorLog:
         """A level that does not exist is one line with the levels that do."""
         with pytest.raises(ConfigError) as error:
             ErrorLog(str(file), "loud\n")
-        assert str(error.value) == (
-            r'loglevel: found "loud\n"; expected one of debug, info, warning, error, critical'
-        )
+        assert str(error.value) == (r'loglevel: found "loud\n"; expected one of debug, info, warning, error, critical')
 
     def test_lua_has_the_same_levels(self) -> None:
         """con:log takes what the error log has, in its own words for what is wrong, too."""

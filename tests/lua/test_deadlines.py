@@ -46,8 +46,7 @@ ENDLESS = {
         while true do table.sort(t, function(a, b) pcall(FOREVER) return a < b end) end
     """,
     "gsub": "while true do pcall(string.gsub, ('x'):rep(100), '.', FOREVER) end",
-    "index": "local t = setmetatable({}, { __index = FOREVER }) pcall(function() return t.x end)"
-    " while true do end",
+    "index": "local t = setmetatable({}, { __index = FOREVER }) pcall(function() return t.x end) while true do end",
     "operators": """
         local t = setmetatable({}, { __add = FOREVER, __concat = FOREVER,
             __lt = FOREVER, __call = FOREVER })

@@ -437,7 +437,6 @@ class TestCoroutines:
         )
         assert [lua.run(state).text, lua.run(state).text] == ["a", "false"]
 
-
     def test_substitutions_and_coroutines_inside_each_other(self, lua: Inside) -> None:
         """Recursion through many gsubs, then a coroutine, and so on, ends with an error: both take of one C stack."""
         statements = """

@@ -29,6 +29,7 @@ def flavour(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
     yield inside
     inside.close()
 
+
 #: Its files become garbage at all depths of calls.
 FORGETS = """
     local function f() pcall(f) h = io.open("forgotten.txt", "w") pcall(f) end

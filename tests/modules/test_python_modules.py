@@ -17,7 +17,7 @@ from greenfcgi.modules import values
 from ..support.inside import FLAVOURS, Inside, Request
 from ..support.running import PATIENCE, Server, until
 
-MODULE = '''
+MODULE = """
 import math
 import time
 import greenfcgi
@@ -65,7 +65,7 @@ def wait_and_fail(seconds):
 
 def hidden():
     return "not exported"
-'''
+"""
 #: Writes a value of Lua as text.
 SHOW = """
 local function show(v)
@@ -111,13 +111,11 @@ class TestCrossing:
             "{1=NoneType,2=bool,3=int,4=float,5=bytes,6=dict,7=list,8=dict,9=list}"
         )
         nested = "{a = {1, {b = 'x'}}, c = false}"
-        assert sorted(answer(lua, f"con:puts((m.shown({nested})))")) == sorted(
-            "{b'a': [1, {b'b': b'x'}], b'c': False}"
-        )
+        assert sorted(answer(lua, f"con:puts((m.shown({nested})))")) == sorted("{b'a': [1, {b'b': b'x'}], b'c': False}")
 
     def test_back(self, lua: Inside) -> None:
         """Each kind of Python's is one of Lua's; None in a table is nothing."""
-        found = answer(lua, 'local t = m.given() t.bytes = #t.bytes t.big = t.big == 2 ^ 53 con:puts(shown(t))')
+        found = answer(lua, "local t = m.given() t.bytes = #t.bytes t.big = t.big == 2 ^ 53 con:puts(shown(t))")
         assert found == (
             "{big=true,buffer=b,bytes=2,deep={x={z=true}},inf=inf,list={1=1,2={1=2.5},3={}},negative=-5,text=ü}"
         )
@@ -198,7 +196,7 @@ class TestFailures:
         failed = lua.main(SHOW + "m.fail('no\\nway')")
         assert failed.error.endswith(": mine.fail: ValueError: no\\nway")
         assert ": mine.fail: ValueError: no\\nway" in lua.log()
-        assert 'raise ValueError(text.decode())' in lua.log()
+        assert "raise ValueError(text.decode())" in lua.log()
         assert answer(lua, "con:puts(type(select(2, pcall(m.fail))))") == "string"
 
     def test_wrong_arguments(self, lua: Inside) -> None:

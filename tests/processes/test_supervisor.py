@@ -230,7 +230,6 @@ class TestNumber:
             until(partial(has_logged, server, "ended unexpectedly (SIGKILL)", times))
         until(lambda: server.get("hello.lua").body == b"hello")
 
-
     def test_one_that_ends_by_a_signal_without_a_name(self, serve: Serve) -> None:
         """It is replaced like others."""
         server = serve({"hello.lua": HELLO}, "processes = 1\n")
@@ -253,9 +252,7 @@ class TestNumber:
             sys.exit(main([{str(server.config)!r}]))
         """
         with open(server.log_path, "ab") as log:
-            server.process = subprocess.Popen(
-                [sys.executable, "-c", textwrap.dedent(program)], stdout=log, stderr=log
-            )
+            server.process = subprocess.Popen([sys.executable, "-c", textwrap.dedent(program)], stdout=log, stderr=log)
         with server:
             server.logged(" serves ")
             (tmp_path / "full").touch()

@@ -292,7 +292,7 @@ def test_a_folder_that_kubernetes_mounts(site: Site, where: str) -> None:
         (folder / f"..{name}_{number}").mkdir()
         (folder / f"..{name}_{number}" / f"{name}.lua").write_text(f"return '{number} '")
     (folder / f"{name}.lua").symlink_to(f"..data_{name}/{name}.lua")
-    site.write("page.lua", USES_PART.replace("part\"", f"{name}\""))
+    site.write("page.lua", USES_PART.replace('part"', f'{name}"'))
     for number in range(1, 5):
         put_link(folder / f"..data_{name}", f"..{name}_{number}")
         site.serves(f"{number} 1")

@@ -257,9 +257,7 @@ def test_a_flipped_symlink_is_noticed(engine: str, watching: Callable[..., Watch
 
 
 @pytest.mark.parametrize("engine", ["inotify", "poll"])
-def test_a_file_that_appears_is_noticed(
-    engine: str, watching: Callable[..., Watching], tmp_path: Path
-) -> None:
+def test_a_file_that_appears_is_noticed(engine: str, watching: Callable[..., Watching], tmp_path: Path) -> None:
     """A file that was looked for and missing is put when it comes, with folders that come with it."""
     file = tmp_path / "a" / "b" / "c" / "late.lua"
     made = watching(engine, tmp_path)
@@ -420,9 +418,7 @@ def test_a_root_link_that_is_flipped_is_followed(watching: Callable[..., Watchin
     assert made.seen == {str(tmp_path / "r2" / "sub" / "a.lua")}
 
 
-def test_a_root_that_goes_and_returns_is_watched_again(
-    watching: Callable[..., Watching], tmp_path: Path
-) -> None:
+def test_a_root_that_goes_and_returns_is_watched_again(watching: Callable[..., Watching], tmp_path: Path) -> None:
     """A root may be missing at the start, come, go and come again."""
     root = tmp_path / "root"
     made = watching("inotify", root)
@@ -896,9 +892,7 @@ def test_an_error_in_one_event_does_not_stop_the_watcher(inotify: Watching, tmp_
     inotify.settle(tmp_path)
 
 
-def test_an_error_in_one_look_does_not_stop_polling(
-    watching: Callable[..., Watching], tmp_path: Path
-) -> None:
+def test_an_error_in_one_look_does_not_stop_polling(watching: Callable[..., Watching], tmp_path: Path) -> None:
     """It is logged, and the next look takes place."""
     file = tmp_path / "a.lua"
     made = watching("poll", tmp_path)

@@ -265,5 +265,3 @@ def test_a_reload_in_the_middle_of_a_body(serve: Serve) -> None:
         connection.send(request)
         assert connection.reply().body == b"50000"
     until(lambda: not set(children(server.pid)) & set(before), "the old process to end")
-
-

@@ -120,9 +120,7 @@ def test_many_requests_go_over_one_connection(serve: Serve) -> None:
     with server.connect() as connection:
         for number in range(100):
             request_id = 1 + number % 3
-            connection.send(
-                Client.request(server.params(f"hello.lua?{number}"), request_id=request_id, keep_conn=True)
-            )
+            connection.send(Client.request(server.params(f"hello.lua?{number}"), request_id=request_id, keep_conn=True))
             assert connection.reply(request_id).body == b"hello %d" % number
 
 
@@ -216,9 +214,7 @@ def test_a_slow_request_does_not_hold_up_others(serve: Serve) -> None:
     with server.connect() as connection:
         asleep(server, connection)
         for number in range(3, 9):
-            connection.send(
-                Client.request(server.params(f"hello.lua?{number}"), request_id=number, keep_conn=True)
-            )
+            connection.send(Client.request(server.params(f"hello.lua?{number}"), request_id=number, keep_conn=True))
             assert connection.reply(number).body == b"hello %d" % number
         connection.send(abort())
         assert connection.reply(1).ended == (0, 0)
@@ -765,9 +761,7 @@ def test_a_client_that_goes_before_its_refusal_is_logged_once(serve: Serve) -> N
 
 
 @pytest.mark.parametrize("buffering", [True, False])
-def test_output_reaches_the_client_while_the_script_goes_on(
-    serve: Serve, tmp_path: Path, buffering: bool
-) -> None:
+def test_output_reaches_the_client_while_the_script_goes_on(serve: Serve, tmp_path: Path, buffering: bool) -> None:
     """con:flush(), or puts without buffering, sends at once."""
     go = tmp_path / "go"
     script = f"""

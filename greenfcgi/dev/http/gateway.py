@@ -36,7 +36,7 @@ class BadBody(Exception):
 
 
 class Reply(NamedTuple):
-    """"200 OK", headers, and the body part by part."""
+    """ "200 OK", headers, and the body part by part."""
 
     status: str
     headers: list[tuple[str, str]]

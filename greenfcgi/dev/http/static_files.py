@@ -17,7 +17,7 @@ _MAX_AT_ONCE = 1024 * 1024
 
 
 class Reply(NamedTuple):
-    """"200 OK", headers, and the body part by part."""
+    """ "200 OK", headers, and the body part by part."""
 
     status: str
     headers: list[tuple[str, str]]
