@@ -72,16 +72,6 @@ is_final, late, gone, no_memory, over, arm, disarm, look_at_clock, corrected, wa
     part(limits)(library, exhausted, as_function(tick), slow, errors, calm, observe)
 -- Lua 5.1 loads nothing where the C stack is used up, which is an error like others.
 if error_part then error_functions = part(error_part)(lua, is_final, pcall, shown) end
-part(finalizers)(library, errors, function()
-    return later("finalizing", library, pcall, new_thread, resume, yield, jit ~= nil, newproxy, is_final, late, watch_finalizers,
-        write_apart)
-end, function()
-    local watched = watch_finalizers(nil)
-    watch_finalizers(watched)
-    return watched ~= nil
-end)
--- That which does nothing where it would do harm.
-lua.collectgarbage = _G.collectgarbage
 local load_text, compile, takes_strings = part(load_part)(allowed)
 
 -- A function that returns text, which the state may have no memory for (false), or that may have waited until the
@@ -139,6 +129,16 @@ begin, finish, abandon, written, write_apart, hook_methods = part(con)(host, {
 }, later, errors)
 -- Last, so that the server's own code calls what Lua has.
 part(bounds, "=[C]")(look_at_clock)
+part(finalizers)(library, errors, function()
+    return later("finalizing", library, pcall, new_thread, resume, yield, jit ~= nil, newproxy, is_final, late, watch_finalizers,
+        write_apart)
+end, function()
+    local watched = watch_finalizers(nil)
+    watch_finalizers(watched)
+    return watched ~= nil
+end)
+-- That which does nothing where it would do harm.
+lua.collectgarbage = _G.collectgarbage
 local hook_con = setmetatable({}, { __index = hook_methods })
 
 -- Headers that make no list: of several, the first counts (RFC 9110, section 5.3).
