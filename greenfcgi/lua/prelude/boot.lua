@@ -74,16 +74,6 @@ is_final, raise_timeout, raise_disconnected, raise_no_memory, final_error, start
     load_part("limits")(library, exhausted, as_function(server.tick), slow, errors, calm, observe)
 -- Lua 5.1 loads nothing where the C stack is used up, which is an error like others.
 if parts.errors then error_functions = load_part("errors")(lua, is_final, pcall, shown) end
-load_part("finalizers")(library, errors, function()
-    return later("finalizing", library, pcall, new_thread, resume, yield, jit ~= nil, newproxy, is_final, raise_timeout,
-        watch_finalizers, write_apart)
-end, function()
-    local watched = watch_finalizers(nil)
-    watch_finalizers(watched)
-    return watched ~= nil
-end)
--- That which does nothing where it would do harm.
-lua.collectgarbage = _G.collectgarbage
 local load_text, compile, takes_strings = load_part("load")(allowed)
 
 -- A function that returns text, which the state may have no memory for (false), or that may have waited until the
@@ -159,6 +149,16 @@ begin, finish, abandon, written, write_apart, hook_methods = load_part("con")(ho
 }, later, errors)
 -- Last, so that the server's own code calls what Lua has.
 load_part("bounds", "=[C]")(look_at_clock)
+load_part("finalizers")(library, errors, function()
+    return later("finalizing", library, pcall, new_thread, resume, yield, jit ~= nil, newproxy, is_final, raise_timeout,
+        watch_finalizers, write_apart)
+end, function()
+    local watched = watch_finalizers(nil)
+    watch_finalizers(watched)
+    return watched ~= nil
+end)
+-- That which does nothing where it would do harm.
+lua.collectgarbage = _G.collectgarbage
 local handler = settings.handler
 -- The rest of this stays as long as the state; these are done with.
 parts, server, settings = nil, nil, nil -- luacheck: ignore 311
