@@ -176,7 +176,7 @@ class Rollout:
             self._notify_ready()
         elif self.phase is not Phase.SERVING:
             self._commit()
-            self.current.log.info(f"configuration reloaded, {self.processes_text()} replaced")
+            self.current.log.info(f"configuration reloaded, {self.processes_text()} running")
             self._notify_ready()
         if self._reload_pending:
             self._reload_pending = False

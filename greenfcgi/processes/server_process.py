@@ -354,6 +354,14 @@ def _import_all(config: Config) -> None:
     except ImportError:
         # Some Pythons are built without; then a process that is stuck cannot report where.
         pass
+    if config.log_format == "json":
+        import json  # noqa: F401
+    # Addresses of clients, and what Apache's proxy sends.
+    import ipaddress  # noqa: F401
+    import urllib.parse  # noqa: F401
+
+    from ..lua import native_modules  # noqa: F401
+
     if config.status_path:
         from ..status import page, reporter  # noqa: F401
     import_shipped(config)

@@ -49,4 +49,9 @@ def serve(config: Config) -> bool:
     interval = systemd.watchdog()
     if interval:
         process.every(interval, lambda: systemd.notify("WATCHDOG=1"))
-    return process.run(bound, ready=ready, release=release)
+    try:
+        return process.run(bound, ready=ready, release=release)
+    except BaseException:
+        # Twice does no harm.
+        release()
+        raise

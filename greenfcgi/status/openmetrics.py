@@ -35,7 +35,7 @@ def _families(overview: Overview, now: float) -> Iterator[str]:
     yield from _family("connections", "gauge", "Connections that are open.", [("", one.connections)])
     yield from _family("connections_accepted", "counter", "Connections accepted.", [("", one.accepted)])
     yield from _family("states", "gauge", "Lua states.", [("", one.states)])
-    yield from _family("states_evicted", "counter", "States that made max_bytes for others.", [("", one.evictions)])
+    yield from _family("states_evicted", "counter", "States that made room for others.", [("", one.evictions)])
     yield from _family("flushes", "counter", "Scripts reloaded after a change.", [("", one.flushes)])
     yield from _family("timeouts", "counter", "Runs of scripts past timeout.", [("", one.timeouts)])
     yield from _family("memory_kills", "counter", "Runs of scripts past lua.memory.", [("", one.memory_kills)])

@@ -66,7 +66,7 @@ def test_it_does_not_replace_what_serves(serve: Serve) -> None:
     assert {server.get("hello.lua").body for _ in range(8)} == {b"hello"}
     (server.folder / "start.lua").write_text("word = 'new'")
     server.send_signal(signal.SIGHUP)
-    server.logged("2 processes replaced")
+    server.logged("2 processes running")
     assert {server.get("hello.lua").body for _ in range(8)} == {b"new"}
 
 

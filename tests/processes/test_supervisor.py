@@ -282,7 +282,7 @@ class TestReload:
                 f'bind = "unix:{server.socket_path}"\nprocesses = 2\n[scripts]\nroot = "other"\n[app]\nword = "new"\n'
             )
             server.send_signal(signal.SIGHUP)
-            server.logged("configuration reloaded, 2 processes replaced")
+            server.logged("configuration reloaded, 2 processes running")
             until(lambda: not any(map(is_alive, before)) and len(children(server.pid)) == 2)
             server.root = other
             kept.send(Client.request(server.params("hello.lua"), keep_conn=True))
@@ -313,7 +313,7 @@ class TestReload:
         until(lambda: children(server.pid) == before)
         server.config.write_text(good)
         server.send_signal(signal.SIGHUP)
-        server.logged("2 processes replaced")
+        server.logged("2 processes running")
         until(lambda: not set(children(server.pid)) & set(before))
         assert server.get("hello.lua").body == b"hello"
 
@@ -334,7 +334,7 @@ class TestReload:
             until(lambda: server.log().count("ended unexpectedly (exit status 9)") >= 3)
             server.config.write_text(good)
             server.send_signal(signal.SIGHUP)
-            server.logged("processes replaced")
+            server.logged("processes running")
         until(lambda: len(children(server.pid)) == 4)
         assert {server.get("crash.lua").body for _ in range(40)} == {b"fine"}
 
@@ -372,13 +372,13 @@ class TestReload:
         for times in (1, 2):
             os.unlink(server.socket_path)
             server.send_signal(signal.SIGHUP)
-            until(partial(has_logged, server, "2 processes replaced", times))
+            until(partial(has_logged, server, "2 processes running", times))
             assert server.get("hello.lua").body == b"hello"
         # While old processes leave, there are pipes to them.
         until(lambda: len(children(server.pid)) == 2, "the end of the old processes")
         before = descriptors(server.pid)
         server.send_signal(signal.SIGHUP)
-        until(partial(has_logged, server, "2 processes replaced", 3))
+        until(partial(has_logged, server, "2 processes running", 3))
         until(lambda: descriptors(server.pid) <= before, "the end of the old processes' pipes")
         assert server.stop() == 0
         assert list(server.folder.glob("s.sock*")) == []
@@ -392,7 +392,7 @@ class TestReload:
         for times, bind in ((1, f"unix:{server.socket_path}"), (2, port)):
             server.config.write_text(text.replace("127.0.0.1:0", bind))
             server.send_signal(signal.SIGHUP)
-            until(partial(has_logged, server, "2 processes replaced", times))
+            until(partial(has_logged, server, "2 processes running", times))
             if times == 1:
                 until(lambda: is_refused(server.address), "the port to be closed")
                 with server.connect(server.socket_path) as connection:

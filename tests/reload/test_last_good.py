@@ -123,7 +123,7 @@ class TestBrokenSave:
         server.config.write_text(server.config.read_text().replace("processes = 2", "processes = 3"))
         for times in (1, 2):
             server.send_signal(signal.SIGHUP)
-            until(lambda times=times: server.log().count("3 processes replaced") == times)  # type: ignore[misc]
+            until(lambda times=times: server.log().count("3 processes running") == times)  # type: ignore[misc]
             assert [server.get("page.lua").status for _ in range(30)] == [200] * 30
         until(lambda: not any(map(is_alive, before)))
         save(server, "page.lua", PAGE.format("fixed"))
@@ -213,7 +213,7 @@ class TestBrokenSave:
                 assert at.answers("page.lua") == {"200 good"}
             until(lambda: logged(server, "page.lua", STAYS) == 2)
             server.send_signal(signal.SIGHUP)
-            server.logged("2 processes replaced")
+            server.logged("2 processes running")
             assert {server.get("page.lua").status for _ in range(20)} == {200}
 
     def test_with_a_module_that_requests_have_required(self, both: Start) -> None:
@@ -262,7 +262,7 @@ class TestBrokenSave:
         save(server, "page.lua", PAGE.format("fixed"))
         assert at.answers("page.lua") == {"200 good"}
         server.send_signal(signal.SIGHUP)
-        server.logged("2 processes replaced")
+        server.logged("2 processes running")
         until(lambda: {server.get("page.lua").body.split()[0] for _ in range(20)} == {b"fixed"})
 
     def test_with_a_fresh_state_for_each_request(self, both: Start) -> None:
@@ -331,7 +331,7 @@ class TestNoGoodVersion:
         until(lambda: logged(server, "page.lua", STAYS) == 2)
         server.config.write_text(server.config.read_text() + '[scripts]\nroot = "lua_scripts/in"\n')
         server.send_signal(signal.SIGHUP)
-        server.logged("2 processes replaced")
+        server.logged("2 processes running")
         until(lambda: {server.get("page.lua").status for _ in range(20)} == {403})
         assert server.get("in/page.lua").body.startswith(b"in ")
 

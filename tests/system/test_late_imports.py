@@ -36,6 +36,7 @@ SCRIPTS = {
     "slow.lua": "function main(env, con) con:sleep(0.3) con:puts('slow') end",
     "late.lua": "function main(env, con) while true do end end",
     "module.lua": "require 'luafcgid' function main(env, con) con:puts(require('luafcgid').serialize(env)) end",
+    "native.lua": "function main(env, con) con:puts(tostring((pcall(require, 'built')))) end",
     "program.lua": "function main(env, con) con:puts(io.popen('echo echoed'):read()) end",
 }
 
@@ -54,14 +55,15 @@ def test_nothing_is_imported_late(tmp_path: Path, processes: int, log_format: st
         timeout = 0.8
         status_path = "/status"
         ping_path = "/ping"
-        allowed_clients = ["192.0.2.0/24"]
         bind = ["unix:s.sock", "127.0.0.1:0"]
         [scripts]
         max_post = "4M"
         [lua]
         allow = ["os.execute", "io.popen"]
+        cpath = ["."]
     """
     server = Server(tmp_path, SCRIPTS, settings)
+    (tmp_path / "built.so").write_bytes(b"not built")
     report = tmp_path / "report"
     with open(server.log_path, "ab") as log:
         server.process = subprocess.Popen(
@@ -72,6 +74,9 @@ def test_nothing_is_imported_late(tmp_path: Path, processes: int, log_format: st
         assert server.get("hello.lua").body == b"hello"
         assert server.get("body.lua", b"x" * 3_000_000).body == b"3000000"
         assert [server.get(name).status for name in ("error.lua", "none.lua", "late.lua")] == [500, 404, 504]
+        asked_by_apache = f"proxy:fcgi://localhost{server.root}/hell%6F.lua?x=1"
+        assert server.get("hello.lua", SCRIPT_FILENAME=asked_by_apache).body == b"hello"
+        assert server.get("native.lua").body == b"false"
         assert server.get("slow.lua").body == b"slow"
         assert server.get("program.lua").body == b"echoed"
         assert server.get("module.lua").status == 200

@@ -435,7 +435,7 @@ def test_stdin_that_listens(tmp_path: Path, family: socket.AddressFamily, proces
         assert body(server, at) == b"hello"
         if processes:
             server.send_signal(signal.SIGHUP)
-            server.logged("2 processes replaced")
+            server.logged("2 processes running")
             assert body(server, at) == b"hello"
         assert server.stop() == 0
 

@@ -68,7 +68,7 @@ def test_a_server_without_them(tmp_path: Path) -> None:
             assert kept.reply().body == b"hello"
             before = children(server.pid)
             server.send_signal(signal.SIGHUP)
-            server.logged("2 processes replaced")
+            server.logged("2 processes running")
             # One that has ended stays the supervisor's child until it is reaped: it is no victim for the signal below.
             until(lambda: not set(before) & set(children(server.pid)), "the old processes to be reaped")
             kept.send(Client.request(server.params("hello.lua"), keep_conn=True))
