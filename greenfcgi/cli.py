@@ -32,6 +32,21 @@ class Options(NamedTuple):
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command. Returns its exit status."""
+    status = _run(arguments)
+    _leave_threads(status)
+    return status
+
+
+def _leave_threads(status: int) -> None:
+    """End now where threads of Python modules run on, which Python would wait for."""
+    threading = sys.modules.get("threading")
+    if threading is not None and any(not one.daemon for one in threading.enumerate()[1:]):
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(status)
+
+
+def _run(arguments: Sequence[str] | None) -> int:
     options = _parse(sys.argv[1:] if arguments is None else arguments)
     try:
         if options.is_development:

@@ -29,6 +29,7 @@ def preflight(config: Config) -> Iterator[str]:
         if address.kind == "unix" and len(os.fsencode(address.path)) > _MAX_SOCKET_PATH:
             yield f'bind: found "{escape(address.path)}", expected a path of at most {_MAX_SOCKET_PATH} bytes'
     yield from _check_lua(config)
+    yield from _check_modules(config)
 
 
 def _check_file(name: str, path: str, expected: str, is_right: Callable[[int], bool]) -> Iterator[str]:
@@ -43,6 +44,13 @@ def _check_file(name: str, path: str, expected: str, is_right: Callable[[int], b
         return
     if not is_right(mode):
         yield f'{name}: found "{escape(path)}", where something else is; expected the path of {expected}'
+
+
+def _check_modules(config: Config) -> Iterator[str]:
+    if config.modules:
+        from .modules.python_modules import check_all
+
+        yield from check_all(config)
 
 
 def _check_lua(config: Config) -> Iterator[str]:

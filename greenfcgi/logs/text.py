@@ -130,6 +130,16 @@ def _plain(text: str | bytes) -> str:
     return data.decode("utf-8", "backslashreplace")
 
 
+def described(problem: BaseException) -> str:
+    """An exception in one line: "ValueError: what it says"."""
+    try:
+        text = str(problem)
+    except BaseException:
+        text = ""
+    name = type(problem).__name__
+    return escape(f"{name}: {text}" if text else name)
+
+
 def traceback_of(problem: BaseException) -> str:
     """The traceback of an exception, as Python prints it: for the log, when the server itself has failed."""
     import traceback

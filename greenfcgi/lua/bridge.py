@@ -17,7 +17,7 @@ import gevent
 from gevent.event import Event
 
 from ..logs.error_log import ErrorLog
-from ..logs.text import MAX_TEXT, decode, shorten, traceback_of
+from ..logs.text import MAX_TEXT, decode, described, shorten, traceback_of
 from ..quota import Quota
 from ..scripts.version import Version
 from .budget import LATE, SLOW, Budget
@@ -107,9 +107,9 @@ class Bridge:
     """What one state calls of the server."""
 
     __slots__ = (
-        "_files", "_functions", "_hint", "_log", "_minor", "_modules", "_name", "_parts", "_rules", "_tell_slow",
-        "_version", "at_end", "budget", "closes_with", "directory", "exchange", "exhausted", "granted", "is_ending",
-        "loading", "reserve",
+        "_files", "_functions", "_hint", "_log", "_minor", "_modules", "_name", "_opened", "_parts", "_rules",
+        "_tell_slow", "_version", "at_end", "budget", "closes_with", "directory", "exchange", "exhausted", "granted",
+        "is_ending", "loading", "reserve",
     )  # fmt: skip
 
     def __init__(
@@ -142,6 +142,7 @@ class Bridge:
         self._modules = modules or {}
         #: The functions of the modules that the script has required, which Lua knows by their numbers.
         self._functions: list[ModuleFunction] = []
+        self._opened: dict[str, tuple[bytes, int]] = {}
         #: What modules do when a run of the script is over.
         self.at_end: list[Callable[[], None]] = []
         self._version = version
@@ -175,23 +176,35 @@ class Bridge:
         nil and why it has none.
         """
         module = self._modules[name.decode()]
+        opened = self._opened.get(module.name)
+        if opened is not None:
+            # The script has made Lua forget it.
+            return (module.lua_source, *opened) if self.reserve(len(module.lua_source)) else False
         try:
             functions = module.functions(self)
-        except Exception as problem:
+        except BaseException as problem:
             # Whatever its import has come to.
-            text = f"module '{module.name}': {type(problem).__name__}: {problem}"
-            self.log_error(text, traceback_of(problem))
-            return self._problem(text.encode("utf-8", "replace"))
+            return self._failed(f"module '{module.name}'", problem)
         names = "\n".join(functions).encode()
         if not self.reserve(len(module.lua_source) + len(names)):
             return False
         first = len(self._functions)
         self._functions += functions.values()
+        self._opened[module.name] = names, first
         return module.lua_source, names, first
 
     def call(self, number: int, *arguments: Any) -> Outcome:
         """Call the function of a module that has this number."""
-        return self._functions[number](*arguments)
+        try:
+            return self._functions[number](*arguments)
+        except BaseException as problem:
+            # The border to Lua, which would get the exception as an object of Python's.
+            return self._failed("a module of the server", problem)
+
+    def _failed(self, what: str, problem: BaseException) -> Outcome:
+        text = f"{what}: {described(problem)}"
+        self.log_error(text, traceback_of(problem))
+        return self._problem(text.encode("utf-8", "backslashreplace"))
 
     def end_run(self) -> None:
         """A run of the script is over."""
@@ -212,9 +225,22 @@ class Bridge:
         """The script is loaded anew when this file changes, as when one of its Lua files does."""
         self._version.depend_on(path)
 
-    def log_error(self, text: str, traceback: str) -> None:
-        """Write to the error log what has failed in Python, with the script and the request it happened in."""
-        where = f"{self._name}: {self.exchange.title}" if self.exchange else self._name
+    @property
+    def is_trial(self) -> bool:
+        """The script's version has not been loaded before: it is tried."""
+        return not (self._version.is_complete or self._version.is_held)
+
+    def title(self) -> str:
+        """The request under way, in a few words; "" where there is none."""
+        return self.exchange.title if self.exchange is not None else ""
+
+    def log_error(self, text: str, traceback: str, title: str | None = None) -> None:
+        """Write to the error log what has failed in Python, with the script and the request: the one under way, unless
+        it was another.
+        """
+        if title is None:
+            title = self.title()
+        where = f"{self._name}: {title}" if title else self._name
         self._log.error(f"{where}: {text}", traceback)
 
     def hint(self, name: bytes, place: bytes) -> None:

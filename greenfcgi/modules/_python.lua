@@ -3,7 +3,7 @@
 --
 -- arguments: lua: functions of Lua by their names; server: what modules share (see boot.lua)
 --            functions: by their names; each takes text, and returns text, or nil and why it has failed; nil, text and a
---            number when the client has gone. A number: log where the script is, and go on waiting with " wait".
+--            number when the client has gone. A number: log where the script is, and go on waiting with " wait"(number).
 --            name: that of the module
 
 local lua, server, functions, module_name = ...
@@ -124,7 +124,7 @@ local function call(f, ...)
     local text, problem, gone = f(concat(out, "", 1, out.n))
     while type(text) == "number" do
         server.slow(server.errors().way(3))
-        text, problem, gone = functions[" wait"]()
+        text, problem, gone = functions[" wait"](text)
     end
     if gone then server.raise_disconnected() end
     if not text then return nil, problem end

@@ -10,23 +10,24 @@ from __future__ import annotations
 import os
 import sys
 from collections import deque
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
-from importlib import import_module, reload
-from importlib.util import cache_from_source
+from importlib import import_module, invalidate_caches
+from importlib.util import find_spec, module_from_spec, spec_from_file_location
+from types import ModuleType, TracebackType
 from typing import Any, Final, NamedTuple
 
 from gevent.event import Event
+from gevent.lock import RLock
 from gevent.threadpool import ThreadPool
 
 from ..config.load import Config
 from ..config.types import PythonModule
 from ..errors import ConfigError
-from ..logs.text import escape, traceback_of
+from ..logs.text import described, traceback_of
 from ..lua.bridge import Bridge, Module, ModuleFunction, Outcome
 from ..scripts.file_signature import Signature, signature
-from .values import decode, encode
+from .values import Uncrossable, decode, encode
 
 #: Blocking functions that run at a time in one process; more wait.
 MAX_THREADS: Final = 16
@@ -56,127 +57,223 @@ def modules(config: Config) -> list[Module]:
         return []
     with open(os.path.join(os.path.dirname(__file__), "_python.lua"), "rb") as file:
         source = file.read()
-    return [Module(name, source, partial(_functions, name, module)) for name, module in config.modules.items()]
+    return [
+        Module(name, source, partial(_functions, name, module, config.reload))
+        for name, module in config.modules.items()
+    ]  # fmt: skip
 
 
 def import_all(config: Config) -> None:
     """Import them. Raises `ConfigError`, one line, where one cannot be, or exports nothing."""
     for name, module in config.modules.items():
         try:
-            exported(module)
-        except ConfigError:
-            raise
+            _loaded(module).functions(config.reload, is_trial=True)
         except BaseException as problem:
-            where = _last_place(problem)
             raise ConfigError(
-                f"[modules] {name}: found {module.path!r}, which cannot be imported: {_described(problem)}{where}"
+                f"[modules] {name}: found {module.path!r}, which cannot be imported: {described(problem)}"
+                f"{_last_place(problem)}"
             ) from None
-        if not exported(module):
-            raise ConfigError(
-                f"[modules] {name}: found {module.path!r}, in which no function carries @greenfcgi.export; expected one"
-            )
 
 
-#: What the files of those that have been imported were then.
-_imported: dict[str, Signature] = {}
-
-
-def exported(module: PythonModule) -> list[Exported]:
-    """The functions of a Python module that scripts may call; as its file is now. Raises whatever its import does."""
-    if module.folder not in sys.path:
-        sys.path.insert(0, module.folder)
-    found = sys.modules.get(module.path)
-    path = file_of(module)
-    now = signature(path)
-    if found is None:
-        found = import_module(module.path)
-        now = signature(file_of(module))
-    elif _imported.get(module.path, now) != now:
-        # Python takes what it has compiled for the same where size and second are.
-        with suppress(OSError):
-            os.unlink(cache_from_source(path))
-        found = reload(found)
-    _imported[module.path] = now
-    return [
-        Exported(name, value, value.__greenfcgi_blocking__)
-        for name, value in vars(found).items() if hasattr(value, "__greenfcgi_blocking__")
-    ]  # fmt: skip
+def check_all(config: Config) -> Iterator[str]:
+    """What is wrong with them, as far as that is known without running them; one line each."""
+    for name, module in config.modules.items():
+        try:
+            path = file_of(module)
+            if path:
+                with open(path, "rb") as file:
+                    compile(file.read(), path, "exec", dont_inherit=True)
+            elif find_spec(module.path) is None:
+                yield f"[modules] {name}: found {module.path!r}, which Python does not find; expected a module"
+        except Exception as problem:
+            yield f"[modules] {name}: found {module.path!r}, which cannot be imported: {described(problem)}"
 
 
 def file_of(module: PythonModule) -> str:
-    """The source of an imported Python module; "" where it has none."""
-    path = getattr(sys.modules.get(module.path), "__file__", None) or ""
+    """The source of a Python module; "" where there is none."""
+    if module.folder not in sys.path:
+        sys.path.insert(0, module.folder)
+    try:
+        invalidate_caches()
+        spec = find_spec(module.path)
+    except Exception:
+        # Whatever a package above it does. To import it will say so.
+        return ""
+    path = (spec.origin if spec is not None else None) or ""
     return path if path.endswith(".py") else ""
 
 
-def _functions(name: str, module: PythonModule, bridge: Bridge) -> Mapping[str, ModuleFunction]:
+class _Loaded:
+    """A Python module: the functions of its last good execution, which stay while its file does not load.
+
+    Each execution has a namespace of its own, so functions in use keep the globals that they began with. (That is where
+    it differs from `importlib.reload`.)
+    """
+
+    def __init__(self, module: PythonModule) -> None:
+        self._module = module
+        self._exported: list[Exported] = []
+        #: The file as it was executed last, and why that failed.
+        self._executed: Signature = None
+        self._problem: BaseException | None = None
+        self._traceback: TracebackType | None = None
+        #: An import may wait for something: nobody else sees it half done.
+        self._lock = RLock()
+
+    def functions(self, follow: bool, is_trial: bool) -> list[Exported]:
+        """Those that scripts may call; with `follow`, of the file as it is now.
+
+        Raises what the last execution has raised, for a version of a script that is being tried, or where there has
+        been no good one.
+        """
+        with self._lock:
+            path = file_of(self._module)
+            now = signature(path) if path else None
+            has_changed = now is not None and now != self._executed
+            if (follow and has_changed) or (not self._exported and (has_changed or self._problem is None)):
+                self._execute(path, now)
+            if self._problem is not None and (is_trial or not self._exported):
+                raise self._problem.with_traceback(self._traceback)
+            return self._exported
+
+    def _execute(self, path: str, now: Signature) -> None:
+        self._executed = now
+        try:
+            if self._module.path in sys.modules and path:
+                found = _executed_anew(self._module.path, path)
+            else:
+                found = import_module(self._module.path)
+            exported = [*_exported_by(found)]
+            if not exported:
+                raise ImportError("no function in it carries @greenfcgi.export")
+        except BaseException as problem:
+            # Without the frames of those who will raise it.
+            self._problem, self._traceback = problem, problem.__traceback__
+        else:
+            self._exported, self._problem = exported, None
+
+
+_all_loaded: dict[str, _Loaded] = {}
+
+
+def _loaded(module: PythonModule) -> _Loaded:
+    found = _all_loaded.get(module.path)
+    if found is None:
+        found = _all_loaded[module.path] = _Loaded(module)
+    return found
+
+
+def _executed_anew(name: str, path: str) -> ModuleType:
+    """The module in a new namespace, in the place of the one before; that one stays where it fails."""
+    before = sys.modules[name]
+    spec = spec_from_file_location(name, path, submodule_search_locations=getattr(before, "__path__", None))
+    assert spec is not None
+    found = module_from_spec(spec)
+    with open(path, "rb") as file:
+        # Not by way of its loader, which takes two texts for the same when size and second are.
+        code = compile(file.read(), path, "exec", dont_inherit=True)
+    parent, _, last = name.rpartition(".")
+    sys.modules[name] = found
+    try:
+        exec(code, found.__dict__)
+    except BaseException:
+        sys.modules[name] = before
+        raise
+    if parent in sys.modules:
+        setattr(sys.modules[parent], last, found)
+    return found
+
+
+def _exported_by(module: ModuleType) -> Iterator[Exported]:
+    for name, value in vars(module).items():
+        try:
+            # Not getattr: some objects answer whatever they are asked.
+            is_blocking = vars(value).get("__greenfcgi_blocking__")
+        except Exception:
+            continue
+        if type(is_blocking) is bool:
+            yield Exported(name, value, is_blocking)
+
+
+def _functions(name: str, module: PythonModule, follow: bool, bridge: Bridge) -> Mapping[str, ModuleFunction]:
     path = file_of(module)
-    if path:
+    if path and follow:
         # Before it is read: it may be what keeps the script from loading.
         bridge.depend_on(path)
-    functions = exported(module)
-    if not path and file_of(module):
-        bridge.depend_on(file_of(module))
+    functions = _loaded(module).functions(follow, bridge.is_trial)
     calls = _Calls(name, bridge)
     return {**{one.name: partial(calls.call, one) for one in functions}, " wait": calls.wait}
 
 
 class _Calls:
-    """The calls of one state, of which one is under way at a time."""
+    """The calls of one state. Of blocking ones several can be under way: finalizers call, too."""
 
     def __init__(self, name: str, bridge: Bridge) -> None:
         self._name = name
         self._bridge = bridge
-        self._job: _Job | None = None
+        self._last = 0
+        self._jobs: dict[int, _Job] = {}
 
     def call(self, exported: Exported, arguments: bytes) -> Outcome:
-        """Call a function. A number: it is to be waited for on."""
+        """Call a function. A number: it is to be waited for on, by `wait` with that number."""
+        if self._bridge.is_ending:
+            # A finalizer's. What it got could not be given to Lua.
+            return None, b"the state is being closed"
+        title = self._bridge.title()
         values = decode(arguments)
         if not exported.is_blocking:
-            return self._finish(_answer(exported, values), exported.name)
-        self._job = _Job(exported, values)
-        return self.wait()
+            return self._finish(_answer(exported, values), exported.name, title)
+        self._last += 1
+        self._jobs[self._last] = _Job(exported, values, title)
+        return self.wait(self._last)
 
-    def wait(self) -> Outcome:
-        """Wait for the function that runs in a thread."""
-        job = self._job
-        assert job is not None
+    def wait(self, number: int) -> Outcome:
+        """Wait for a function that runs in a thread."""
+        job = self._jobs[number]
         while job.answer is None:
-            answer = self._bridge.wait(job.changed)
-            # 0: somebody wants to know where the script is, and it waits on.
-            if answer is not None and answer != 0:
-                job.give_up(partial(self._log, job.exported.name))
-            if answer is not None:
-                return answer
-        return self._finish(job.answer, job.exported.name)
+            outcome = self._bridge.wait(job.changed)
+            if outcome == 0 and type(outcome) is int:
+                # Somebody wants to know where the script is, and it waits on.
+                return number
+            if outcome is not None:
+                del self._jobs[number]
+                job.give_up(partial(self._log, job.exported.name, job.title))
+                return outcome
+        del self._jobs[number]
+        return self._finish(job.answer, job.exported.name, job.title)
 
-    def _finish(self, answer: Answer, name: str) -> Outcome:
+    def _finish(self, answer: Answer, name: str, title: str) -> Outcome:
         if answer.problem:
-            self._log(name, answer)
-            text = answer.problem.encode("utf-8", "surrogateescape")
+            self._log(name, title, answer)
+            text = answer.problem.encode("utf-8", "backslashreplace")
             return (None, text) if self._bridge.reserve(len(text)) else False
         return answer.results if self._bridge.reserve(len(answer.results)) else False
 
-    def _log(self, name: str, answer: Answer) -> None:
-        self._bridge.log_error(f"{self._name}.{name}: {answer.problem}", answer.traceback)
+    def _log(self, name: str, title: str, answer: Answer) -> None:
+        self._bridge.log_error(f"{self._name}.{name}: {answer.problem}", answer.traceback, title)
 
 
 class _Job:
     """A blocking function, which runs in a thread as soon as one is free."""
 
-    def __init__(self, exported: Exported, values: list[object]) -> None:
+    def __init__(self, exported: Exported, values: list[object], title: str) -> None:
         self.exported = exported
+        #: The request that it is called for.
+        self.title = title
+        self.work: Callable[[], Answer] = partial(_answer, exported, values)
         self.answer: Answer | None = None
         #: Set when the answer is there.
         self.changed = Event()
         self._log: Callable[[Answer], None] | None = None
-        _threads.start(partial(_answer, exported, values), self._ended)
+        _threads.start(self)
 
     def give_up(self, log: Callable[[Answer], None]) -> None:
-        """Nobody waits any more; a thread cannot be ended. When the function fails later, the log has it."""
+        """Nobody waits any more. What has not begun never does; a thread cannot be ended, and what fails is logged."""
         self._log = log
+        _threads.cancel(self)
 
-    def _ended(self, answer: Answer) -> None:
+    def end(self, answer: Answer) -> None:
+        """The answer is there."""
         self.answer = answer
         self.changed.set()
         if self._log is not None and answer.problem:
@@ -189,23 +286,36 @@ class _Threads:
     def __init__(self) -> None:
         self._pool: Any = None
         self._running = 0
-        self._waiting: deque[tuple[Callable[[], Answer], Callable[[Answer], None]]] = deque()
+        self._waiting: deque[_Job] = deque()
 
-    def start(self, work: Callable[[], Answer], ended: Callable[[Answer], None]) -> None:
-        """Run `work` in a thread; `ended` is called in the event loop."""
+    def start(self, job: _Job) -> None:
+        """Run a job in a thread, now or as soon as one is free; its `end` is called in the event loop."""
         if self._running >= MAX_THREADS:
-            self._waiting.append((work, ended))
+            self._waiting.append(job)
             return
         if self._pool is None:
             self._pool = ThreadPool(MAX_THREADS)
+        try:
+            result = self._pool.spawn(job.work)
+        except Exception as problem:
+            # The system lets the process have no thread more.
+            job.end(Answer(b"", described(problem), traceback_of(problem)))
+            return
         self._running += 1
-        self._pool.spawn(work).rawlink(partial(self._next, ended))
+        result.rawlink(partial(self._next, job))
 
-    def _next(self, ended: Callable[[Answer], None], result: Any) -> None:
+    def cancel(self, job: _Job) -> None:
+        """Forget a job that has not begun."""
+        try:
+            self._waiting.remove(job)
+        except ValueError:
+            pass
+
+    def _next(self, job: _Job, result: Any) -> None:
         self._running -= 1
         if self._waiting:
-            self.start(*self._waiting.popleft())
-        ended(result.get())
+            self.start(self._waiting.popleft())
+        job.end(result.get())
 
 
 _threads = _Threads()
@@ -218,24 +328,16 @@ def _answer(exported: Exported, values: list[object]) -> Answer:
     except BaseException as problem:
         # Without this function's own frame; there is no other where the arguments are wrong.
         trace = problem.__traceback__ and problem.__traceback__.tb_next
-        return Answer(b"", _described(problem), traceback_of(problem.with_traceback(trace)) if trace else "")
+        return Answer(b"", described(problem), traceback_of(problem.with_traceback(trace)) if trace else "")
     found = results if isinstance(results, tuple) else (results,)
     try:
         if len(found) > _MAX_RESULTS:
-            raise ValueError(f"found a tuple of {len(found)} results, expected at most {_MAX_RESULTS}")
+            raise Uncrossable(f"found a tuple of {len(found)} results, expected at most {_MAX_RESULTS}")
         return Answer(encode(found))
-    except BaseException as problem:
+    except Uncrossable as problem:
         return Answer(b"", f"what it returned cannot be passed to Lua: {problem}", "")
-
-
-def _described(problem: BaseException) -> str:
-    """An exception in one line: "ValueError: what it says"."""
-    try:
-        text = str(problem)
-    except BaseException:
-        text = ""
-    name = type(problem).__name__
-    return escape(f"{name}: {text}" if text else name)
+    except BaseException as problem:
+        return Answer(b"", f"what it returned cannot be passed to Lua: {described(problem)}", "")
 
 
 def _last_place(problem: BaseException) -> str:

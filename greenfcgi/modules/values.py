@@ -25,8 +25,12 @@ _MIN_INT: Final = -(2**63)
 _MAX_INT: Final = 2**63 - 1
 
 
+class Uncrossable(Exception):
+    """A value that Lua has nothing for."""
+
+
 def encode(values: tuple[object, ...]) -> bytes:
-    """An array of these. Raises `TypeError` or `ValueError`, which say what cannot cross."""
+    """An array of these. Raises `Uncrossable`, which says what cannot cross."""
     writer = _Writer()
     writer.array(values, 0)
     return b"".join(writer.parts)
@@ -41,14 +45,14 @@ class _Writer:
         put = self.parts.append
         self._count += 1
         if self._count > MAX_VALUES:
-            raise ValueError(f"more than {MAX_VALUES:,} values")
+            raise Uncrossable(f"more than {MAX_VALUES:,} values")
         if value is None:
             put(b"n")
         elif isinstance(value, bool):
             put(b"t" if value else b"f")
         elif isinstance(value, int):
             if not _MIN_INT <= value <= _MAX_INT:
-                raise ValueError("a whole number of more than 64 bits")
+                raise Uncrossable("a whole number of more than 64 bits")
             put(b"i%d;" % value)
         elif isinstance(value, float):
             put(b"d%b;" % repr(float(value)).encode())
@@ -61,28 +65,31 @@ class _Writer:
         elif isinstance(value, Mapping):
             self._table(value, depth + 1)
         else:
-            raise TypeError(
+            raise Uncrossable(
                 f"found {type(value).__name__}, expected None, bool, int, float, str, bytes, or a list or dict of these"
             )
 
     def array(self, values: list[object] | tuple[object, ...], depth: int) -> None:
         self._check(depth)
-        self.parts.append(b"a%d:" % len(values))
-        for value in values:
+        # What another thread adds meanwhile, and a length of its own, do not count.
+        items = tuple(values)
+        self.parts.append(b"a%d:" % len(items))
+        for value in items:
             self.value(value, depth)
 
     def _table(self, values: Mapping[object, object], depth: int) -> None:
         self._check(depth)
-        self.parts.append(b"m%d:" % len(values))
-        for key, value in values.items():
+        items = tuple(values.items())
+        self.parts.append(b"m%d:" % len(items))
+        for key, value in items:
             if not isinstance(key, (str, bytes)):
-                raise TypeError(f"found a dict with a key of type {type(key).__name__}, expected str or bytes")
+                raise Uncrossable(f"found a dict with a key of type {type(key).__name__}, expected str or bytes")
             self.value(key, depth)
             self.value(value, depth)
 
     def _check(self, depth: int) -> None:
         if depth > MAX_DEPTH:
-            raise ValueError(f"lists and dicts nested more than {MAX_DEPTH} deep, or in themselves")
+            raise Uncrossable(f"lists and dicts nested more than {MAX_DEPTH} deep, or in themselves")
 
 
 def decode(text: bytes) -> list[object]:

@@ -147,9 +147,15 @@ class Version:
 
     def depend_on(self, path: str) -> None:
         """A file that is not Lua counts for this version: when it changes, the version is stale."""
-        if path not in self.signatures and len(self.signatures) < _MAX_FILES:
-            self._on_read(path)
-            self.signatures[path] = settled(signature(path))
+        if path in self.signatures or len(self.signatures) >= _MAX_FILES:
+            return
+        self._on_read(path)
+        self.signatures[path] = settled(signature(path))
+        try:
+            self._note(path, _source(path), False)
+        except OSError:
+            # It is not there, and may come.
+            return
 
     def forget(self, path: str) -> None:
         """The script itself is about to write this file: what it was before does not count any more."""

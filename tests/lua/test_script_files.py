@@ -295,7 +295,7 @@ class TestLimit:
         with Server(tmp_path, scripts, settings, before=("prlimit", "--nofile=2200:2200")) as server:
             assert server.get("forgets.lua").status == 504
             server.logged("files of scripts stay open for ever: leaving for another process")
-            server.logged("another takes its place")
+            server.logged("replacing it")
             assert server.get("good.lua").body == b"good"
 
 

@@ -72,7 +72,12 @@ def bomb(length: int) -> str:
     ("text", "place"),
     [
         (f"local function deep() return ({bomb(60)}) end\nfunction main() deep() end", "bad.lua:1: in "),
-        ("function main()\n setmetatable({}, { __gc = function() while true do end end })\n collectgarbage()\nend", ""),
+        # Elsewhere than on LuaJIT, the server can interrupt them.
+        (
+            "function main()\n getmetatable(newproxy(true)).__gc = function() while true do end end\n"
+            " collectgarbage()\nend",
+            "",
+        ),
         ("function main()\n local n = 0 while true do n = n + 1 end\nend", "bad.lua:2: in "),
     ],
     ids=["pattern", "finalizer", "compiled"],
@@ -80,10 +85,10 @@ def bomb(length: int) -> str:
 def test_what_no_hook_can_stop(serve: Serve, text: str, place: str) -> None:
     """The process that stalls logs the script and is replaced; the other one answers all the while."""
     is_compiled = "n = n + 1" in text
-    version, jit = ("luajit21", "true") if is_compiled else ("lua54", "false")
+    version = "luajit21" if is_compiled or "newproxy" in text else "lua54"
     server = serve(
         {"hello.lua": HELLO, "bad.lua": text},
-        f'processes = 2\ntimeout = 0.5\n[lua]\nversion = "{version}"\njit = {jit}\n',
+        f'processes = 2\ntimeout = 0.5\n[lua]\nversion = "{version}"\njit = {str(is_compiled).lower()}\n',
     )
     before = set(children(server.pid))
     assert len(before) == 2
