@@ -349,3 +349,104 @@ def test_a_start_without_its_modules(tmp_path: Path, text: str, problem: str) ->
     assert done.returncode == 2
     assert done.stderr == f"greenfcgi: [modules] mine: found 'shop.mine', {problem}\n" or problem in done.stderr
     assert "Traceback" not in done.stderr
+
+
+class TestSaved:
+    """What a module that does not load leaves in service."""
+
+    GOOD = "import greenfcgi\nTABLE = {b'tea': 3}\n@greenfcgi.export\ndef price(name): return TABLE[name]\n"
+    BROKEN = "import greenfcgi\nTABLE = {}\nraise RuntimeError('broken')\n"
+    PAGE = "local m = require 'mine' function main(env, con) con:puts(m.price('tea')) end"
+
+    @pytest.mark.parametrize("settings", ["", "[states]\nper_request = true\n"])
+    def test_all_states_of_a_script_go_on(self, tmp_path: Path, settings: str) -> None:
+        """Those that are made meanwhile have the last good functions, with the variables that they had."""
+        write_module(tmp_path, self.GOOD)
+        with Server(tmp_path, {"page.lua": self.PAGE}, settings=f"heartbeat = 0.02\n{CONFIG}{settings}") as server:
+            assert server.get("page.lua").body == b"3"
+            write_module(tmp_path, self.BROKEN)
+            until(lambda: "the last good version stays in service" in server.log(), "the broken module")
+            waiting = [server.connect() for _ in range(5)]
+            for one in waiting:
+                one.send(server.request("page.lua"))
+            for one in waiting:
+                with one:
+                    assert one.reply().body == b"3"
+
+    def test_without_reload(self, tmp_path: Path) -> None:
+        """Nothing is executed again."""
+        write_module(tmp_path, self.GOOD)
+        settings = f"reload = false\n{CONFIG}[states]\nper_request = true\n"
+        with Server(tmp_path, {"page.lua": self.PAGE}, settings=settings) as server:
+            assert server.get("page.lua").body == b"3"
+            write_module(tmp_path, self.GOOD.replace("3", "4"))
+            assert server.get("page.lua").body == b"3"
+
+    def test_one_that_is_mended_by_a_save(self, tmp_path: Path) -> None:
+        """A module that has never loaded is watched, too, and what it exported before is gone."""
+        write_module(tmp_path, self.GOOD)
+        page = """
+            local ok, m = pcall(require, "mine")
+            function main(env, con) con:puts(tostring(ok and (m.price or m.cost)("tea")), tostring(ok and m.price)) end
+        """
+        with Server(tmp_path, {"page.lua": page}, settings="heartbeat = 0.02\n" + CONFIG) as server:
+            assert server.get("page.lua").body.startswith(b"3function")
+            write_module(tmp_path, self.GOOD.replace("price", "cost"))
+            until(lambda: server.get("page.lua").body == b"3nil", "the other name")
+
+
+def test_an_exception_that_cannot_be_told(tmp_path: Path) -> None:
+    """Whatever it is, a script gets text."""
+    text = """
+        import greenfcgi
+        class Odd(Exception):
+            def __str__(self): raise self
+        class Table(dict):
+            def items(self): raise ValueError("bad \\ud800")
+        @greenfcgi.export
+        def odd(): raise Odd
+        @greenfcgi.export
+        def table(): return Table(a=1)
+        @greenfcgi.export(blocking=True)
+        def blocking(): return Table(a=1)
+        class Proxy:
+            def __getattr__(self, name): raise RuntimeError(name)
+        proxy = Proxy()
+    """
+    package = "odd_things"
+    (tmp_path / package).mkdir()
+    (tmp_path / package / "mine.py").write_text(textwrap.dedent(text))
+    (tmp_path / package / "leaves.py").write_text("import sys\nsys.exit('at import')\n")
+    settings = f'[modules]\nmine = "{package}.mine"\nleaves = "{package}.leaves"\n'
+    inside = Inside(tmp_path, "lua54", settings)
+    found = inside.main(
+        """
+        local m = require "mine"
+        for _, f in ipairs({ m.odd, m.table, m.blocking, function() return require "leaves" end }) do
+            local ok, problem = pcall(f)
+            con:puts(type(problem), " ", problem, "\\n")
+        end
+        con:puts(tostring(m.proxy))
+        """
+    ).text.splitlines()
+    inside.close()
+    assert found[0] == "string mine.odd: Odd"
+    assert found[1].startswith("string mine.table: what it returned cannot be passed to Lua: ValueError: bad ")
+    assert found[2].startswith("string mine.blocking: what it returned cannot be passed to Lua: ValueError: bad ")
+    assert found[3].startswith("string module 'leaves': SystemExit: at import")
+    assert found[4] == "nil"
+
+
+def test_check_config_looks_for_modules(tmp_path: Path) -> None:
+    """It says what is not there, and what is no Python; it runs nothing."""
+    write_module(tmp_path, "this is no Python")
+    (tmp_path / "lua_scripts").mkdir()
+    (tmp_path / "config.toml").write_text(f'{CONFIG}none = "nowhere_at_all"\n')
+    done = subprocess.run(
+        [sys.executable, "-m", "greenfcgi", "--check-config"], cwd=tmp_path, capture_output=True, text=True,
+        timeout=PATIENCE, check=False,
+    )  # fmt: skip
+    assert done.returncode == 2
+    first, second = done.stderr.splitlines()
+    assert "[modules] mine: found 'shop.mine', which cannot be imported: SyntaxError" in first
+    assert "[modules] none: found 'nowhere_at_all', which Python does not find; expected a module" in second
