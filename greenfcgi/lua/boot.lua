@@ -32,7 +32,7 @@ local allowed = {}
 for name in gmatch(allow, "[^\n]+") do allowed[name] = true end
 local as_function = part(guard)(jit_on, allowed)
 local is_final, late, gone, no_memory, over, arm, disarm, look_at_clock, corrected,
-    watch_finalizers, new_thread, write_apart
+    watch_finalizers, new_thread, swap_output
 if jit then part(luajit, "=[C]")(library, jit.version_num, function() look_at_clock() end) end
 exhausted, slow = as_function(exhausted), as_function(slow)
 
@@ -123,7 +123,7 @@ package.preload.luafcgid = function() return later("luafcgid") end
 local lines = {}
 for line in gmatch(headers, "[^\n]+") do lines[#lines + 1] = line end
 local begin, finish, abandon, written, hook_methods
-begin, finish, abandon, written, write_apart, hook_methods = part(con)(host, {
+begin, finish, abandon, written, swap_output, hook_methods = part(con)(host, {
     http_status = http_status, content_type = content_type, headers = lines, buffering = buffering,
     config = part("return " .. config)(),
 }, later, errors)
@@ -131,7 +131,7 @@ begin, finish, abandon, written, write_apart, hook_methods = part(con)(host, {
 part(bounds, "=[C]")(look_at_clock)
 part(finalizers)(library, errors, function()
     return later("finalizing", library, pcall, new_thread, resume, yield, jit ~= nil, newproxy, is_final, late, watch_finalizers,
-        write_apart)
+        swap_output)
 end, function()
     local watched = watch_finalizers(nil)
     watch_finalizers(watched)
