@@ -28,7 +28,7 @@ for name in gmatch(settings.allow, "[^\n]+") do allowed[name] = true end
 if parts.quirks then load_part("quirks")() end
 local as_function = load_part("guard")(settings.jit, allowed)
 local is_final, raise_timeout, raise_disconnected, raise_no_memory, final_error, start_hook, stop_hook, look_at_clock, corrected,
-    watch_finalizers, new_thread, write_apart
+    watch_finalizers, new_thread, swap_output
 if jit then load_part("luajit", "=[C]")(library, jit.version_num, function() look_at_clock() end) end
 local exhausted, slow = as_function(server.exhausted), as_function(server.slow)
 
@@ -143,7 +143,7 @@ for name in gmatch(settings.at_start, "[^\n]+") do open(name) end
 local lines = {}
 for line in gmatch(settings.headers, "[^\n]+") do lines[#lines + 1] = line end
 local begin, finish, abandon, written, hook_methods
-begin, finish, abandon, written, write_apart, hook_methods = load_part("con")(host, {
+begin, finish, abandon, written, swap_output, hook_methods = load_part("con")(host, {
     http_status = settings.http_status, content_type = settings.content_type, headers = lines,
     buffering = settings.buffering, config = compiled("return " .. settings.config)(),
 }, later, errors)
@@ -151,7 +151,7 @@ begin, finish, abandon, written, write_apart, hook_methods = load_part("con")(ho
 load_part("bounds", "=[C]")(look_at_clock)
 load_part("finalizers")(library, errors, function()
     return later("finalizing", library, pcall, new_thread, resume, yield, jit ~= nil, newproxy, is_final, raise_timeout,
-        watch_finalizers, write_apart)
+        watch_finalizers, swap_output)
 end, function()
     local watched = watch_finalizers(nil)
     watch_finalizers(watched)

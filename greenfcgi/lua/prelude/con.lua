@@ -11,8 +11,7 @@
 
 local host, settings, later, errors = ...
 
-local error, pairs, pcall, select, setmetatable, tonumber, tostring, type =
-    error, pairs, pcall, select, setmetatable, tonumber, tostring, type
+local pairs, select, setmetatable, tonumber, tostring, type = pairs, select, setmetatable, tonumber, tostring, type
 local find, format, gmatch, lower, match, sub =
     string.find, string.format, string.gmatch, string.lower, string.match, string.sub
 local concat = table.concat
@@ -185,23 +184,17 @@ local function open_head()
     return number, head
 end
 
--- Call a finalizer with its object. What it writes is kept apart: it may have come in the midst of what is here.
-local function write_apart(f, object)
-    local fresh = {}
-    local pieces, number, bytes, parts, last = out, count, size, blocks, filled
-    out, count, size, blocks = fresh, 0, 0, nil
-    local ok, problem = pcall(f, object)
-    local own_pieces, own_number, own_parts, own_last = out, count, blocks, filled
-    out, count, size, blocks, filled = pieces, number, bytes, parts, last
-    if own_pieces and (own_number > 0 or own_parts) then
-        own_parts, own_last = own_parts or {}, own_parts and own_last or 0
-        own_parts[own_last + 1] = concat(own_pieces, "", 1, own_number)
-        local text = concat(own_parts, "", 1, own_last + 1)
+-- What waits is put aside, for what a finalizer writes in the midst of what is here; `text` is what one has written.
+local function swap(pieces, number, bytes, parts, last, text)
+    if text then
         if not asides then asides, aside_size = {}, 0 end
         asides[#asides + 1] = text
         aside_size = aside_size + #text
+        return
     end
-    if not ok then error(problem, 0) end
+    local a, b, c, d, e = out, count, size, blocks, filled
+    out, count, size, blocks, filled = pieces, number, bytes, parts, last
+    return a, b, c, d, e
 end
 
 local function send()
@@ -350,4 +343,4 @@ local function written()
     return concat(blocks or {}, "", 1, blocks and filled or 0) .. concat(out, "", 1, count)
 end
 
-return begin, finish, abandon, written, write_apart, { config = methods.config, log = methods.log, sleep = methods.sleep }
+return begin, finish, abandon, written, swap, { config = methods.config, log = methods.log, sleep = methods.sleep }

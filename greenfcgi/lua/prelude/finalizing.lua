@@ -2,16 +2,16 @@
 --
 -- arguments: lua: functions of Lua by their names (see boot.lua); library: the debug library, whole
 --            pcall, resume, yield: Lua's own; new_thread(f): as in limits.lua; is_jit: it is LuaJIT; newproxy: where it has that
---            is_final(problem), raise_timeout(), watch_finalizers(look): as in limits.lua; write_apart(f, object): as in con.lua
+--            is_final(problem), raise_timeout(), watch_finalizers(look): as in limits.lua; swap(...): as in con.lua
 -- returns: a table: NOTHING: what collectgarbage returns where it does nothing, by the options that collect or change how
 --          mark(object): from 5.2 on, a table is to be finalized
 --          newproxy; assigned(object, value): on 5.1 and LuaJIT, this was the metatable of a proxy, whose __gc is set now
 
 local lua, library, pcall, new_thread, resume, yield, is_jit, native_newproxy,
-    is_final, raise_timeout, watch_finalizers, write_apart = ...
+    is_final, raise_timeout, watch_finalizers, swap = ...
 
 local rawget, rawset, setmetatable, tostring, type = lua.rawget, lua.rawset, lua.setmetatable, lua.tostring, lua.type
-local clock = lua.clock
+local clock, concat, error = lua.clock, lua.concat, lua.error
 local getmetatable, getfenv, setfenv = library.getmetatable, library.getfenv, library.setfenv
 
 -- When finalizers have used so much of some seconds of CPU time, the script's time is over: others wait for them. What it
@@ -23,6 +23,20 @@ local began
 
 -- Asked in place of the server, which would give others their turn: it may be the one that has called the collector.
 local function is_over() return spent + (clock() - began) > MAX_SPENT end
+
+-- What a finalizer writes is kept apart: it may have been called in the midst of something that is being written.
+local function write_apart(f, object)
+    local fresh = {}
+    local pieces, number, bytes, parts, last = swap(fresh, 0, 0)
+    local ok, problem = pcall(f, object)
+    local texts, count, _, blocks, filled = swap(pieces, number, bytes, parts, last)
+    if texts and (count > 0 or blocks) then
+        blocks, filled = blocks or {}, blocks and filled or 0
+        blocks[filled + 1] = concat(texts, "", 1, count)
+        swap(nil, nil, nil, nil, nil, concat(blocks, "", 1, filled + 1))
+    end
+    if not ok then error(problem, 0) end
+end
 
 local function run(f, value) return pcall(write_apart, f, value) end
 
