@@ -360,7 +360,7 @@ class TestReload:
         text = server.config.read_text()
         server.config.write_text(text.replace("s.sock", "t.sock"))
         server.send_signal(signal.SIGHUP)
-        server.logged("1 process replaced")
+        server.logged("1 process running")
         with server.connect(str(server.folder / "t.sock")) as connection:
             connection.send(server.request("hello.lua"))
             assert connection.reply().body == b"hello"
@@ -407,7 +407,7 @@ class TestReload:
         server.config.write_text('pidfile = "pid"\n' + server.config.read_text())
         server.send_signal(signal.SIGHUP)
         server.logged("SIGHUP: pidfile cannot change without a restart; keeping the old value")
-        server.logged("1 process replaced")
+        server.logged("1 process running")
 
     def test_refused_again_and_again(self, serve: Serve) -> None:
         """Nothing is left of configurations that were refused."""
