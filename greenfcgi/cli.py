@@ -41,6 +41,10 @@ def _leave_threads(status: int) -> None:
     """End now where threads of Python modules run on, which Python would wait for."""
     threading = sys.modules.get("threading")
     if threading is not None and any(not one.daemon for one in threading.enumerate()[1:]):
+        import atexit
+
+        # What os._exit leaves out.
+        atexit._run_exitfuncs()
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(status)

@@ -48,7 +48,7 @@ class SaveOrder:
         self._open: set[str] = set()
         #: Files that have been saved or asked for a moment ago, and when.
         self._recent: dict[str, float] = {}
-        #: How often somebody has begun to flush what is part of a page.
+        #: Flushes so far of files that may be part of a page.
         self.flushes = 0
         self._has_changes = Event()
         self._lock = RLock()
@@ -76,9 +76,9 @@ class SaveOrder:
             gevent.sleep(_CHECK)
 
     def has_pending_changes(self, since: int | None = None) -> bool:
-        """Something has been saved that nobody has flushed yet, or is being saved.
+        """Whether a file is being saved, or has been saved and not flushed yet.
 
-        With `since`, a value of `flushes`, also what somebody else has flushed from then on: the beat, or a request.
+        With `since`, an earlier value of `flushes`, also whether anything has been flushed since then.
         """
         is_being_saved = bool(self._sizes())
         if since is not None and since != self.flushes:
@@ -87,7 +87,7 @@ class SaveOrder:
         return is_being_saved or any(map(self._is_relevant, self._queue.paths))
 
     def watch_closely(self, paths: Iterable[str]) -> None:
-        """Files that may be saved in the next moment: that one is empty is noticed before the system tells of it."""
+        """Files that may be saved soon: one that an editor empties is noticed before its inotify event arrives."""
         self._recent.update(dict.fromkeys(paths, time.monotonic()))
 
     def _count(self, changes: Changes) -> None:
@@ -121,8 +121,8 @@ class SaveOrder:
 
     def _sizes(self) -> dict[str, int]:
         """The files that are being saved at this moment, with their sizes."""
-        # A file is empty before the system tells that it is written to: milliseconds before, when the disk has yet to
-        # take what was saved last. Whoever finds it filled is told of that below.
+        # An editor empties a file before it writes. The event for that can come milliseconds late, while the disk still
+        # writes the last save, so sizes are checked first; then `catch_up` reads the events of files that were filled.
         now = time.monotonic()
         self._recent = {path: then for path, then in self._recent.items() if now - then < _RECENT}
         emptied = dict.fromkeys(filter(_is_just_emptied, self._recent), 0)

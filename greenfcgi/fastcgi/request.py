@@ -88,5 +88,5 @@ class Request:
             self.content_length = int(length)
 
     def variables(self) -> dict[bytes, bytes]:
-        """The CGI variables, decoded anew at each call."""
+        """The CGI variables, decoded again at each call."""
         return records.params(self.params) if self.params_ended else {}

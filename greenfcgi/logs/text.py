@@ -130,6 +130,12 @@ def _plain(text: str | bytes) -> str:
     return data.decode("utf-8", "backslashreplace")
 
 
+def counted(number: int, noun: str) -> str:
+    """A number of things: "1 process", "2 processes"."""
+    ending = "" if number == 1 else "es" if noun.endswith("s") else "s"
+    return f"{number} {noun}{ending}"
+
+
 def described(problem: BaseException) -> str:
     """An exception in one line: "ValueError: what it says"."""
     try:

@@ -38,9 +38,7 @@ _ROOM_TO_COMPILE = 128 * 1024
 
 #: Writes to the slow log: the script, the request's title ("" when there is none), the seconds that it has
 #: run, and Lua's traceback.
-TellSlow = Callable[[str, str, float, bytes], None]
-
-
+LogSlow = Callable[[str, str, float, bytes], None]
 #: Called when a script creates a global by accident, with the script, the name, and the place.
 Hint = Callable[[str, str, str], None]
 
@@ -87,7 +85,7 @@ class Exchange(Protocol):
     def drain(self, seconds: float) -> bool:
         """Wait for a slow client, at most so long; True when all has left, or the client has gone."""
 
-    def read(self, most: int) -> bytes:
+    def read(self, size: int) -> bytes:
         """The next bytes of the body, or all that are left with -1. Raises `OSError`."""
 
     def body_problem(self) -> str:
@@ -107,9 +105,9 @@ class Bridge:
     """What one state calls of the server."""
 
     __slots__ = (
-        "_files", "_functions", "_hint", "_log", "_minor", "_modules", "_name", "_opened", "_parts", "_rules",
-        "_tell_slow", "_version", "at_end", "budget", "closes_with", "directory", "exchange", "exhausted", "granted",
-        "is_ending", "loading", "reserve",
+        "_files", "_functions", "_hint", "_log", "_log_slow", "_minor", "_modules", "_name", "_opened", "_parts",
+        "_rules", "_version", "at_end", "budget", "closes_with", "directory", "exchange", "granted", "is_ending",
+        "loading", "on_out_of_memory", "reserve",
     )  # fmt: skip
 
     def __init__(
@@ -117,10 +115,10 @@ class Bridge:
         name: str,
         version: Version,
         log: ErrorLog,
-        tell_slow: TellSlow,
+        log_slow: LogSlow,
         budget: Budget,
         reserve: Callable[[int], bool],
-        exhausted: Callable[[], None],
+        on_out_of_memory: Callable[[], None],
         hint: Hint | None = None,
         files: Quota | None = None,
         minor: int = 1,
@@ -140,20 +138,21 @@ class Bridge:
         self._minor = minor
         self._parts = parts or {}
         self._modules = modules or {}
-        #: The functions of the modules that the script has required, which Lua knows by their numbers.
+        #: The functions of the modules that the script has required, which Lua knows by their numbers; and by module,
+        #: their names in lines, and the number of the first.
         self._functions: list[ModuleFunction] = []
         self._opened: dict[str, tuple[bytes, int]] = {}
         #: What modules do when a run of the script is over.
         self.at_end: list[Callable[[], None]] = []
         self._version = version
         self._log = log
-        self._tell_slow = tell_slow
+        self._log_slow = log_slow
         #: The time of the run under way.
         self.budget = budget
         #: Asked before text is returned: makes room for so many bytes in the state. False where there is none.
         self.reserve = reserve
         #: Called from Lua when the state has no memory left.
-        self.exhausted = exhausted
+        self.on_out_of_memory = on_out_of_memory
         self._hint = hint
         #: The request under way; None while the script loads, and in hooks.
         self.exchange: Exchange | None = None
@@ -164,12 +163,12 @@ class Bridge:
 
     def server_functions(self) -> dict[bytes, Callable[..., Outcome]]:
         """What `boot.lua` gets, by the names that it has there."""
-        functions: tuple[Callable[..., Outcome], ...] = (
-            self.log, self.send, self.read, self.sleep, self.source, self.check, self.native, self.grant, self.entropy,
-            self.more, self.slow, self.hint, self.open_module, self.call,
-        )  # fmt: skip
-        named = {function.__name__.encode(): function for function in functions}
-        return named | {b"exhausted": self.exhausted, b"tick": self.budget.tick}
+        return {
+            b"log": self.log, b"send": self.send, b"read": self.read, b"sleep": self.sleep, b"source": self.source,
+            b"check": self.check, b"native": self.native, b"grant": self.grant, b"entropy": self.entropy,
+            b"more": self.more, b"slow": self.slow, b"hint": self.hint, b"tick": self.budget.tick,
+            b"on_out_of_memory": self.on_out_of_memory, b"open_module": self.open_module, b"call": self.call,
+        }  # fmt: skip
 
     def open_module(self, name: bytes) -> Outcome:
         """The script requires a module: its source, the names of its functions in lines, and the first one's number; or
@@ -203,7 +202,7 @@ class Bridge:
 
     def _failed(self, what: str, problem: BaseException) -> Outcome:
         text = f"{what}: {described(problem)}"
-        self.log_error(text, traceback_of(problem))
+        self.log_error(text, traceback_of(problem), self.title())
         return self._problem(text.encode("utf-8", "backslashreplace"))
 
     def end_run(self) -> None:
@@ -213,16 +212,14 @@ class Bridge:
 
     def log(self, level: bytes, text: bytes) -> None:
         """Write to the error log, with the script and the request it happened in."""
-        where = f"{self._name}: {self.exchange.title}" if self.exchange else self._name
-        self._log.log(level.decode(), f"{where}: {decode(shorten(text, MAX_TEXT))}")
+        self._log.log(level.decode(), f"{self._where(self.title())}: {decode(shorten(text, MAX_TEXT))}")
 
     def slow(self, traceback: bytes) -> None:
-        """Tell the slow log where the script is."""
-        title = self.exchange.title if self.exchange else ""
-        self._tell_slow(self._name, title, self.budget.elapsed(), traceback)
+        """Write to the slow log where the script is."""
+        self._log_slow(self._name, self.title(), self.budget.elapsed(), traceback)
 
     def depend_on(self, path: str) -> None:
-        """The script is loaded anew when this file changes, as when one of its Lua files does."""
+        """The script is reloaded when this file changes, as when one of its Lua files does."""
         self._version.depend_on(path)
 
     @property
@@ -234,14 +231,12 @@ class Bridge:
         """The request under way, in a few words; "" where there is none."""
         return self.exchange.title if self.exchange is not None else ""
 
-    def log_error(self, text: str, traceback: str, title: str | None = None) -> None:
-        """Write to the error log what has failed in Python, with the script and the request: the one under way, unless
-        it was another.
-        """
-        if title is None:
-            title = self.title()
-        where = f"{self._name}: {title}" if title else self._name
-        self._log.error(f"{where}: {text}", traceback)
+    def log_error(self, text: str, traceback: str, title: str) -> None:
+        """Write to the error log what has failed in Python, with the script and the request of this title."""
+        self._log.error(f"{self._where(title)}: {text}", traceback)
+
+    def _where(self, title: str) -> str:
+        return f"{self._name}: {title}" if title else self._name
 
     def hint(self, name: bytes, place: bytes) -> None:
         """A global was written that no `init` has declared."""
@@ -261,12 +256,12 @@ class Bridge:
                 return True if found == LATE else 0
         return self._text(GONE) if exchange.aborted else None
 
-    def read(self, most: int) -> Answer:
+    def read(self, size: int) -> Answer:
         """Read from the request's body. Returns the bytes, and how the body differs from CONTENT_LENGTH."""
         if self.exchange is None:
             return None
         try:
-            data = self.exchange.read(most)
+            data = self.exchange.read(size)
         except OSError as problem:
             return self._problem(f"cannot read the request's body: {problem.strerror}".encode())
         problem_text = self.exchange.body_problem().encode()

@@ -6,7 +6,7 @@ import importlib
 import os
 import struct
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Final, NamedTuple, NoReturn
 
 from ..config.load import Config
@@ -17,7 +17,7 @@ from ..fastcgi.response import Reply
 from ..logs.error_log import ErrorLog
 from ..logs.text import decode
 from ..quota import Quota
-from .bridge import Bridge, Hint, Module, TellSlow
+from .bridge import Bridge, Hint, LogSlow, Module
 from .budget import Budget
 from .bytecode import stripped
 from .sources import lua_literal, lua_parts
@@ -59,7 +59,7 @@ class Booted(NamedTuple):
 class LuaEngine:
     """Makes runtimes, and what is compiled once for all of them.
 
-    `modules` are those that scripts may require. `tell_slow`, `hint`: see `bridge`; None where nobody wants to know.
+    `modules` are those that scripts may require. `log_slow`, `hint`: see `bridge`; None where nobody wants to know.
     `files` is how many descriptors the files of all scripts may take together; None: as many as there are.
 
     One engine to a process: where native modules are allowed its symbols become global, and a second one would crash.
@@ -70,8 +70,8 @@ class LuaEngine:
         self,
         config: Config,
         log: ErrorLog,
-        modules: Iterable[Module] = (),
-        tell_slow: TellSlow | None = None,
+        modules: Sequence[Module] = (),
+        log_slow: LogSlow | None = None,
         hint: Hint | None = None,
         files: Quota | None = None,
     ) -> None:
@@ -80,8 +80,8 @@ class LuaEngine:
         self.files = files
         #: Called for the developer mode; None in production, where states watch nothing for it.
         self.hint = hint
-        self.tell_slow = tell_slow or _tell_nobody
-        self._slow_after = None if tell_slow is None else config.slowlog_timeout
+        self.log_slow = log_slow or _log_nowhere
+        self._slow_after = None if log_slow is None else config.slowlog_timeout
         #: Runs of scripts that were stopped because their time was over, or because their memory had run out.
         self.timeouts = 0
         self.memory_kills = 0
@@ -99,10 +99,8 @@ class LuaEngine:
         names += ["inspect"] if hint is not None else []
         self._boot_parts = {name.encode(): self.parts[name] for name in names}
         #: Those that scripts may require, by name; compiled, too.
-        self.modules = {module.name: module for module in modules}
-        compiled = self._compiled({name: module.lua_source for name, module in self.modules.items()})
-        for name, code in compiled.items():
-            self.modules[name] = self.modules[name]._replace(lua_source=code)
+        codes = self._compiled({module.name: module.lua_source for module in modules})
+        self.modules = {module.name: module._replace(lua_source=codes[module.name]) for module in modules}
         self._settings = self._fixed_settings()
         #: lua.memory is kept.
         self.limited = version not in _UNLIMITED
@@ -132,7 +130,7 @@ class LuaEngine:
         functions = boot(
             runtime.table_from(self._boot_parts),
             runtime.table_from(bridge.server_functions()),
-            runtime.table_from(self._settings | self._own_settings(bridge.directory)),
+            runtime.table_from(self._settings, self._own_settings(bridge.directory)),
         )
         if self.limited:
             runtime.set_max_memory(self.config.lua.memory)
@@ -242,7 +240,7 @@ def _deny(*_: object) -> NoReturn:
     raise AttributeError("not available to scripts")
 
 
-def _tell_nobody(*_: object) -> None:
+def _log_nowhere(*_: object) -> None:
     """Where there is no slow log."""
 
 

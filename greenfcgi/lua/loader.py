@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from ..errors import ScriptError
-from ..logs.error_log import ErrorLog
 from ..scripts.script import Script
 from ..scripts.version import Version
 from .engine import LuaEngine
@@ -13,9 +12,8 @@ from .state import State
 class StateLoader:
     """Makes states of one engine."""
 
-    def __init__(self, engine: LuaEngine, log: ErrorLog) -> None:
+    def __init__(self, engine: LuaEngine) -> None:
         self._engine = engine
-        self._log = log
 
     def make(self, script: Script, version: Version | None = None) -> State:
         """A state that has loaded `script`, in the version that is served unless another one is given.
@@ -30,5 +28,5 @@ class StateLoader:
             raise
         state.version.is_complete = True
         if is_new and script.loaded():
-            self._log.info(f"{script.path}: loads again")
+            self._engine.log.info(f"{script.path}: loads again")
         return state

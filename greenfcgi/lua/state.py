@@ -88,7 +88,7 @@ class State:
         self._budget.is_load = True
         self._budget.begin()
         self._bridge = Bridge(
-            script.path, version, engine.log, engine.tell_slow, self._budget, self._reserve, self._on_out_of_memory,
+            script.path, version, engine.log, engine.log_slow, self._budget, self._reserve, self._on_out_of_memory,
             engine.hint, engine.files, engine.minor, engine.parts, engine.modules,
         )  # fmt: skip
         # Only these hold the runtime. None once it has been let go.
@@ -148,8 +148,8 @@ class State:
         except self._errors() as problem:
             return self._failed(*_failure(problem))
         finally:
-            if self._bridge.at_end:
-                self._bridge.end_run()
+            if bridge.at_end:
+                bridge.end_run()
             bridge.exchange = None
             if bridge.granted:
                 self._settle_files()

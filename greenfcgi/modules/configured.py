@@ -11,10 +11,12 @@ import os
 from collections.abc import Iterator, Mapping
 from functools import partial
 from importlib import import_module
+from types import ModuleType
 
 from ..config.load import Config
 from ..lua.bridge import Bridge, Module, ModuleFunction
 
+_FOLDER = os.path.dirname(__file__)
 #: What scripts of luafcgid require.
 _OLD_NAMES = {"luafcgid": "luafcgid"}
 #: What is not required, but defines functions of Lua's own, where `lua.allow` names one of these.
@@ -23,52 +25,55 @@ _AT_START = {"programs": ("os.execute", "io.popen")}
 
 def modules(config: Config) -> list[Module]:
     """All of them."""
-    return [*_shipped(config), *(python_modules(config) if config.modules else ())]
+    found = [_shipped(name, with_python) for name, with_python in _shipped_names(config)]
+    if config.modules:
+        # Threads, and what they need: a process without such modules does without.
+        from . import python_modules
 
-
-def _shipped(config: Config) -> Iterator[Module]:
-    folder = os.path.dirname(__file__)
-    files = set(os.listdir(folder))
-    for name in sorted(file.removesuffix(".lua") for file in files if file.endswith(".lua")):
-        allow = _AT_START.get(name)
-        if name.startswith("_") or (allow is not None and not set(allow) & set(config.lua.allow)):
-            continue
-        with open(os.path.join(folder, f"{name}.lua"), "rb") as file:
-            source = file.read()
-        functions = partial(_functions, name) if f"{name}.py" in files else _no_functions
-        yield Module(_OLD_NAMES.get(name, f"greenfcgi.{name}"), source, functions, allow is not None)
+        found += python_modules.modules(config)
+    return found
 
 
 def import_shipped(config: Config) -> None:
     """Import what would be when a script requires it: it may not be readable any more by then."""
-    for module in _shipped(config):
-        if isinstance(module.functions, partial):
-            _module(*module.functions.args)
+    for name, with_python in _shipped_names(config):
+        if with_python:
+            _python_of(name)
 
 
 def import_users(config: Config) -> None:
     """Import modules that users have written in Python. Raises `ConfigError`, one line, where one cannot be."""
     if config.modules:
-        from .python_modules import import_all
+        from . import python_modules
 
-        import_all(config)
+        python_modules.import_all(config)
 
 
-def python_modules(config: Config) -> list[Module]:
-    """Those that users have written."""
-    # Threads, and what they need: a process without such modules does without.
-    from . import python_modules
+def _shipped_names(config: Config) -> Iterator[tuple[str, bool]]:
+    """Those that come with greenfcgi, and whether a Python module is beside each."""
+    files = set(os.listdir(_FOLDER))
+    for file in sorted(files):
+        name, ending = os.path.splitext(file)
+        allow = _AT_START.get(name)
+        is_allowed = allow is None or not set(allow).isdisjoint(config.lua.allow)
+        if ending == ".lua" and not name.startswith("_") and is_allowed:
+            yield name, f"{name}.py" in files
 
-    return python_modules.modules(config)
+
+def _shipped(name: str, with_python: bool) -> Module:
+    with open(os.path.join(_FOLDER, f"{name}.lua"), "rb") as file:
+        source = file.read()
+    functions = partial(_functions, name) if with_python else _no_functions
+    return Module(_OLD_NAMES.get(name, f"greenfcgi.{name}"), source, functions, name in _AT_START)
+
+
+def _python_of(name: str) -> ModuleType:
+    return import_module(f".{name}", __package__)
 
 
 def _functions(name: str, bridge: Bridge) -> Mapping[str, ModuleFunction]:
-    functions: Mapping[str, ModuleFunction] = _module(name).functions(bridge)
+    functions: Mapping[str, ModuleFunction] = _python_of(name).functions(bridge)
     return functions
-
-
-def _module(name: str):  # type: ignore[no-untyped-def]  # a module has no type of its own
-    return import_module(f".{name}", __package__)
 
 
 def _no_functions(_: Bridge) -> Mapping[str, ModuleFunction]:

@@ -7,14 +7,16 @@ one line; the traceback goes to the error log.
 
 from __future__ import annotations
 
+import importlib
 import os
 import sys
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from importlib import import_module, invalidate_caches
+from importlib.machinery import ModuleSpec
 from importlib.util import find_spec, module_from_spec, spec_from_file_location
-from types import ModuleType, TracebackType
+from types import CodeType, ModuleType, TracebackType
 from typing import Any, Final, NamedTuple
 
 from gevent.event import Event
@@ -33,6 +35,8 @@ from .values import Uncrossable, decode, encode
 MAX_THREADS: Final = 16
 #: Results of one call: some Luas have no room for more on their stack.
 _MAX_RESULTS: Final = 200
+#: The files of what imports a module, which are none of its own.
+_IMPORTERS: Final = (__file__, importlib.__file__)
 
 
 class Exported(NamedTuple):
@@ -43,18 +47,16 @@ class Exported(NamedTuple):
     is_blocking: bool
 
 
-class Answer(NamedTuple):
+class Result(NamedTuple):
     """What a call came to: its results as text; or why it has failed, in one line, and the traceback."""
 
-    results: bytes
+    values: bytes
     problem: str = ""
     traceback: str = ""
 
 
 def modules(config: Config) -> list[Module]:
     """Those of this configuration. Nothing is imported before `import_all`, or before a script requires it."""
-    if not config.modules:
-        return []
     with open(os.path.join(os.path.dirname(__file__), "_python.lua"), "rb") as file:
         source = file.read()
     return [
@@ -67,7 +69,7 @@ def import_all(config: Config) -> None:
     """Import them. Raises `ConfigError`, one line, where one cannot be, or exports nothing."""
     for name, module in config.modules.items():
         try:
-            _loaded(module).functions(config.reload, is_trial=True)
+            _user_module(module).functions(config.reload, is_trial=True)
         except BaseException as problem:
             raise ConfigError(
                 f"[modules] {name}: found {module.path!r}, which cannot be imported: {described(problem)}"
@@ -79,31 +81,38 @@ def check_all(config: Config) -> Iterator[str]:
     """What is wrong with them, as far as that is known without running them; one line each."""
     for name, module in config.modules.items():
         try:
-            path = file_of(module)
-            if path:
-                with open(path, "rb") as file:
-                    compile(file.read(), path, "exec", dont_inherit=True)
-            elif find_spec(module.path) is None:
+            spec = _find(module)
+            if spec is None:
                 yield f"[modules] {name}: found {module.path!r}, which Python does not find; expected a module"
+            elif path := _source(spec):
+                _compiled(path)
         except Exception as problem:
             yield f"[modules] {name}: found {module.path!r}, which cannot be imported: {described(problem)}"
 
 
-def file_of(module: PythonModule) -> str:
-    """The source of a Python module; "" where there is none."""
+def _find(module: PythonModule) -> ModuleSpec | None:
+    """Where Python would import it from. Raises whatever the packages above it do."""
     if module.folder not in sys.path:
         sys.path.insert(0, module.folder)
-    try:
-        invalidate_caches()
-        spec = find_spec(module.path)
-    except Exception:
-        # Whatever a package above it does. To import it will say so.
-        return ""
-    path = (spec.origin if spec is not None else None) or ""
+    # Its file may have come since Python listed the folder.
+    invalidate_caches()
+    return find_spec(module.path)
+
+
+def _source(spec: ModuleSpec) -> str:
+    """The path of its Python source; "" where there is none."""
+    path = spec.origin or ""
     return path if path.endswith(".py") else ""
 
 
-class _Loaded:
+def _compiled(path: str) -> CodeType:
+    # Not by way of the importer, which takes two texts for the same when size and second are.
+    with open(path, "rb") as file:
+        code: CodeType = compile(file.read(), path, "exec", dont_inherit=True)
+    return code
+
+
+class _UserModule:
     """A Python module: the functions of its last good execution, which stay while its file does not load.
 
     Each execution has a namespace of its own, so functions in use keep the globals that they began with. (That is where
@@ -112,6 +121,7 @@ class _Loaded:
 
     def __init__(self, module: PythonModule) -> None:
         self._module = module
+        self._path = ""
         self._exported: list[Exported] = []
         #: The file as it was executed last, and why that failed.
         self._executed: Signature = None
@@ -120,6 +130,17 @@ class _Loaded:
         #: An import may wait for something: nobody else sees it half done.
         self._lock = RLock()
 
+    def path(self) -> str:
+        """Its Python source; "" where there is none, or none yet."""
+        if not self._path:
+            try:
+                spec = _find(self._module)
+            except Exception:
+                # To import it will say so.
+                return ""
+            self._path = _source(spec) if spec is not None else ""
+        return self._path
+
     def functions(self, follow: bool, is_trial: bool) -> list[Exported]:
         """Those that scripts may call; with `follow`, of the file as it is now.
 
@@ -127,7 +148,7 @@ class _Loaded:
         been no good one.
         """
         with self._lock:
-            path = file_of(self._module)
+            path = self.path()
             now = signature(path) if path else None
             has_changed = now is not None and now != self._executed
             if (follow and has_changed) or (not self._exported and (has_changed or self._problem is None)):
@@ -140,7 +161,7 @@ class _Loaded:
         self._executed = now
         try:
             if self._module.path in sys.modules and path:
-                found = _executed_anew(self._module.path, path)
+                found = _executed_again(self._module.path, path)
             else:
                 found = import_module(self._module.path)
             exported = [*_exported_by(found)]
@@ -153,25 +174,23 @@ class _Loaded:
             self._exported, self._problem = exported, None
 
 
-_all_loaded: dict[str, _Loaded] = {}
+_user_modules: dict[str, _UserModule] = {}
 
 
-def _loaded(module: PythonModule) -> _Loaded:
-    found = _all_loaded.get(module.path)
+def _user_module(module: PythonModule) -> _UserModule:
+    found = _user_modules.get(module.path)
     if found is None:
-        found = _all_loaded[module.path] = _Loaded(module)
+        found = _user_modules[module.path] = _UserModule(module)
     return found
 
 
-def _executed_anew(name: str, path: str) -> ModuleType:
+def _executed_again(name: str, path: str) -> ModuleType:
     """The module in a new namespace, in the place of the one before; that one stays where it fails."""
     before = sys.modules[name]
     spec = spec_from_file_location(name, path, submodule_search_locations=getattr(before, "__path__", None))
     assert spec is not None
     found = module_from_spec(spec)
-    with open(path, "rb") as file:
-        # Not by way of its loader, which takes two texts for the same when size and second are.
-        code = compile(file.read(), path, "exec", dont_inherit=True)
+    code = _compiled(path)
     parent, _, last = name.rpartition(".")
     sys.modules[name] = found
     try:
@@ -196,11 +215,11 @@ def _exported_by(module: ModuleType) -> Iterator[Exported]:
 
 
 def _functions(name: str, module: PythonModule, follow: bool, bridge: Bridge) -> Mapping[str, ModuleFunction]:
-    path = file_of(module)
-    if path and follow:
+    user_module = _user_module(module)
+    if follow and user_module.path():
         # Before it is read: it may be what keeps the script from loading.
-        bridge.depend_on(path)
-    functions = _loaded(module).functions(follow, bridge.is_trial)
+        bridge.depend_on(user_module.path())
+    functions = user_module.functions(follow, bridge.is_trial)
     calls = _Calls(name, bridge)
     return {**{one.name: partial(calls.call, one) for one in functions}, " wait": calls.wait}
 
@@ -222,7 +241,7 @@ class _Calls:
         title = self._bridge.title()
         values = decode(arguments)
         if not exported.is_blocking:
-            return self._finish(_answer(exported, values), exported.name, title)
+            return self._finish(_call(exported, values), exported.name, title)
         self._last += 1
         self._jobs[self._last] = _Job(exported, values, title)
         return self.wait(self._last)
@@ -230,7 +249,7 @@ class _Calls:
     def wait(self, number: int) -> Outcome:
         """Wait for a function that runs in a thread."""
         job = self._jobs[number]
-        while job.answer is None:
+        while job.result is None:
             outcome = self._bridge.wait(job.changed)
             if outcome == 0 and type(outcome) is int:
                 # Somebody wants to know where the script is, and it waits on.
@@ -240,17 +259,17 @@ class _Calls:
                 job.give_up(partial(self._log, job.exported.name, job.title))
                 return outcome
         del self._jobs[number]
-        return self._finish(job.answer, job.exported.name, job.title)
+        return self._finish(job.result, job.exported.name, job.title)
 
-    def _finish(self, answer: Answer, name: str, title: str) -> Outcome:
-        if answer.problem:
-            self._log(name, title, answer)
-            text = answer.problem.encode("utf-8", "backslashreplace")
+    def _finish(self, result: Result, name: str, title: str) -> Outcome:
+        if result.problem:
+            self._log(name, title, result)
+            text = result.problem.encode("utf-8", "backslashreplace")
             return (None, text) if self._bridge.reserve(len(text)) else False
-        return answer.results if self._bridge.reserve(len(answer.results)) else False
+        return result.values if self._bridge.reserve(len(result.values)) else False
 
-    def _log(self, name: str, title: str, answer: Answer) -> None:
-        self._bridge.log_error(f"{self._name}.{name}: {answer.problem}", answer.traceback, title)
+    def _log(self, name: str, title: str, result: Result) -> None:
+        self._bridge.log_error(f"{self._name}.{name}: {result.problem}", result.traceback, title)
 
 
 class _Job:
@@ -260,24 +279,24 @@ class _Job:
         self.exported = exported
         #: The request that it is called for.
         self.title = title
-        self.work: Callable[[], Answer] = partial(_answer, exported, values)
-        self.answer: Answer | None = None
-        #: Set when the answer is there.
+        self.work: Callable[[], Result] = partial(_call, exported, values)
+        self.result: Result | None = None
+        #: Set when the result is there.
         self.changed = Event()
-        self._log: Callable[[Answer], None] | None = None
+        self._log: Callable[[Result], None] | None = None
         _threads.start(self)
 
-    def give_up(self, log: Callable[[Answer], None]) -> None:
+    def give_up(self, log: Callable[[Result], None]) -> None:
         """Nobody waits any more. What has not begun never does; a thread cannot be ended, and what fails is logged."""
         self._log = log
         _threads.cancel(self)
 
-    def end(self, answer: Answer) -> None:
-        """The answer is there."""
-        self.answer = answer
+    def end(self, result: Result) -> None:
+        """The result is there."""
+        self.result = result
         self.changed.set()
-        if self._log is not None and answer.problem:
-            self._log(answer)
+        if self._log is not None and result.problem:
+            self._log(result)
 
 
 class _Threads:
@@ -296,13 +315,13 @@ class _Threads:
         if self._pool is None:
             self._pool = ThreadPool(MAX_THREADS)
         try:
-            result = self._pool.spawn(job.work)
+            pending = self._pool.spawn(job.work)
         except Exception as problem:
             # The system lets the process have no thread more.
-            job.end(Answer(b"", described(problem), traceback_of(problem)))
+            job.end(Result(b"", described(problem), traceback_of(problem)))
             return
         self._running += 1
-        result.rawlink(partial(self._next, job))
+        pending.rawlink(partial(self._next, job))
 
     def cancel(self, job: _Job) -> None:
         """Forget a job that has not begun."""
@@ -311,42 +330,41 @@ class _Threads:
         except ValueError:
             pass
 
-    def _next(self, job: _Job, result: Any) -> None:
+    def _next(self, job: _Job, pending: Any) -> None:
         self._running -= 1
         if self._waiting:
             self.start(self._waiting.popleft())
-        job.end(result.get())
+        job.end(pending.get())
 
 
 _threads = _Threads()
 
 
-def _answer(exported: Exported, values: list[object]) -> Answer:
+def _call(exported: Exported, values: list[object]) -> Result:
     """Call a function, here or in a thread. Never raises."""
     try:
         results = exported.function(*values)
     except BaseException as problem:
         # Without this function's own frame; there is no other where the arguments are wrong.
         trace = problem.__traceback__ and problem.__traceback__.tb_next
-        return Answer(b"", described(problem), traceback_of(problem.with_traceback(trace)) if trace else "")
+        return Result(b"", described(problem), traceback_of(problem.with_traceback(trace)) if trace else "")
     found = results if isinstance(results, tuple) else (results,)
     try:
         if len(found) > _MAX_RESULTS:
             raise Uncrossable(f"found a tuple of {len(found)} results, expected at most {_MAX_RESULTS}")
-        return Answer(encode(found))
+        return Result(encode(found))
     except Uncrossable as problem:
-        return Answer(b"", f"what it returned cannot be passed to Lua: {problem}", "")
+        return Result(b"", f"what it returned cannot be passed to Lua: {problem}", "")
     except BaseException as problem:
-        return Answer(b"", f"what it returned cannot be passed to Lua: {described(problem)}", "")
+        return Result(b"", f"what it returned cannot be passed to Lua: {described(problem)}", "")
 
 
 def _last_place(problem: BaseException) -> str:
-    """Where an import failed, as far as that is known: " (mailer.py, line 3)"."""
-    trace = problem.__traceback__
-    place = ""
+    """Where an import failed, as far as the traceback says: " (mailer.py, line 3)"."""
+    trace, place = problem.__traceback__, ""
     while trace is not None:
-        name = trace.tb_frame.f_code.co_filename
-        if not name.startswith("<frozen"):
-            place = f" ({os.path.basename(name)}, line {trace.tb_lineno})"
+        path = trace.tb_frame.f_code.co_filename
+        if path not in _IMPORTERS and not path.startswith("<frozen"):
+            place = f" ({os.path.basename(path)}, line {trace.tb_lineno})"
         trace = trace.tb_next
-    return place if not place.startswith((" (python_modules.py", " (__init__.py")) else ""
+    return place

@@ -46,12 +46,7 @@ class Heartbeat:
         while True:
             gevent.sleep(self._interval)
             for task in self._tasks:
-                try:
-                    task()
-                except Exception as problem:
-                    # The border of a round: what fails now must not end housekeeping for good.
-                    text = f"housekeeping: {getattr(task, '__qualname__', task)} failed: {problem!r}"
-                    self._log.error(text, traceback_of(problem))
+                _run_safely(task, self._log)
 
 
 class BackgroundTask:
@@ -63,20 +58,21 @@ class BackgroundTask:
     def __init__(self, work: Callable[[], None], log: ErrorLog) -> None:
         self._work = work
         self._log = log
-        self._greenlet: gevent.Greenlet[[], None] | None = None
-        self.__qualname__ = work.__qualname__
+        self._greenlet: gevent.Greenlet[..., None] | None = None
 
     def __call__(self) -> None:
         """Start the task, unless it is running."""
         if self._greenlet is None or self._greenlet.dead:
-            self._greenlet = gevent.spawn(self._run)
+            self._greenlet = gevent.spawn(_run_safely, self._work, self._log)
 
-    def _run(self) -> None:
-        try:
-            self._work()
-        except Exception as problem:
-            # The border of a task, as above: its own greenlet would print a traceback.
-            self._log.error(f"housekeeping: {self.__qualname__} failed: {problem!r}", traceback_of(problem))
+
+def _run_safely(task: Callable[[], None], log: ErrorLog) -> None:
+    """The border of a task: one that fails must not end housekeeping for good."""
+    try:
+        task()
+    except Exception as problem:
+        name = getattr(task, "__qualname__", task)
+        log.error(f"housekeeping: {name} failed: {problem!r}", traceback_of(problem))
 
 
 class Hooks:

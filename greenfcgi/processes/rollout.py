@@ -38,6 +38,7 @@ from typing import NamedTuple
 from ..config.load import Config
 from ..errors import BindError, ConfigError
 from ..logs.error_log import ErrorLog
+from ..logs.text import counted
 from ..system import listen, systemd
 from ..system.privileges import Identity, prepare_logs, resolve_identity
 from ..version import NAME
@@ -273,7 +274,7 @@ class Rollout:
 
     def processes_text(self) -> str:
         """How many processes there are to be: "2 processes"."""
-        return f"{self.current.processes} process{'' if self.current.processes == 1 else 'es'}"
+        return counted(self.current.processes, "process")
 
     def _notify_ready(self) -> None:
         systemd.notify("READY=1", f"STATUS={self.processes_text()} on {listen.names(self._listeners.bound)}")

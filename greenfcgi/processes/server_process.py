@@ -19,7 +19,7 @@ from gevent.event import Event
 
 from ..config.load import Config
 from ..errors import ConfigError, ExitStatus, ScriptError
-from ..logs.text import traceback_of
+from ..logs.text import counted, traceback_of
 from ..lua.engine import LuaEngine
 from ..lua.loader import StateLoader
 from ..lua.startup import try_startup
@@ -85,7 +85,7 @@ class ServerProcess:
             config, self.log, modules(config), self._logs.log_slow if config.slowlog else None,
             None if inspector is None else inspector.hint, self._shares.descriptors.scripts,
         )  # fmt: skip
-        self._loader = StateLoader(self._engine, self.log)
+        self._loader = StateLoader(self._engine)
         self._hooks = Hooks(self._engine.turns)
         self.catalogue = Catalogue(config.scripts.root, config.scripts.extensions, config.scripts.public)
         self._make: Load = self._loader.make
@@ -289,8 +289,7 @@ class ServerProcess:
             self._stop.set()
 
     def _requests_under_way(self) -> str:
-        count = self.server.context.workers.running
-        return f"{count} request{'' if count == 1 else 's'} under way"
+        return f"{counted(self.server.context.workers.running, 'request')} under way"
 
     def _on_orphaned(self) -> None:
         if not self._stop.is_set():
@@ -317,11 +316,11 @@ class ServerProcess:
         seconds = self._config.graceful_timeout
         deadline = time.monotonic() + seconds
         self._on_release()
-        give = None
+        hand_over = None
         if self._link is not None:
             self._link.stop_taking_over()
-            give = self._link.hand_over if self._is_replaced else None
-        finished = self.server.stop(seconds, give)
+            hand_over = self._link.hand_over if self._is_replaced else None
+        finished = self.server.stop(seconds, hand_over)
         self._heartbeat.stop()
         if self.watcher is not None:
             self.watcher.stop()

@@ -43,13 +43,9 @@ def serve(config: Config) -> bool:
         pid_file.write()
         process.become(identity)
         process.try_startup()
-    except BaseException:
-        release()
-        raise
-    interval = systemd.watchdog()
-    if interval:
-        process.every(interval, lambda: systemd.notify("WATCHDOG=1"))
-    try:
+        interval = systemd.watchdog()
+        if interval:
+            process.every(interval, lambda: systemd.notify("WATCHDOG=1"))
         return process.run(bound, ready=ready, release=release)
     except BaseException:
         # Twice does no harm.

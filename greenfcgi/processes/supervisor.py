@@ -21,7 +21,7 @@ from time import monotonic
 from ..config.load import Config
 from ..errors import BootError, ConfigError, ExitStatus
 from ..logs.error_log import ErrorLog
-from ..logs.text import traceback_of
+from ..logs.text import counted, traceback_of
 from ..reload.version_store import VersionStore
 from ..status.scoreboard import Scoreboard
 from ..status.totals import Totals
@@ -242,8 +242,7 @@ class Supervisor:
             self._quit(number)
             return
         self._is_stopping = True
-        count = len(self._children)
-        self._log.info(f"{number.name}: stopping {count} process{'' if count == 1 else 'es'}")
+        self._log.info(f"{number.name}: stopping {counted(len(self._children), 'process')}")
         # From stopping the service manager would go on to end all processes of the service.
         successor = self._listeners.successor
         systemd.notify(f"MAINPID={successor}" if successor else "STOPPING=1")

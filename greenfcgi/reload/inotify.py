@@ -16,7 +16,7 @@ from typing import Any
 
 import gevent
 
-from ..logs.text import traceback_of
+from ..logs.text import counted, traceback_of
 from ..scripts.file_signature import Signature
 from ..system.stub_modules import stand_in
 from .directories import Location, entries, has_hard_links, is_complete, link_chain, locate
@@ -122,8 +122,7 @@ class InotifyWatcher:
         self._readable.start(self._on_readable)
         self._or_poll(self._watch_all)
         if self.engine == "inotify":
-            number = len(self._folders)
-            self._log.info(f"inotify watches {number} folder{'s' if number != 1 else ''}")
+            self._log.info(f"inotify watches {counted(len(self._folders), 'folder')}")
 
     def stop(self) -> None:
         """Stop watching, and give everything back to the kernel."""
@@ -142,7 +141,7 @@ class InotifyWatcher:
             self._links.put(path, ())
 
     def check(self) -> None:
-        """Watch everything anew if a folder came, went or leads elsewhere (a link was flipped), or events were lost."""
+        """Watch all again if a folder came, went or leads elsewhere (a link was flipped), or events were lost."""
         if not self._running or self.engine != "inotify":
             return
         is_in_place = len(self._links) <= self._max_files and self._are_in_place() and not self._are_mounts_new()
@@ -165,7 +164,7 @@ class InotifyWatcher:
     def _are_in_place(self) -> bool:
         """Whether all folders asked for lead where they did, and are watched there.
 
-        A folder that was removed and made anew may have got the same inode, but its watch has gone.
+        A folder that was removed and made again may have got the same inode, but its watch has gone.
         """
         watched = set(self._folders.values())
         return all(
@@ -341,7 +340,7 @@ class InotifyWatcher:
     def _on_event(self, event: Any) -> None:
         flags, mask = self._flags, event.mask
         if mask & flags.Q_OVERFLOW:
-            # All is watched anew at the next `check`: in a burst, once for many overflows.
+            # All is watched again at the next `check`: in a burst, once for many overflows.
             self._has_missed_events = True
             self._queue.put_everything()
             return

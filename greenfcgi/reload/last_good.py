@@ -1,6 +1,6 @@
 """The last good version of a script: what is served while the files as they are now do not load.
 
-The process that has loaded it goes on with it (`reloader`). Here, it is kept for the others: for a process that has
+The process that has loaded it keeps serving it (`reloader`). Here, it is kept for the others: for a process that has
 not loaded the script before, because it has just been started or had no request for it. When no process has a good
 version, the request is answered with the error.
 """

@@ -15,7 +15,7 @@ import gevent
 
 from ..errors import ScriptBroken, ScriptBusy, ScriptError
 from ..logs.error_log import ErrorLog
-from ..logs.text import traceback_of
+from ..logs.text import counted, traceback_of
 from ..lua.state import State
 from ..scripts.catalogue import Catalogue
 from ..scripts.file_signature import changed
@@ -133,8 +133,7 @@ class Reloader:
         else:
             # Its states had been evicted to make room for others.
             state.close()
-        states = f"{closed} idle state{'s' if closed != 1 else ''}"
-        self._log.info(f"{script.path}: changed{cause}: reloaded, {states} closed")
+        self._log.info(f"{script.path}: changed{cause}: reloaded, {counted(closed, 'idle state')} closed")
 
     def _fail(self, script: Script, version: Version, problem: ScriptError, cause: str) -> None:
         traceback = problem.traceback if isinstance(problem, ScriptBroken) else ""

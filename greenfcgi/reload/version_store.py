@@ -1,6 +1,6 @@
 """The last version of each script that loaded, kept where all processes of a supervisor reach it.
 
-A file without a name, in memory, made before the processes are. It goes on to those that are started later, and to a
+A file without a name, in memory, made before the processes are. It is passed to those that are started later, and to a
 new binary; nothing is left of it when all have ended. Records are only ever appended, and count once the header says
 so: a process that dies while it writes leaves the others what was there before. When one half of the file is full, what
 still counts is copied to the other half, and the header says which one it is. ::

@@ -151,14 +151,14 @@ class Catalogue:
         self.forget_aliases()
 
     def forget_aliases(self) -> None:
-        """Resolve each SCRIPT_FILENAME anew: a symbolic link may lead elsewhere now."""
+        """Resolve each SCRIPT_FILENAME again: a symbolic link may lead elsewhere now."""
         self.known.clear()
         self._proxied.clear()
         for script in self._by_path.values():
             script.aliases.clear()
 
     def follow_root(self) -> list[Script]:
-        """Resolve `scripts.root` anew; the scripts that are not below it any more are taken out and returned."""
+        """Resolve `scripts.root` again; the scripts that are not below it any more are taken out and returned."""
         self.root = os.path.realpath(self._given_root)
         gone = [script for script in self if not self._is_inside(script.path)]
         for script in gone:

@@ -20,7 +20,7 @@ class Script:
         held        is served         does not load    when        why it does not
 
     It begins as new. Loading it calls one of two methods: `loaded` makes it good; `failed` gives a new one another
-    version, so that the next request reads the files anew. When its files have changed and load, the new version has
+    version, so that the next request reads the files again. When its files have changed and load, the new version has
     `replaced` the one before: good. When they do not load, it is `held`, and served as it was; or, where the last good
     version is not wanted, `withdrawn`: new. A version that was good in another process is `restored`: held at once.
     """
@@ -64,7 +64,7 @@ class Script:
         """A version does not load, for this reason; "" of one that has loaded before."""
         self.problem = problem or self.problem
         if not self.loaded_at:
-            # There is nothing good to go back to: the next request reads the files anew.
+            # There is nothing good to go back to: the next request reads the files again.
             self.version = self.new_version()
 
     def replaced(self, version: Version) -> None:
@@ -72,7 +72,7 @@ class Script:
         self.version, self.failed_version = version, None
 
     def held(self, failed: Version) -> None:
-        """The version that is served goes on, since the files are now those of one that does not load."""
+        """The same version is still served, since the files as they are now do not load."""
         self.failed_version = failed
         self.version.is_held = True
 

@@ -76,7 +76,7 @@ class Version:
         self.signatures: dict[str, Signature] = {}
         #: A state has been loaded from it.
         self.is_complete = False
-        #: It goes on although the files have changed since: what is there now does not load.
+        #: It is still served although its files have changed, since they do not load now.
         self.is_held = False
         #: Its digest where it is kept for other processes, and how many of its files are.
         self.identity = b""

@@ -19,6 +19,7 @@ from gevent.event import Event
 from gevent.server import StreamServer
 
 from ..config.load import Config
+from ..logs.text import counted
 from .context import Context
 from .session import Session
 from .sweep import Sweeper
@@ -102,7 +103,7 @@ class Server:
         connections.peak = max(connections.peak, len(self.sessions))
         rejected, self._rejected = context.workers.rejected - self._rejected, context.workers.rejected
         if rejected:
-            context.log.warning(f"queue full: {rejected} request{'s' if rejected > 1 else ''} answered with 503")
+            context.log.warning(f"queue full: {counted(rejected, 'request')} answered with 503")
         for count, session in enumerate(list(self.sessions), 1):
             self._sweeper.check(session)
             if count % _MAX_CHECKED_AT_ONCE == 0:

@@ -17,7 +17,7 @@ class ScriptLine(NamedTuple):
 
     `states` are all its states, `busy` those in use. `age` is that of the oldest in seconds, `memory` that of all in
     bytes. `loaded` is when the version that is served was loaded, in seconds of the epoch; 0: none has been.
-    `problem` says why the files that are there now do not load; "" when they do. Then the last good version goes on.
+    `problem` says why the files do not load now, "" when they do; the last good version is served meanwhile.
     """
 
     path: str

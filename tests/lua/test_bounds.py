@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
-import textwrap
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from ..support.inside import FLAVOURS, Inside, Request
+from ..support.inside import FLAVOURS, Inside, Request, run_python
 
 
 @pytest.fixture(scope="module", params=FLAVOURS)
@@ -104,10 +101,7 @@ def test_memory_that_runs_out_in_error_handlers(version: str, tmp_path: Path) ->
             state.close()
         print("ended")
     """
-    done = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(program)], cwd=Path(__file__).parents[2], capture_output=True,
-        text=True, check=False, timeout=60,
-    )  # fmt: skip
+    done = run_python(program)
     assert (done.returncode, done.stdout) == (0, "ended\n"), done.stderr
 
 

@@ -3,12 +3,8 @@
 from __future__ import annotations
 
 import http
-import os
 import random
 import re
-import subprocess
-import sys
-import textwrap
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -17,7 +13,7 @@ import pytest
 from greenfcgi.fastcgi import records
 from greenfcgi.fastcgi.client import Client
 
-from ..support.inside import FLAVOURS, Inside, Request, encoded
+from ..support.inside import FLAVOURS, Inside, Request, encoded, run_python
 from ..support.running import Server, until
 
 STATUS = "Status: 200 OK"
@@ -467,10 +463,7 @@ def test_numbers_of_ffi_in_text(version: str, tmp_path: Path) -> None:
         print("ended")
     """
     # What has been freed is overwritten, where the C library knows this.
-    done = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(program)], cwd=Path(__file__).parents[2], capture_output=True,
-        text=True, check=False, env={**os.environ, "MALLOC_PERTURB_": "165"}, timeout=60,
-    )  # fmt: skip
+    done = run_python(program, MALLOC_PERTURB_="165")
     assert (done.returncode, done.stdout) == (0, "ended\n"), done.stderr
 
 

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 import textwrap
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from ..support.inside import FLAVOURS, Inside, Request
+from ..support.inside import FLAVOURS, Inside, Request, run_python
 
 PUC = tuple(flavour for flavour in FLAVOURS if not flavour.startswith("luajit"))
 
@@ -86,10 +84,7 @@ def test_errors_stay_inside(version: str, tmp_path: Path) -> None:
             state.close()
         print("ended")
     """
-    done = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(program)], cwd=Path(__file__).parents[2], capture_output=True,
-        text=True, check=False, timeout=60,
-    )  # fmt: skip
+    done = run_python(program)
     assert (done.returncode, done.stdout) == (0, "ended\n"), done.stdout + done.stderr
 
 
@@ -145,10 +140,7 @@ print("ended")
 def test_they_end_with_the_state(version: str, way: str, tmp_path: Path) -> None:
     """Finalizers that make more of their kind, fail for want of memory, or open files keep no state from its end."""
     script = ENDLESS_SCRIPT.replace("FINALIZER", ENDLESS[way])
-    done = subprocess.run(
-        [sys.executable, "-c", ENDLESS_RUN, str(tmp_path), version, script], cwd=Path(__file__).parents[2],
-        capture_output=True, text=True, check=False, timeout=60,
-    )  # fmt: skip
+    done = run_python(ENDLESS_RUN, str(tmp_path), version, script)
     assert (done.returncode, done.stdout) == (0, "ended\n"), done.stdout + done.stderr
 
 
@@ -314,10 +306,7 @@ def test_long_ones_end(way: str, version: str, tmp_path: Path) -> None:
         assert time.monotonic() - began < 15
         print("ended")
     """
-    done = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(program)], cwd=Path(__file__).parents[2], capture_output=True,
-        text=True, check=False, timeout=40,
-    )  # fmt: skip
+    done = run_python(program, seconds=40)
     assert (done.returncode, done.stdout) == (0, "ended\n"), done.stdout + done.stderr
 
 
@@ -374,8 +363,5 @@ def test_metatables_that_are_replaced_while_a_collection_is_under_way(version: s
         assert lua.main({statements!r}).text == "on"
         print("ended")
     """
-    done = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(program)], cwd=Path(__file__).parents[2], capture_output=True,
-        text=True, check=False, timeout=60,
-    )  # fmt: skip
+    done = run_python(program)
     assert (done.returncode, done.stdout) == (0, "ended\n"), done.stderr

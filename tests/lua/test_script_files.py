@@ -14,7 +14,7 @@ import pytest
 from greenfcgi.lua.file_rules import FileRules
 from greenfcgi.quota import Quota
 
-from ..support.inside import FLAVOURS, Inside, Request
+from ..support.inside import FLAVOURS, Inside, Request, run_python
 from ..support.running import Server
 
 
@@ -279,10 +279,7 @@ class TestLimit:
                 lua.forget_log()
             print("ended", lua.engine.lost_files > 0)
         """
-        done = subprocess.run(
-            [sys.executable, "-c", textwrap.dedent(program)], cwd=Path(__file__).parents[2], capture_output=True,
-            text=True, check=False, timeout=60,
-        )  # fmt: skip
+        done = run_python(program)
         assert (done.returncode, done.stdout[:6]) == (0, "ended "), done.stdout + done.stderr
         if version == "lua54":
             assert done.stdout == "ended True\n"

@@ -96,6 +96,14 @@ def lua(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
     inside.close()
 
 
+def run_greenfcgi(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run the command in `folder` until it ends."""
+    return subprocess.run(
+        [sys.executable, "-m", "greenfcgi", *arguments], cwd=folder, capture_output=True, text=True, timeout=PATIENCE,
+        check=False,
+    )  # fmt: skip
+
+
 def answer(lua: Inside, statements: str) -> str:
     """What statements print, which have `m`, the module, and `shown`."""
     return lua.main(SHOW + textwrap.dedent(statements)).text
@@ -342,10 +350,7 @@ def test_a_start_without_its_modules(tmp_path: Path, text: str, problem: str) ->
     write_module(tmp_path, text)
     (tmp_path / "lua_scripts").mkdir()
     (tmp_path / "config.toml").write_text(f'bind = "unix:s.sock"\nprocesses = 0\n{CONFIG}')
-    done = subprocess.run(
-        [sys.executable, "-m", "greenfcgi", "config.toml"], cwd=tmp_path, capture_output=True, text=True,
-        timeout=PATIENCE, check=False,
-    )  # fmt: skip
+    done = run_greenfcgi(tmp_path, "config.toml")
     assert done.returncode == 2
     assert done.stderr == f"greenfcgi: [modules] mine: found 'shop.mine', {problem}\n" or problem in done.stderr
     assert "Traceback" not in done.stderr
@@ -437,15 +442,32 @@ def test_an_exception_that_cannot_be_told(tmp_path: Path) -> None:
     assert found[4] == "nil"
 
 
+def test_what_a_module_does_at_exit(tmp_path: Path) -> None:
+    """It is done even where a thread of the module runs on, which nobody waits for."""
+    write_module(
+        tmp_path,
+        """
+        import atexit, pathlib, threading, time, greenfcgi
+        atexit.register(pathlib.Path("left").write_text, "in order")
+        @greenfcgi.export
+        def begin(): threading.Thread(target=time.sleep, args=(3600,)).start()
+        """,
+    )
+    (tmp_path / "lua_scripts").mkdir()
+    page = "local m = require 'mine' function main(env, con) m.begin() con:puts('begun') end"
+    (tmp_path / "lua_scripts" / "page.lua").write_text(page)
+    (tmp_path / "config.toml").write_text(CONFIG)
+    done = run_greenfcgi(tmp_path, "--try", "/page.lua")
+    assert (done.returncode, done.stdout.splitlines()[-1]) == (0, "begun"), done.stderr
+    assert (tmp_path / "left").read_text() == "in order"
+
+
 def test_check_config_looks_for_modules(tmp_path: Path) -> None:
     """It says what is not there, and what is no Python; it runs nothing."""
     write_module(tmp_path, "this is no Python")
     (tmp_path / "lua_scripts").mkdir()
     (tmp_path / "config.toml").write_text(f'{CONFIG}none = "nowhere_at_all"\n')
-    done = subprocess.run(
-        [sys.executable, "-m", "greenfcgi", "--check-config"], cwd=tmp_path, capture_output=True, text=True,
-        timeout=PATIENCE, check=False,
-    )  # fmt: skip
+    done = run_greenfcgi(tmp_path, "--check-config")
     assert done.returncode == 2
     first, second = done.stderr.splitlines()
     assert "[modules] mine: found 'shop.mine', which cannot be imported: SyntaxError" in first

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 import textwrap
 from collections.abc import Mapping
 from pathlib import Path
@@ -122,6 +125,16 @@ def encoded(*pairs: tuple[str | bytes, str | bytes]) -> bytes:
     )
 
 
+def run_python(
+    program: str, *arguments: str, seconds: float = 60, **environment: str
+) -> subprocess.CompletedProcess[str]:
+    """Run a program in a process of its own, which can import `tests`: Lua may bring it down, or never end."""
+    return subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(program), *arguments], cwd=Path(__file__).parents[2],
+        env=os.environ | environment, capture_output=True, text=True, check=False, timeout=seconds,
+    )  # fmt: skip
+
+
 class Inside:
     """Scripts in a folder and one flavour of Lua; `settings` is TOML as in config.toml."""
 
@@ -139,7 +152,7 @@ class Inside:
         config = load(str(path))
         self._log = ErrorLog(config.errorlog, config.loglevel)
         self.engine = LuaEngine(config, self._log, modules(config))
-        self.loader = StateLoader(self.engine, self._log)
+        self.loader = StateLoader(self.engine)
         self._catalogue = Catalogue(config.scripts.root, config.scripts.extensions)
 
     def close(self) -> None:

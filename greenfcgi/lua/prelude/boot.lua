@@ -30,11 +30,11 @@ local as_function = load_part("guard")(settings.jit, allowed)
 local is_final, raise_timeout, raise_disconnected, raise_no_memory, final_error, start_hook, stop_hook, look_at_clock, corrected,
     watch_finalizers, new_thread, swap_output
 if jit then load_part("luajit", "=[C]")(library, jit.version_num, function() look_at_clock() end) end
-local exhausted, slow = as_function(server.exhausted), as_function(server.slow)
+local on_out_of_memory, slow = as_function(server.on_out_of_memory), as_function(server.slow)
 
 -- When memory runs out in a handler of errors, LuaJIT writes the message to where the last call of a C function has left
 -- the top of the stack, which may be a frame in use. Another error that is caught makes it forget that it is in a handler.
-local calm = jit and function() pcall(error) end
+local leave_handler = jit and function() pcall(error) end
 
 -- What the parts need of Lua that are compiled later, when a script may have changed what it has.
 local lua = {
@@ -71,7 +71,7 @@ if parts.inspect then
 end
 is_final, raise_timeout, raise_disconnected, raise_no_memory, final_error, start_hook, stop_hook, look_at_clock, corrected,
     watch_finalizers, new_thread =
-    load_part("limits")(library, exhausted, as_function(server.tick), slow, errors, calm, observe)
+    load_part("limits")(library, on_out_of_memory, as_function(server.tick), slow, errors, leave_handler, observe)
 -- Lua 5.1 loads nothing where the C stack is used up, which is an error like others.
 if parts.errors then error_functions = load_part("errors")(lua, is_final, pcall, shown) end
 local load_text, compile, takes_strings = load_part("load")(allowed)
@@ -223,7 +223,7 @@ local trace
 
 local function describe_error(problem)
     if is_final(problem) then return problem end
-    if calm then calm() end
+    if leave_handler then leave_handler() end
     local message = errors().explained(problem)
     trace = errors().way(2)
     if capture_frames then capture_frames(2, problem, written) end

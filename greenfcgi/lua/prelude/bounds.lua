@@ -1,6 +1,6 @@
 -- Functions of Lua written in C, which nothing can interrupt: those that numbers alone would keep busy for ever are
--- bounded, and after those that take long for long texts, it is looked at the clock. Not after find, match and format:
--- what stands in for them would cost a usual page of short texts a tenth more.
+-- bounded, and after those that take long for long texts, the clock is checked. Not after find, match and format: their
+-- stand-ins would cost a usual page of short texts a tenth more.
 --
 -- arguments: look_at_clock(): as in limits.lua
 
@@ -9,7 +9,7 @@ local look_at_clock = ...
 local error, ipairs, select, tonumber, type = error, ipairs, select, tonumber, type
 local IS_5_1 = _VERSION == "Lua 5.1"
 
--- Bytes of text, or items of a table, after which it is looked at the clock.
+-- Bytes of text, or items of a table, after which the clock is checked.
 local LONG, MANY = 32768, 4096
 -- Items that are moved at once: no state has the memory for as many.
 local MAX_MOVED = 10000000

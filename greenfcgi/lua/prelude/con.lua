@@ -1,6 +1,6 @@
 -- The connection object that a handler gets: what it writes is collected here, and made into a response.
 --
--- One request at a time runs in a state, so the response under way is held in upvalues. `con` itself is made anew
+-- One request at a time runs in a state, so the response under way is held in upvalues. `con` itself is new
 -- for each request: one that a script has kept is refused later instead of writing into a stranger's page.
 --
 -- arguments: host: log(level, text), send(status, head, data), read(n), sleep(seconds)

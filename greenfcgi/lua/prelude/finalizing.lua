@@ -154,7 +154,7 @@ local sentinels = setmetatable({}, { __mode = "k" })
 local sentinel_meta = {
     __gc = function(sentinel)
         local object = sentinel[1]
-        -- From now on, setmetatable marks the object anew.
+        -- From now on, setmetatable marks the object again.
         sentinels[object] = nil
         local meta = getmetatable(object)
         local finalizer = meta and rawget(meta, "__gc")

@@ -12,10 +12,10 @@
 -- chosen. Only the first sign of memory that has run out is a text, which Lua raises by itself.
 --
 -- arguments: library: the debug library, whole
---            functions of the server: exhausted(), tick() (see budget.py),
+--            functions of the server: on_out_of_memory(), tick() (see budget.py),
 --            slow(traceback)
 --            errors(): the functions of errors.lua
---            on LuaJIT: calm(), to be called in handlers of errors; else nil
+--            on LuaJIT: leave_handler(), to be called in handlers of errors; else nil
 --            for developers: observe(create, resume), which returns what takes the place of these two
 -- returns: is_final(problem): it is one of these errors
 --          raise_timeout(), raise_disconnected(), raise_no_memory(): raise them
@@ -30,7 +30,7 @@
 --
 -- Errors that are caught are those that the script would get from Lua itself: `corrected` sees to it.
 
-local library, exhausted, tick, slow, errors, calm, observe = ...
+local library, on_out_of_memory, tick, slow, errors, leave_handler, observe = ...
 
 local byte, error, find, select, type = string.byte, error, string.find, select, type
 local create, native_pcall, native_resume, native_xpcall = coroutine.create, pcall, coroutine.resume, xpcall
@@ -63,7 +63,7 @@ local function raise_disconnected() raise("gone") end
 
 local function note_memory()
     ending, where = ending or "memory", where or ""
-    exhausted()
+    on_out_of_memory()
 end
 
 local function raise_no_memory()
@@ -145,7 +145,7 @@ local function corrected(problem, thread, level)
     if type(problem) ~= "string" then return problem end
     local first = byte(problem)
     if first ~= G and first ~= QUESTION_MARK and first ~= BRACKET then return problem end
-    if calm then calm() end
+    if leave_handler then leave_handler() end
     -- There may be no memory for them.
     local ok, functions = native_pcall(errors)
     if not ok then return problem end
@@ -155,7 +155,7 @@ local function corrected(problem, thread, level)
 end
 
 -- Each coroutine of a PUC Lua counts its own instructions, so that many short ones would never be looked at; and an error
--- that is caught at a great depth takes as long as many instructions. So every hundredth of either is looked at the clock.
+-- that is caught at a great depth takes as long as many instructions. So at every hundredth of either the clock is checked.
 local OFTEN, counted = 100, 0
 
 local function look_at_clock()
@@ -211,10 +211,10 @@ function xpcall(f, script_handler, ...)
     local is_handled = false
     return pass(native_xpcall(f, function(problem)
         if is_final(problem) then return problem end
-        if calm then
+        if leave_handler then
             if is_handled then return "error in error handling" end
             is_handled = true
-            calm()
+            leave_handler()
         end
         return script_handler(corrected(problem, nil, 2))
     end, ...))

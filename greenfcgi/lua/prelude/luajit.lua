@@ -13,7 +13,7 @@ local getinfo = library.getinfo
 local DEEPEST = 200
 -- Levels in use, and how many of them lie below the coroutine that runs.
 local depth, base = 0, 0
--- Bytes of text after which it is looked at the clock.
+-- Bytes of text after which the clock is checked.
 local LONG = 32768
 
 -- gsub calls that ended with an error have not been counted back: what is under way is found by looking.

@@ -126,7 +126,7 @@ class _Place:
         log = ErrorLog(config.errorlog, config.loglevel)
         slow = (lambda *_: None) if setup.developer else None
         self._engine = LuaEngine(config, log, modules(config), slow, (lambda *_: None) if setup.developer else None)
-        self._loader = StateLoader(self._engine, log)
+        self._loader = StateLoader(self._engine)
         self._catalogue = Catalogue(config.scripts.root, config.scripts.extensions)
         self._kept = self._known_state()
         self._kept_count = 0
