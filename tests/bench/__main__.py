@@ -22,8 +22,8 @@ _SHORT = Plan(rounds=3, seconds=1)
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command.
 
-    0: every line may be believed; 1: some may not, or in the short form a target is missed by more than noise; 2: it
-    could not be measured at all.
+    0: every line may be believed; 1: some may not, or in the short form memory is far beyond a target; 2: it could
+    not be measured at all.
     """
     options = _options(arguments)
     return carry_out(lambda: _run(options))
@@ -46,7 +46,7 @@ def _status(results: Results, short: bool) -> int:
     if short:
         wrong += [
             f"{verdict.what}: {verdict.found:.4g}, beyond {verdict.target:.4g} by more than a factor of {ROOM:g}"
-            for verdict in results.verdicts
+            for verdict in results.memory_verdicts
             if verdict.failed
         ]
     for line in wrong:

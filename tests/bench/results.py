@@ -37,7 +37,12 @@ class Results(NamedTuple):
         found = [verdict for line in self.lines if not line.faults for verdict in of_line(line)]
         found += [verdict for line in self.passed if not line.faults and (verdict := of_passed(line))]
         found += [verdict for point in self.grown if (verdict := of_grown(point))]
-        return found + [verdict for holding in self.holdings if (verdict := of_holding(holding))]
+        return found + self.memory_verdicts
+
+    @property
+    def memory_verdicts(self) -> list[Verdict]:
+        """On bytes, which do not depend on what else the machine does."""
+        return [verdict for holding in self.holdings if (verdict := of_holding(holding))]
 
 
 def of_line(line: Line) -> Iterator[Verdict]:

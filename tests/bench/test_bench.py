@@ -72,7 +72,7 @@ def _missing() -> str:
 
 
 @pytest.mark.skipif(bool(_missing()), reason=_missing())
-def test_the_short_form_measures_checks_every_reply_and_is_within_its_targets(tmp_path: Path) -> None:
+def test_the_short_form_measures_checks_every_reply_and_memory(tmp_path: Path) -> None:
     file = tmp_path / "bench.json"
     command = [sys.executable, "-m", "tests.bench", "--short", "--json", str(file)]
     done = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True, timeout=SHORT_FORM, check=False)
@@ -129,7 +129,7 @@ def test_a_spread_is_the_median_and_the_range() -> None:
         (Verdict("growth", -5, 1000), True, False),
     ],
 )
-def test_a_missed_target_fails_only_beyond_the_room_for_noise(verdict: Verdict, met: bool, failed: bool) -> None:
+def test_a_missed_target_fails_only_beyond_its_room(verdict: Verdict, met: bool, failed: bool) -> None:
     assert (verdict.met, verdict.failed) == (met, failed)
 
 

@@ -1,10 +1,11 @@
-"""Whether a figure is what it should be, and how far a short measurement on a shared machine may be from that."""
+"""Whether a figure is what it should be, and how far it may be from that elsewhere."""
 
 from typing import NamedTuple
 
-#: How far beyond its target a figure may be in the short form, as a factor. Beside other programs one run of it has
-#: shown 1.5 times what a quiet machine shows; a change that makes the server twice as dear is not noise.
-ROOM = 2.0
+#: How far beyond its target the memory of the short form may be, as a factor: other releases of Python and of the C
+#: library take more. Times have no such bound. Beside other programs that want the processor's caches, the same server
+#: has taken four times the CPU, and its ratio to the reference has doubled.
+ROOM = 1.5
 
 
 class Verdict(NamedTuple):
@@ -21,7 +22,7 @@ class Verdict(NamedTuple):
 
     @property
     def failed(self) -> bool:
-        """Beyond the target by more than noise explains."""
+        """Beyond the target by more than another machine explains."""
         return self.excess > ROOM
 
     @property
