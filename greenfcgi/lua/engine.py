@@ -17,6 +17,7 @@ from ..fastcgi.response import Reply
 from ..logs.error_log import ErrorLog
 from ..logs.text import decode
 from ..quota import Quota
+from ..system.executable_memory import may_make_code
 from .bridge import Bridge, Hint, LogSlow, Module
 from .budget import Budget
 from .bytecode import stripped
@@ -26,7 +27,9 @@ from .turns import Turns
 #: The engines whose memory lupa can neither count nor limit.
 _UNLIMITED: Final = ("luajit20",)
 #: What `boot.lua` puts together in each state.
-_BOOT_PARTS: Final = ("guard", "limits", "luajit", "load", "standins", "random", "con", "bounds", "finalizers")
+_BOOT_PARTS: Final = (
+    "guard", "limits", "luajit", "standins", "random", "con", "bounds", "finalizers", "environment",
+)  # fmt: skip
 _BOOT_PARTS_OF_5_1: Final = ("quirks", "errors")
 #: Parts whose functions stand between a script and a function of Lua whose errors name the place of the call. Their
 #: line numbers stay: a message that names one is given the script's line instead. The names are those of their chunks,
@@ -103,6 +106,8 @@ class LuaEngine:
         #: Those that scripts may require, by name; compiled, too.
         codes = self._compiled({module.name: module.lua_source for module in modules})
         self.modules = {module.name: module._replace(lua_source=codes[module.name]) for module in modules}
+        #: LuaJIT may compile: the server's own Lua, and scripts where `lua.jit` says so.
+        self.compiles = version.startswith("luajit") and self._has_executable_memory()
         self._settings = self._fixed_settings()
         #: lua.memory is kept.
         self.limited = version not in _UNLIMITED
@@ -138,6 +143,14 @@ class LuaEngine:
             runtime.set_max_memory(self.config.lua.memory)
         return Booted(runtime, *functions)
 
+    def _has_executable_memory(self) -> bool:
+        """Whether the system lets LuaJIT make code. It ends the process where it learns too late that it may not."""
+        if may_make_code():
+            return True
+        what = "lua.jit is not kept" if self.config.lua.jit else "the server's own Lua is interpreted"
+        self.log.warning(f"{what}: the system refuses memory that is both writable and executable")
+        return False
+
     def _fixed_settings(self) -> dict[bytes, object]:
         """What `boot.lua` gets in each state, as `settings`."""
         lua, scripts = self.config.lua, self.config.scripts
@@ -154,7 +167,8 @@ class LuaEngine:
             b"head": _default_head(scripts.http_status, scripts.content_type, scripts.headers),
             b"once": f" {' '.join(_ONCE)} ".encode(),
             b"buffering": scripts.buffering,
-            b"jit": lua.jit,
+            b"jit": lua.jit and self.compiles,
+            b"interprets": self.compiles and not lua.jit,
             b"config": lua_literal(self.config.app),
         }
 
@@ -190,6 +204,8 @@ class LuaEngine:
         0.7 us for 21 pairs, where Python takes 5; the seven variables of the usual access log add 0.2 us.
         """
         runtime = self._lupa.LuaRuntime(encoding=None, unpack_returned_tuples=True)
+        if not self.compiles:
+            runtime.execute(b"if jit then jit.off() end")
         names = (*ROUTING, *more)
         route = runtime.execute(self.parts["route"], len(names), *names, *map(separator, names))
 

@@ -6,9 +6,9 @@ import os
 from collections.abc import Mapping
 
 _PARTS = (
-    "boot", "bounds", "calls", "con", "depths", "errors", "files", "finalizers", "finalizing", "generator", "guard", "limits",
-    "load", "loading", "luajit", "modules", "opening", "overtime", "paths", "quirks", "random", "reasons", "refusals",
-    "repeated", "response", "route", "services", "show", "standins", "streams", "waiting",
+    "boot", "bounds", "calls", "con", "depths", "environment", "errors", "files", "finalizers", "finalizing",
+    "generator", "guard", "limits", "loading", "luajit", "modules", "opening", "overtime", "paths", "quirks", "random",
+    "reasons", "refusals", "repeated", "response", "route", "services", "show", "standins", "streams", "texts", "waiting",
 )  # fmt: skip
 #: Bytes of a name of Lua's.
 _WORD = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_"

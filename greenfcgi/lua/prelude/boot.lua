@@ -12,10 +12,11 @@
 --
 -- arguments: parts: what a state is made of, compiled, by their names
 --            call(name, ...): calls a function of the server (see bridge.py)
---            settings: directory, path, cpath, handler, code, http_status, head (the status, its line, and the header block,
---            of a response without a word of the script's), once (headers that come once, with a space around each), buffering,
---            jit, config (Lua source of a table), allow, modules, at_start (names joined by "\n"); chance1 to chance4: whole
---            numbers that nobody can guess, below 2^32
+--            settings: directory, path, cpath, handler; code, http_status, head (the status, its line, and the header block,
+--            of a response without a word of the script's); once (headers that come once, with a space around each);
+--            buffering; jit: LuaJIT may compile scripts; interprets: it may compile, but no scripts; config (Lua source of a
+--            table); allow, modules, at_start (names joined by "\n"); chance1 to chance4: whole numbers that nobody can
+--            guess, below 2^32
 -- returns: load(path, source, is_startup), run(params), hook(name, only_ask), collect(), settle(is_end); for developers:
 --          report()
 
@@ -24,7 +25,17 @@ local parts, call, settings = ...
 local globals, library, native_load, native_collect = _G, debug, loadstring or load, collectgarbage
 
 local assert = assert
-local function compiled(code, name) return assert(native_load(code, name or "=greenfcgi")) end
+-- Scripts are interpreted, unless lua.jit says otherwise, so that the count hook ends them. So is what the server has
+-- between them and Lua: that is short work, and each entry into machine code, and each exit, costs more than it gains. What
+-- loops over many bytes says by `lua.hot` that LuaJIT may compile it, and looks at the clock by itself (`server.count`).
+local interpret = settings.interprets and jit.off
+if interpret then interpret(true, true) end
+
+local function compiled(code, name)
+    local chunk = assert(native_load(code, name or "=greenfcgi"))
+    if interpret then interpret(chunk, true) end
+    return chunk
+end
 
 local function load_part(name, chunk) return compiled(parts[name], chunk) end
 
@@ -43,12 +54,13 @@ local lua = {
     yield = coroutine.yield, status = coroutine.status, thread_close = coroutine.close, getinfo = library.getinfo,
     getupvalue = library.getupvalue, metatable_of = library.getmetatable, traceback = library.traceback,
     remove = os.remove, rename = os.rename, searchpath = package.searchpath, is_jit = jit ~= nil,
+    interpret = interpret, hot = interpret and jit.on,
     io = {
         open = io.open, lines = io.lines, input = io.input, output = io.output, tmpfile = io.tmpfile, type = io.type,
         write = io.write, close = io.close,
     },
 }
-call = load_part("guard")(lua, settings.jit, allowed)(call)
+call = load_part("guard")(lua, settings, allowed)(call)
 
 local server = {
     call = call, allowed = allowed, debug = library, settings = settings, package = package, compile_own = compiled,
@@ -88,7 +100,6 @@ local is_final, final_error, start_hook, stop_hook = load_part("limits")(lua, se
 if lua.is_jit then load_part("luajit", "=[C]")(lua, server, jit.version_num) end
 -- Lua 5.1 loads nothing where the C stack is used up, which is an error like others.
 if parts.errors then server.errors = load_part("errors")(lua, server) end
-load_part("load")(lua, server)
 load_part("standins")(lua, server)
 load_part("random")(lua, server)
 if follow then follow() end
@@ -113,53 +124,11 @@ local begin, finish, abandon = load_part("con")(lua, server)
 -- Last, so that the server's own code calls what Lua has.
 load_part("bounds", "=[C]")(server)
 load_part("finalizers")(lua, server)
+local environment = load_part("environment")(lua, server)
 -- That which does nothing where it would do harm.
 lua.collectgarbage = collectgarbage
 local handler = settings.handler
 parts, settings = nil, nil -- luacheck: ignore 311
-
--- The environment of a request: the name-value pairs of a PARAMS stream (FastCGI 1.0, section 3.4), whose lengths
--- have been checked. What RFC 3875 says is always there is "" where a web server leaves it out. HTTP_PROXY is dropped,
--- since it is set by the client and taken for a setting by HTTP libraries (CVE-2016-5385).
-local function environment(data)
-    local byte, sub = lua.byte, lua.sub -- luacheck: ignore 431
-    -- The names make room for a usual request at once; a table that grows is copied each time it doubles.
-    local env = {
-        LUAFCGID_VERSION = 1, CONTENT_LENGTH = nil, CONTENT_TYPE = nil, DOCUMENT_ROOT = nil, DOCUMENT_URI = nil,
-        GATEWAY_INTERFACE = "", HTTP_ACCEPT = nil, HTTP_ACCEPT_ENCODING = nil, HTTP_ACCEPT_LANGUAGE = nil,
-        HTTP_CONNECTION = nil, HTTP_COOKIE = nil, HTTP_HOST = nil, HTTP_REFERER = nil, HTTP_USER_AGENT = nil,
-        PATH_INFO = nil, QUERY_STRING = "", REDIRECT_STATUS = nil, REMOTE_ADDR = "", REMOTE_PORT = nil,
-        REQUEST_METHOD = "", REQUEST_SCHEME = nil, REQUEST_URI = nil, SCRIPT_FILENAME = nil, SCRIPT_NAME = "",
-        SERVER_ADDR = nil, SERVER_NAME = "", SERVER_PORT = "", SERVER_PROTOCOL = "", SERVER_SOFTWARE = "",
-    }
-    local at, last = 1, #data
-    while at <= last do
-        local name_length, value_length, first = byte(data, at, at + 2)
-        at = at + 2
-        if name_length > 127 or value_length > 127 then
-            local a, b, c
-            if name_length > 127 then
-                a, b, c, value_length = byte(data, at - 1, at + 2)
-                name_length = (((name_length - 128) * 256 + a) * 256 + b) * 256 + c
-                at = at + 3
-            end
-            if value_length > 127 then
-                a, b, c = byte(data, at, at + 2)
-                value_length = (((value_length - 128) * 256 + a) * 256 + b) * 256 + c
-                at = at + 3
-            end
-            first = byte(data, at)
-        end
-        local middle = at + name_length
-        local name, value = sub(data, at, middle - 1), sub(data, middle, middle + value_length - 1)
-        -- 72 is the H of HTTP_.
-        if first == 72 and env[name] then value = server.repeated(name, env[name], value) end
-        env[name] = value
-        at = middle + value_length
-    end
-    env.HTTP_PROXY = nil
-    return env
-end
 
 -- Errors: what was raised as text, whatever it was, and the way to it without the server's own frames.
 local f, a, b, trace
@@ -196,7 +165,7 @@ end
 
 -- Run a file in this state. The script itself, which comes last, must define the handler; then its init runs.
 local function load_script(name, text, is_startup)
-    local chunk, problem = server.compile(text, name)
+    local chunk, problem = server.texts.compile(text, name)
     if not chunk then return "error", problem, "" end
     local kind, message, way = guarded_call(chunk)
     if kind then return kind, message, way end
@@ -210,6 +179,7 @@ local function load_script(name, text, is_startup)
         if kind then return kind, message, way end
     end
     if watch_globals then watch_globals() end
+    server.texts = nil
 end
 
 -- Run one request. Returns status, header block and body; or the kind, the message and the traceback of an error, and

@@ -5,9 +5,9 @@
 -- traceback and getinfo, and LuaJIT's ffi and compiler switches; what lua.allow names is left as it is. Returns the one
 -- function that makes a Lua function of a Python one; everything else of the bridge is gone when this chunk has run.
 --
--- arguments: lua: see boot.lua; jit (boolean): leave LuaJIT's compiler on; allowed: a table of true by the names of lua.allow
+-- arguments: lua, settings: see boot.lua; allowed: a table of true by the names of lua.allow
 
-local lua, jit_on, allowed = ...
+local lua, settings, allowed = ...
 
 local function denied(what, instead)
     local text = what .. " is not available to scripts" .. (instead and ": " .. instead or "")
@@ -52,14 +52,22 @@ if not allowed.debug then
     package.loaded.debug = debug
 end
 
-if jit and not jit_on then jit.off() end
+if settings.interprets then
+    -- For little code: an area is as large as a page.
+    jit.opt.start("sizemcode=4", "maxmcode=32")
+    -- These are written in Lua, and loop over what scripts choose.
+    for _, name in lua.ipairs { "foreach", "foreachi", "getn", "move", "remove" } do
+        if table[name] then lua.pcall(jit.off, table[name]) end
+    end
+elseif jit and not settings.jit then
+    jit.off()
+end
 
 if jit and not allowed.jit then
-    local status = jit.status
-    local nothing = function() end
+    local status, nothing = settings.jit, function() end
     jit = {
         version = jit.version, version_num = jit.version_num, os = jit.os, arch = jit.arch,
-        status = function() return (status()) end, on = nothing, off = nothing, flush = nothing,
+        status = function() return status end, on = nothing, off = nothing, flush = nothing,
     }
     package.loaded.jit = jit
     package.loaded["jit.opt"], package.loaded["jit.util"], package.loaded["jit.profile"] = nil, nil, nil

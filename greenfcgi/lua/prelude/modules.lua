@@ -13,8 +13,7 @@ local lua, server = ...
 
 local error, ipairs, type = lua.error, lua.ipairs, lua.type
 local gmatch, gsub, match, concat = lua.gmatch, lua.gsub, lua.match, lua.concat
-local ask, absolute, compile, package, cpath =
-    server.ask, server.paths, server.compile, server.package, server.settings.cpath
+local ask, absolute, package, cpath = server.ask, server.paths, server.package, server.settings.cpath
 
 local function is_name(value) return type(value) == "string" or type(value) == "number" end
 
@@ -27,7 +26,7 @@ local function loadfile(name, mode, ...)
     name = name_of(name, "loadfile")
     local text, reason = ask("source", name, true)
     if not text then return nil, "cannot open " .. name .. ": " .. reason end
-    return compile(text, name, mode, ...)
+    return server.texts.compile(text, name, mode, ...)
 end
 
 local function dofile(name)
@@ -47,7 +46,7 @@ local function search(name)
         local candidate = absolute((gsub(template, "%?", function() return file end)))
         local text, reason = ask("source", candidate, false)
         if text then
-            local chunk, problem = compile(text, candidate)
+            local chunk, problem = server.texts.compile(text, candidate)
             if chunk then return chunk, candidate end
             error("error loading module '" .. name .. "' from file '" .. candidate .. "':\n\t" .. problem, 0)
         end

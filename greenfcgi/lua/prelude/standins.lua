@@ -52,6 +52,8 @@ stand_in("files", os, "remove rename")
 stand_in("files", _G, "warn")
 
 stand_in("loading", _G, "load loadstring")
+-- load takes text, as from 5.2 on.
+server.takes_strings = lua.pcall(lua.load, "")
 if server.takes_strings and loadstring then loadstring = load end
 
 stand_in("modules", _G, "loadfile dofile")

@@ -1,16 +1,12 @@
--- What compiles text, for load and for files of Lua. Bytecode that was made to do harm crashes every Lua.
+-- What compiles text, for load and for files of Lua. Bytecode that was made to do harm crashes every Lua. Forgotten when the
+-- script has been loaded, and compiled again when the script compiles something.
 --
--- server gets: load_text(native, chunk, name, mode, ...): what load does with text, and its name for that (load, loadstring)
---              compile(source, name, mode, ...): the same for the text of a file
---              takes_strings: load does, too
+-- returns: a table: load_text(native, chunk, name, mode, ...): what load does with text, and its name for that (load,
+--          loadstring); compile(source, name, mode, ...): the same for the text of a file
 
 local lua, server = ...
 
-local loaded = package.loaded
--- What LuaJIT 2.0 keeps nowhere else.
-local hidden -- luacheck: ignore 231
-
-server.takes_strings = lua.pcall(lua.load, "")
+local loaded = server.package.loaded
 
 local function load_text(native, chunk, name, mode, ...)
     local kind = lua.byte(chunk, 1) == 27 and "binary" or "text"
@@ -29,18 +25,21 @@ local function load_text(native, chunk, name, mode, ...)
     end
     -- LuaJIT's parser puts its ffi there when it meets a number such as 1LL.
     if loaded.ffi and not server.allowed.ffi then
-        -- LuaJIT needs it to the end, and nothing else keeps it.
-        hidden, loaded.ffi = loaded.ffi, nil
+        -- LuaJIT 2.0 needs it to the end, and nothing else keeps it.
+        server.ffi, loaded.ffi = loaded.ffi, nil
     end
-    if f then return f end
+    if f then
+        if lua.interpret then lua.interpret(f, true) end
+        return f
+    end
     return nil, problem
 end
-server.load_text = load_text
-
 -- With the mode and the environment that load takes. A first line that begins with "#" (for a shell) and a byte order
 -- mark are passed over.
-function server.compile(source, name, ...)
+local function compile(source, name, ...)
     if lua.sub(source, 1, 3) == "\239\187\191" then source = lua.sub(source, 4) end
     if lua.sub(source, 1, 1) == "#" then source = lua.gsub(source, "^[^\n]*", "", 1) end
     return load_text(lua.loadstring or lua.load, source, "@" .. name, ...)
 end
+
+return { load_text = load_text, compile = compile }
