@@ -3,7 +3,7 @@
 local lua, server = ...
 
 -- LuaJIT may compile all of it: what loops counts.
-if lua.hot then lua.hot(true, true) end
+server.hot()
 local count = server.count
 
 local error, pairs, tonumber, tostring, type = lua.error, lua.pairs, lua.tonumber, lua.tostring, lua.type

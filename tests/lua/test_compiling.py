@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -74,7 +73,7 @@ def lua(request: pytest.FixtureRequest, tmp_path: Path) -> Inside:
 
 
 @pytest.fixture
-def ticks(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
+def ticks(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """How often the count hook has asked whether the script may go on, in a list of one number."""
     counted, tick = [0], Budget.tick
 
@@ -83,7 +82,7 @@ def ticks(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
         return tick(self)
 
     monkeypatch.setattr(Budget, "tick", count)
-    yield counted
+    return counted
 
 
 @pytest.mark.parametrize(

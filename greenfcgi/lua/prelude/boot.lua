@@ -22,18 +22,28 @@
 
 local parts, call, settings = ...
 
-local globals, library, native_load, native_collect = _G, debug, loadstring or load, collectgarbage
+local globals, library, native_load, native_collect, assert = _G, debug, loadstring or load, collectgarbage, assert
 
-local assert = assert
 -- Scripts are interpreted, unless lua.jit says otherwise, so that the count hook ends them. So is what the server has
 -- between them and Lua: that is short work, and each entry into machine code, and each exit, costs more than it gains. What
--- loops over many bytes says by `lua.hot` that LuaJIT may compile it, and looks at the clock by itself (`server.count`).
-local interpret = settings.interprets and jit.off
-if interpret then interpret(true, true) end
+-- loops over many bytes says by `server.hot` that LuaJIT may compile it, and looks at the clock by itself (`server.count`).
+local interpret, jit_on
+-- LuaJIT refuses that within a finalizer: what is compiled there waits for the next run.
+local uninterpreted
+if settings.interprets then
+    local pcall, jit_off = pcall, jit.off
+    jit_on = jit.on
+    jit_off(true, true)
+    function interpret(chunk)
+        if pcall(jit_off, chunk, true) then return end
+        uninterpreted = uninterpreted or {}
+        uninterpreted[#uninterpreted + 1] = chunk
+    end
+end
 
 local function compiled(code, name)
     local chunk = assert(native_load(code, name or "=greenfcgi"))
-    if interpret then interpret(chunk, true) end
+    if interpret then interpret(chunk) end
     return chunk
 end
 
@@ -54,7 +64,7 @@ local lua = {
     yield = coroutine.yield, status = coroutine.status, thread_close = coroutine.close, getinfo = library.getinfo,
     getupvalue = library.getupvalue, metatable_of = library.getmetatable, traceback = library.traceback,
     remove = os.remove, rename = os.rename, searchpath = package.searchpath, is_jit = jit ~= nil,
-    interpret = interpret, hot = interpret and jit.on,
+    interpret = interpret,
     io = {
         open = io.open, lines = io.lines, input = io.input, output = io.output, tmpfile = io.tmpfile, type = io.type,
         write = io.write, close = io.close,
@@ -63,8 +73,8 @@ local lua = {
 call = load_part("guard")(lua, settings, allowed)(call)
 
 local server = {
-    call = call, allowed = allowed, debug = library, settings = settings, package = package, compile_own = compiled,
-    capture_frames = false,
+    call = call, allowed = allowed, debug = library, settings = settings, package = package, loaded = package.loaded,
+    compile_own = compiled, capture_frames = false,
 }
 
 -- Call a function of the server that returns text, which the state may have no memory for (false), or that may have waited
@@ -79,6 +89,11 @@ local function ask(name, ...)
     return result, problem, number
 end
 server.ask = ask
+
+-- The chunk that calls this, which runs for the first time, and all functions in it may be compiled.
+function server.hot()
+    if interpret then lua.pcall(jit_on, lua.getinfo(2, "f").func, true) end
+end
 
 setmetatable(server, { __index = function(_, name)
     -- The server gets how much memory is in use, since it cannot ask where a finalizer runs while the state is closed.
@@ -149,6 +164,11 @@ local function entry() return f(a, b) end
 -- message, and the traceback.
 local function guarded_call(called, first, second)
     f, a, b, trace = called, first, second, nil
+    if uninterpreted then
+        local chunks = uninterpreted
+        uninterpreted = nil
+        for i = 1, #chunks do interpret(chunks[i]) end
+    end
     start_hook()
     local ok, message = lua.xpcall(entry, describe_error)
     stop_hook()

@@ -7,9 +7,11 @@
 
 local lua, server = ...
 
+-- No script runs meanwhile, and there are no more bytes than a request's parameters may have.
+server.hot()
 local byte, sub = lua.byte, lua.sub
 
-local function environment(data)
+return function(data)
     -- The names make room for a usual request at once; a table that grows is copied each time it doubles.
     local env = {
         LUAFCGID_VERSION = 1, CONTENT_LENGTH = nil, CONTENT_TYPE = nil, DOCUMENT_ROOT = nil, DOCUMENT_URI = nil,
@@ -47,8 +49,3 @@ local function environment(data)
     env.HTTP_PROXY = nil
     return env
 end
-
--- No script runs meanwhile, and there are no more bytes than a request's parameters may have.
-if lua.hot then lua.hot(environment, true) end
-
-return environment

@@ -6,7 +6,7 @@
 
 local lua, server = ...
 
-local loaded = server.package.loaded
+local loaded = server.loaded
 
 local function load_text(native, chunk, name, mode, ...)
     local kind = lua.byte(chunk, 1) == 27 and "binary" or "text"
@@ -29,7 +29,7 @@ local function load_text(native, chunk, name, mode, ...)
         server.ffi, loaded.ffi = loaded.ffi, nil
     end
     if f then
-        if lua.interpret then lua.interpret(f, true) end
+        if lua.interpret then lua.interpret(f) end
         return f
     end
     return nil, problem
