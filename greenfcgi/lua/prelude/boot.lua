@@ -145,6 +145,21 @@ lua.collectgarbage = collectgarbage
 local handler = settings.handler
 parts, settings = nil, nil -- luacheck: ignore 311
 
+-- Before each call, and outside any protected one, lupa looks for debug.traceback among the globals. It finds false there,
+-- whatever a script has done to them: a metatable of the script's is not asked. Scripts have their own while they run.
+local script_debug = debug
+debug = false
+local get_environment, set_environment = getfenv, setfenv
+
+local function enter() lua.rawset(globals, "debug", script_debug) end
+
+local function leave()
+    script_debug = lua.rawget(globals, "debug")
+    lua.rawset(globals, "debug", false)
+    -- setfenv(0, t) replaces the table of globals, up to Lua 5.1.
+    if set_environment and get_environment(0) ~= globals then set_environment(0, globals) end
+end
+
 -- Errors: what was raised as text, whatever it was, and the way to it without the server's own frames.
 local f, a, b, trace
 
@@ -169,9 +184,11 @@ local function guarded_call(called, first, second)
         uninterpreted = nil
         for i = 1, #chunks do interpret(chunks[i]) end
     end
+    enter()
     start_hook()
     local ok, message = lua.xpcall(entry, describe_error)
     stop_hook()
+    leave()
     f, a, b = nil, nil, nil
     -- What is left of unfinished lines.
     local streams = lua.rawget(server, "streams")
