@@ -46,9 +46,11 @@ class Ended(NamedTuple):
     now: bytes
 
 
-#: What is filled into a line when its request ends: the time, HTTP status, bytes of the response body, the same as text
-#: ("-" for 0), seconds that it took, and microseconds.
-Ending = tuple[bytes, int, int, bytes, float, int]
+#: What is filled into a line when its request ends: the time, HTTP status, bytes of the response body as text ("-" for
+#: 0), microseconds that it took, the bytes as a number, and seconds.
+Ending = tuple[bytes, int, bytes, int, int, float]
+#: What the default format has of it, in this order.
+_USUAL: Final = (0, 1, 2, 3)
 
 _Value = bytes | int | float
 
@@ -144,7 +146,7 @@ _PROTOCOL: Final = _variable("SERVER_PROTOCOL")
 _TARGET: Final = _Source(_target, variable=b"REQUEST_URI")
 _NOW: Final = _Source(lambda ended, _: ended.now, filled=0)
 _STATUS: Final = _Source(lambda ended, _: ended.status, b"%d", filled=1)
-_SENT: Final = _Source(lambda ended, _: ended.sent, b"%d", filled=2)
+_SENT: Final = _Source(lambda ended, _: ended.sent, b"%d", filled=4)
 
 _DIRECTIVES: Final[dict[str, _Directive]] = {
     "h": _Directive((_variable("REMOTE_ADDR"),), "remote_addr"),
@@ -158,13 +160,13 @@ _DIRECTIVES: Final[dict[str, _Directive]] = {
     "H": _Directive((_PROTOCOL,), "protocol"),
     "s": _Directive((_STATUS,), "status"),
     "B": _Directive((_SENT,), "bytes"),
-    "b": _Directive((_Source(_size, filled=3),), "bytes"),
+    "b": _Directive((_Source(_size, filled=2),), "bytes"),
     "f": _Directive((_variable("HTTP_REFERER"),), "referer"),
     "a": _Directive((_variable("HTTP_USER_AGENT"),), "user_agent"),
-    "T": _Directive((_Source(lambda ended, _: ended.seconds, b"%d", filled=4),), "seconds"),
+    "T": _Directive((_Source(lambda ended, _: ended.seconds, b"%d", filled=5),), "seconds"),
     "M": _Directive((_Source(_milliseconds, b"%d"),), "milliseconds"),
-    "D": _Directive((_Source(_microseconds, b"%d", filled=5),), "microseconds"),
-    "L": _Directive((_Source(lambda ended, _: ended.seconds, b"%.6f", filled=4),), "seconds"),
+    "D": _Directive((_Source(_microseconds, b"%d", filled=3),), "microseconds"),
+    "L": _Directive((_Source(lambda ended, _: ended.seconds, b"%.6f", filled=5),), "seconds"),
     "p": _Directive((_Source(lambda *_: os.getpid(), b"<%d>"),), "pid"),
 }
 #: Members of objects that are not what the text has.
@@ -202,11 +204,11 @@ class Form:
         """The line of a request, with its line feed."""
         raise NotImplementedError
 
-    def template(self) -> tuple[Template, Callable[[Ending], object]]:
+    def template(self) -> tuple[Template, Callable[[Ending], object] | None]:
         """What is to be found of a request when it begins: what of a line can be made then, and the variables' values
-        for `line`; and what picks from an `Ending` the rest, which is filled in with `%`.
+        for `line`; and what picks from an `Ending` the rest, which is filled in with `%`. None: its first four.
         """
-        return Template((), tuple(self._variables)), _nothing
+        return Template((), tuple(self._variables)), None
 
     def _place(self, source: _Source) -> int:
         return self._names.index(source.variable) if source.variable else 0
@@ -241,7 +243,7 @@ class TextForm(Form):
             made += (_quoted(value) if isinstance(value, bytes) else source.form % value, text)
         return b"".join(made)
 
-    def template(self) -> tuple[Template, Callable[[Ending], object]]:
+    def template(self) -> tuple[Template, Callable[[Ending], object] | None]:
         """Without a text where a value is neither a variable's nor in an `Ending`."""
         texts, variables, filled = [b""], [], []
         for before, (source, _) in zip(self._texts, self._sources, strict=False):
@@ -256,7 +258,8 @@ class TextForm(Form):
                 return super().template()
         texts[-1] += self._texts[-1].replace(b"%", b"%%")
         needed = b"REQUEST_URI" if any(source is _TARGET for source, _ in self._sources) else b""
-        return Template(tuple(texts), tuple(variables), needed), itemgetter(*filled) if filled else _nothing
+        pick = None if tuple(filled) == _USUAL else itemgetter(*filled) if filled else _nothing
+        return Template(tuple(texts), tuple(variables), needed), pick
 
 
 class JsonForm(Form):

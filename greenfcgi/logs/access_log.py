@@ -62,7 +62,10 @@ class AccessLog:
             size = self._sizes.get(sent) or self._size(sent)
             # Quicker than round().
             microseconds = floor(seconds * 1e6 + 0.5)
-            buffer += text % self._pick((self._now, status, sent, size, seconds, microseconds))
+            if self._pick is None:
+                buffer += text % (self._now, status, size, microseconds)
+            else:
+                buffer += text % self._pick((self._now, status, size, microseconds, sent, seconds))
         else:
             buffer += self._form.line(Ended(request, found[:2] + found[3:], status, sent, seconds, head, self._now))
         if len(buffer) > BUFFER_SIZE:
