@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Final
+from typing import Final, NamedTuple
 
 from ..errors import ProtocolError
 
@@ -229,23 +229,67 @@ def params(data: bytes) -> dict[bytes, bytes]:
 #: The variables that Python needs of every request: scripts read the others inside Lua.
 ROUTING: Final = (b"SCRIPT_FILENAME", b"CONTENT_LENGTH")
 
-#: Takes a whole PARAMS stream, and returns the values of the variables in `ROUTING`, then of further ones that the
-#: access log wants; None for those that are missing. Raises `ProtocolError` as `decode_pairs` does.
+#: Takes a whole PARAMS stream, and returns the values of the variables in `ROUTING`, then what the access log wants:
+#: the values of further ones, or a text as `Template` says. Values are None for variables that are missing. Raises
+#: `ProtocolError` as `decode_pairs` does.
 Routing = Callable[[bytes], tuple[bytes | None, ...]]
 
 
-def router(more: Sequence[bytes] = ()) -> Routing:
-    """A `Routing` for the variables in `ROUTING` and those in `more`, without duplicates.
+class Template(NamedTuple):
+    """A text with the values of variables in it, a value between each two of `texts`.
+
+    Something else is filled in later, with `%`: so each % in a value is doubled. A value that is missing or empty is
+    "-". A `Routing` returns the text; or None and behind it the values of the variables, in the order of `names`: where
+    there are no `texts`, or a value has bytes that are not `PLAIN`, or more than `MAX_VALUE`, or that of the variable
+    `needed` is missing or empty.
+    """
+
+    texts: tuple[bytes, ...]
+    variables: tuple[bytes, ...]
+    needed: bytes = b""
+
+    @property
+    def names(self) -> tuple[bytes, ...]:
+        """The names of its variables beyond `ROUTING`."""
+        return tuple([name for name in dict.fromkeys(self.variables) if name not in ROUTING])
+
+
+#: Bytes of a value in the text of a `Template`.
+MAX_VALUE: Final = 1000
+#: Bytes that stand for themselves between quotation marks: printable ASCII but quotation marks and backslashes.
+PLAIN: Final = bytes([byte for byte in range(0x20, 0x7F) if byte not in b'"\\'])
+
+
+def router(wanted: Sequence[bytes] | Template = ()) -> Routing:
+    """A `Routing` for the variables in `ROUTING`, and for others without duplicates, or a text.
 
     `LuaEngine.router` makes one that does the same in Lua, quicker.
     """
-    names = (*ROUTING, *more)
+    template = wanted if isinstance(wanted, Template) else None
+    names = (*ROUTING, *(wanted if template is None else template.names))
 
     def find(data: bytes) -> tuple[bytes | None, ...]:
         variables = params(data)
-        return tuple([variables.get(name) for name in names])
+        found = tuple([variables.get(name) for name in names])
+        if template is None:
+            return found
+        text = _text(template, variables)
+        routing = found[: len(ROUTING)]
+        return (*routing, text) if text is not None else (*routing, None, *found[len(ROUTING) :])
 
     return find
+
+
+def _text(template: Template, variables: dict[bytes, bytes]) -> bytes | None:
+    if not template.texts or (template.needed and not variables.get(template.needed)):
+        return None
+    text = template.texts[0]
+    for name, after in zip(template.variables, template.texts[1:], strict=True):
+        value = variables.get(name, b"")
+        if len(value) > MAX_VALUE or value.translate(None, PLAIN):
+            return None
+        text += (value.replace(b"%", b"%%") or b"-") + after
+    return text
 
 
 #: Finds the variables in `ROUTING` only.

@@ -12,7 +12,7 @@ from typing import Any, Final, NamedTuple, NoReturn
 from ..config.load import Config
 from ..config.lua_versions import available
 from ..errors import ConfigError, ProtocolError
-from ..fastcgi.records import ROUTING, Routing, separator
+from ..fastcgi.records import MAX_VALUE, ROUTING, Routing, Template, separator
 from ..fastcgi.response import Reply
 from ..logs.error_log import ErrorLog
 from ..logs.text import decode
@@ -198,16 +198,24 @@ class LuaEngine:
         problem: bytes | None = check(b"--" + text if text.startswith(b"#") else text, b"@" + os.fsencode(path))
         return decode(problem) if problem is not None else ""
 
-    def router(self, more: Sequence[bytes] = ()) -> Routing:
+    def router(self, wanted: Sequence[bytes] | Template = ()) -> Routing:
         """`records.router` inside Lua, in a state of its own where LuaJIT may compile.
 
-        0.7 us for 21 pairs, where Python takes 5; the seven variables of the usual access log add 0.2 us.
+        0.7 us for 21 pairs, where Python takes 5; the text of the usual access log adds 0.4 us.
         """
         runtime = self._lupa.LuaRuntime(encoding=None, unpack_returned_tuples=True)
         if not self.compiles:
             runtime.execute(b"if jit then jit.off() end")
-        names = (*ROUTING, *more)
-        route = runtime.execute(self.parts["route"], len(names), *names, *map(separator, names))
+        table = runtime.table_from
+        template = wanted if isinstance(wanted, Template) else None
+        names = (*ROUTING, *(template.names if template is not None else wanted))
+        outline: list[object] = []
+        if template is not None:
+            places = [names.index(name) + 1 for name in template.variables]
+            needed = names.index(template.needed) + 1 if template.needed else None
+            outline = [table(template.texts), table(places), MAX_VALUE, needed]
+        separators = {place: joint for place, joint in enumerate(map(separator, names), 1) if joint is not None}
+        route = runtime.execute(self.parts["route"], table(names), table(separators), *outline)
 
         def routing(data: bytes) -> tuple[bytes | None, ...]:
             found: tuple[bytes | None, ...] | bool = route(data)

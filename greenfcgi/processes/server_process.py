@@ -100,7 +100,7 @@ class ServerProcess:
         turns = self._engine.turns
         responder = Responder(config, self.catalogue, self.pool, self.log, turns, inspector)
         access = self._logs.access
-        routing = self._engine.router(access.variables if access is not None else ())
+        routing = self._engine.router(access.wanted if access is not None else ())
         context = Context(
             config, responder.respond, self.log, access, routing, turns=turns, shares_of_process=self._shares,
             authorizer=self._authorizer(config.scripts.authorizer),

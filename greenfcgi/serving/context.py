@@ -40,7 +40,7 @@ class Context:
         authorizer: bytes | None = None,
     ) -> None:
         #: Finds in parameters what routes a request, and behind it what the access log wants.
-        self.routing = routing or records.router(() if access is None else access.variables)
+        self.routing = routing or records.router(() if access is None else access.wanted)
         self.log = log
         #: Bytes of a request's body; more is answered with 413.
         self.max_post = config.scripts.max_post
@@ -68,8 +68,10 @@ class Context:
         #: Answers requests to the server itself (status, ping): the reply, and whether it goes to the access log; None
         #: for all other requests.
         self.internal_handler: Callable[[Request], tuple[Reply, bool] | None] | None = None
-        #: Called with each request that has ended.
-        self.observers: list[Callable[[Exchange], None]] = [] if access is None else [access.write]
+        #: Where each request is logged when it has ended.
+        self.access = access
+        #: Called with each request that has ended, behind that.
+        self.observers: list[Callable[[Exchange], None]] = []
         #: Passes a kept connection (its socket, the peer's name) to another process while this one leaves; False when
         #: that is not possible now. None: there is no such process, and they are closed.
         self.hand_over: Callable[[BareSocket, str], bool] | None = None

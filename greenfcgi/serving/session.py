@@ -408,6 +408,9 @@ class Session:
     def ended(self, exchange: Exchange) -> None:
         """The reply of one request is complete."""
         context, request = self._context, exchange.request
+        access = context.access
+        if access is not None and exchange.is_logged:
+            access.write(request, exchange.status, exchange.sent, exchange.started, exchange.head_sent)
         for observe in context.observers:
             observe(exchange)
         self.quiet_since = context.ticks
