@@ -353,7 +353,10 @@ def _state_offset(kind: Any) -> int | None:
     shown = runtime.execute(b"return (tostring((coroutine.running())))")
     if shown.startswith(b"thread: 0x") and int(shown.partition(b"0x")[2], 16) != address:
         return None
-    return offset if lua.lua_gethookcount(ctypes.c_void_p(address)) == _MARK else None
+    found = lua.lua_gethookcount(ctypes.c_void_p(address))
+    # After the look: compiled code lets go of a local, here of the runtime that is looked into, when it is last used.
+    runtime.execute(b"debug.sethook()")
+    return offset if found == _MARK else None
 
 
 def _failure(problem: Exception) -> tuple[bytes, bytes, bytes]:

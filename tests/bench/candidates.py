@@ -20,6 +20,9 @@ _FLAVOUR_ROWS = ("hello/new", "hello/kept", "page/new")
 _HELLO_ROWS = ("hello/new", "hello/kept")
 #: The most that an access log may cost, as the ratio to the same server without.
 _ACCESS_LOG_LIMIT = 1.10
+#: The most that hellos may cost as ratios to the floor, with the defaults and with the core compiled.
+_FLOOR_LIMITS = {"hello/new": 2.0, "hello/kept": 3.0}
+_COMPILED_FLOOR_LIMITS = {"hello/new": 1.8, "hello/kept": 2.6}
 #: The most that the compiled core may need of the interpreted one's: for less gain nobody should have to build it.
 _COMPILED_LIMIT = 0.85
 
@@ -48,7 +51,9 @@ def greenfcgi(
         )
         return [sys.executable, "-m", "greenfcgi", str(config)]
 
-    return Peer(name, ".lua", ("new", "kept"), configure, {"PYTHONPATH": str(_PROJECT), **(environment or {})})
+    environment = {"PYTHONPATH": str(_PROJECT), **(environment or {})}
+    floor_limits = _FLOOR_LIMITS if name == CANDIDATE_PEER else {}
+    return Peer(name, ".lua", ("new", "kept"), configure, environment, floor_limits=floor_limits)
 
 
 @cache
@@ -100,7 +105,7 @@ def variants() -> list[Peer]:
     return [
         *(replace(peer, rows=_FLAVOUR_ROWS) for peer in (jit, *flavours)),
         _beside(log, _HELLO_ROWS, _ACCESS_LOG_LIMIT),
-        _beside(compiled(), _FLAVOUR_ROWS, _COMPILED_LIMIT),
+        replace(_beside(compiled(), _FLAVOUR_ROWS, _COMPILED_LIMIT), floor_limits=_COMPILED_FLOOR_LIMITS),
         replace(compiled("greenfcgi-compiled-jit", "jit = true\n"), rows=_FLAVOUR_ROWS),
     ]
 
