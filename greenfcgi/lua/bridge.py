@@ -251,6 +251,7 @@ class Bridge:
             found = self.budget.check()
             if found is not None:
                 return True if found == LATE else 0
+        self.budget.resume()
         return self._text(GONE) if exchange.aborted else None
 
     def read(self, size: int) -> Answer:
@@ -273,6 +274,7 @@ class Bridge:
             else:
                 self.exchange.sleep(wait)
                 if self.exchange.aborted:
+                    self.budget.resume()
                     return self._text(GONE)
             seconds -= wait
             found = self.budget.check()
@@ -292,6 +294,7 @@ class Bridge:
         else:
             self.exchange.wait(event, self.budget.max_wait())
             if self.exchange.aborted:
+                self.budget.resume()
                 return (None, GONE, 0) if self.reserve(len(GONE)) else False
         found = self.budget.check()
         return True if found == LATE else 0 if found == SLOW else None
