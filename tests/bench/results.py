@@ -3,7 +3,6 @@
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
-from . import growth
 from .growth import Grown
 from .machine import Setting
 from .memory import Holder, Holding
@@ -69,7 +68,7 @@ def of_grown(point: Grown) -> Verdict | None:
     """On the growth of a hello's cost; None for what the others are compared with."""
     if point.first:
         return None
-    return Verdict(f"{point.point.number} {point.point.kind}", point.ratio.median, growth.TARGET)
+    return Verdict(f"{point.point.number} {point.point.kind}", point.ratio.median, point.point.target)
 
 
 def of_holding(holding: Holding) -> Verdict | None:
