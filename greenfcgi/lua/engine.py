@@ -168,7 +168,7 @@ class LuaEngine:
             b"once": f" {' '.join(_ONCE)} ".encode(),
             b"buffering": scripts.buffering,
             b"jit": lua.jit and self.compiles,
-            b"interprets": self.compiles and not lua.jit,
+            b"interprets": self.compiles and not lua.jit and "jit" not in lua.allow,
             b"config": lua_literal(self.config.app),
         }
 

@@ -2,8 +2,8 @@
 
 local lua, server = ...
 
--- LuaJIT may compile all of it: what loops counts.
-server.hot()
+-- What loops counts, so that others have their turn. It is interpreted on LuaJIT: compiled, serialize took 15 % less, parse
+-- 5 %, and the others as much; and it calls what stays interpreted.
 local count = server.count
 
 local error, pairs, tonumber, tostring, type = lua.error, lua.pairs, lua.tonumber, lua.tostring, lua.type

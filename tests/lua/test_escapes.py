@@ -135,3 +135,36 @@ def test_what_lupa_looks_for(tmp_path: Path, version: str, statement: str) -> No
     """
     done = run_python(program)
     assert (done.returncode, done.stdout) == (0, "ended\n"), done.stdout + done.stderr
+
+
+def test_memory_runs_out_where_lupa_looks(tmp_path: Path) -> None:
+    """The globals have lost `debug`, and there is no memory to give it back."""
+    script = """
+        debug = nil
+        setmetatable(_G, { __index = function() error("asked") end })
+        function main() local i = 0 while true do i = i + 1 _G[i + 0.5] = 1 end end
+    """
+    program = f"""
+        from pathlib import Path
+        from tests.support.inside import FLAVOURS, Inside
+
+        for version in FLAVOURS:
+            if version != "luajit20":
+                (folder := Path({str(tmp_path)!r}) / version).mkdir()
+                lua = Inside(folder, version, "[lua]\\nmemory = 8000000\\n")
+                state = lua.load({script!r})
+                failure = lua.run(state).failure
+                assert failure is not None and "memory" in failure.message, (version, failure)
+                state.close()
+        print("ended")
+    """
+    done = run_python(program)
+    assert (done.returncode, done.stdout) == (0, "ended\n"), done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("function", ["type", "rawget", "error", "pcall", "assert"])
+def test_functions_that_a_script_has_of_its_own(lua: Inside, function: str) -> None:
+    """The server does not call them, not while it loads the script either."""
+    lua.forget_log()
+    text = f"{function} = function() error('mine') end function main(env, con) con:puts('x') end function init() end"
+    assert lua.run(lua.load(text)).text == "x"

@@ -339,6 +339,34 @@ def test_they_may_compile(lua: Inside) -> None:
     assert [lua.run(state).text for _ in range(2)] == ["textfile%2F"] * 2
 
 
+def test_what_they_have_compiled_has_a_deadline(lua: Inside) -> None:
+    """In the same run, too."""
+    statements = f"""
+        {MAKE}
+        local f
+        make(function() f = (loadstring or load)("local n = 0 while true do n = n + 1 end") end)
+        collectgarbage() collectgarbage()
+        f()
+    """
+    answer = lua.main(statements, Request(seconds=0.3))
+    assert answer.failure is not None
+    assert answer.failure.status == 504
+
+
+def test_they_see_debug_outside_a_run(lua: Inside) -> None:
+    """When the state is closed, as in a run."""
+    lua.forget_log()
+    state = lua.load(f"""
+        {MAKE}
+        function main(env, con)
+            kept = make(function() print("finalized", type(debug.traceback)) end)
+        end
+    """)
+    assert lua.run(state).failure is None
+    state.close()
+    assert r"finalized\tfunction" in lua.log()
+
+
 def test_files_collect_nothing_within(lua: Inside) -> None:
     """Where no place for a file is left, one is looked for by a collection, but not within a finalizer."""
     statements = f"""

@@ -285,13 +285,13 @@ OWN_LOOP = """
 def test_loops_of_the_servers_own_give_others_their_turn(
     tmp_path: Path, clock: Clock, version: str, function: str, part: str, argument: str
 ) -> None:
-    """What loops over something that a script chooses looks at the clock at each hundred steps, compiled or not."""
+    """What loops over something that a script chooses looks at the clock at each hundred steps."""
     number = 500 if "rep" in part else 50_000
     steps = 50_000
     script = OWN_LOOP.format(function=function, part=part, argument=argument, number=number, rounds=3)
     inside = Inside(tmp_path, clock, lua=f'version = "{version}"')
     (inside.root / "own.lua").write_text(script)
-    # Once before: LuaJIT has compiled it then.
+    # Once before, so that the state is there.
     connection = inside.connect()
     connection.sendall(inside.request("own.lua"))
     assert inside.reply(connection) == b"done"

@@ -28,23 +28,23 @@ local globals, library, native_load, native_collect, assert = _G, debug, loadstr
 -- between them and Lua: that is short work, and each entry into machine code, and each exit, costs more than it gains. What
 -- loops over many bytes says by `server.hot` that LuaJIT may compile it, and looks at the clock by itself (`server.count`).
 local interpret, jit_on
--- LuaJIT refuses that within a finalizer: what is compiled there waits for the next run.
-local uninterpreted
 if settings.interprets then
     local pcall, jit_off = pcall, jit.off
     jit_on = jit.on
     jit_off(true, true)
+    -- Returns what is to be called in its place: LuaJIT refuses to be switched within a finalizer, so it is when that is called.
     function interpret(chunk)
-        if pcall(jit_off, chunk, true) then return end
-        uninterpreted = uninterpreted or {}
-        uninterpreted[#uninterpreted + 1] = chunk
+        if pcall(jit_off, chunk, true) then return chunk end
+        return function(...)
+            pcall(jit_off, chunk, true)
+            return chunk(...)
+        end
     end
 end
 
 local function compiled(code, name)
     local chunk = assert(native_load(code, name or "=greenfcgi"))
-    if interpret then interpret(chunk) end
-    return chunk
+    return interpret and interpret(chunk) or chunk
 end
 
 local function load_part(name, chunk) return compiled(parts[name], chunk) end
@@ -71,6 +71,12 @@ local lua = {
     },
 }
 call = load_part("guard")(lua, settings, allowed)(call)
+if allowed.debug then
+    -- Scripts have the table itself, and may change it.
+    local own = {}
+    for name, f in lua.next, library do own[name] = f end
+    library = own
+end
 
 local server = {
     call = call, allowed = allowed, debug = library, settings = settings, package = package, loaded = package.loaded,
@@ -149,16 +155,33 @@ parts, settings = nil, nil -- luacheck: ignore 311
 -- whatever a script has done to them: a metatable of the script's is not asked. Scripts have their own while they run.
 local script_debug = debug
 debug = false
-local get_environment, set_environment = getfenv, setfenv
+local get_environment, set_environment, set_metatable = getfenv, setfenv, library.setmetatable
 
-local function enter() lua.rawset(globals, "debug", script_debug) end
+local is_running = false
+
+-- Returns whether it was not so before.
+local function enter()
+    if is_running then return false end
+    is_running = true
+    lua.rawset(globals, "debug", script_debug)
+    return true
+end
 
 local function leave()
+    is_running = false
     script_debug = lua.rawget(globals, "debug")
-    lua.rawset(globals, "debug", false)
+    if script_debug ~= nil then
+        lua.rawset(globals, "debug", false)
+    elseif not lua.pcall(lua.rawset, globals, "debug", false) then
+        -- A new field, and no memory for it.
+        set_metatable(globals, nil)
+    end
     -- setfenv(0, t) replaces the table of globals, up to Lua 5.1.
     if set_environment and get_environment(0) ~= globals then set_environment(0, globals) end
 end
+
+-- For finalizers.
+server.enter, server.leave = enter, leave
 
 -- Errors: what was raised as text, whatever it was, and the way to it without the server's own frames.
 local f, a, b, trace
@@ -179,11 +202,6 @@ local function entry() return f(a, b) end
 -- message, and the traceback.
 local function guarded_call(called, first, second)
     f, a, b, trace = called, first, second, nil
-    if uninterpreted then
-        local chunks = uninterpreted
-        uninterpreted = nil
-        for i = 1, #chunks do interpret(chunks[i]) end
-    end
     enter()
     start_hook()
     local ok, message = lua.xpcall(entry, describe_error)
@@ -207,11 +225,11 @@ local function load_script(name, text, is_startup)
     local kind, message, way = guarded_call(chunk)
     if kind then return kind, message, way end
     if is_startup then return nil end
-    if type(rawget(globals, handler)) ~= "function" then
+    if lua.type(lua.rawget(globals, handler)) ~= "function" then
         return "error", name .. ": defines no function " .. handler .. "(env, con)", ""
     end
-    local init = rawget(globals, "init")
-    if type(init) == "function" then
+    local init = lua.rawget(globals, "init")
+    if lua.type(init) == "function" then
         kind, message, way = guarded_call(init, server.services.hook_con)
         if kind then return kind, message, way end
     end

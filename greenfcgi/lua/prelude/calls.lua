@@ -11,6 +11,8 @@ local native_resume = lua.is_jit and server.depths.resume or lua.resume
 local is_final, corrected, pass, leave_handler = server.is_final, server.corrected, server.pass, server.leave_handler
 
 local INSTRUCTIONS <const> = 1000
+-- Its coroutines are of functions of Lua alone.
+local ONLY_LUA = lua.version == "Lua 5.1" and not lua.is_jit
 
 local function xpcall(f, script_handler, ...)
     local is_handled = false
@@ -26,7 +28,10 @@ local function xpcall(f, script_handler, ...)
 end
 
 -- A hook belongs to one coroutine, except on LuaJIT.
-local function new_thread(f)
+local function new_thread(f, name)
+    if type(f) ~= "function" or ONLY_LUA and lua.getinfo(f, "S").what == "C" then
+        return server.errors.call(name or "create", native_create, f)
+    end
     local thread = native_create(f)
     if not lua.is_jit then
         server.debug.sethook(thread, server.hook, "", INSTRUCTIONS)
@@ -40,7 +45,10 @@ local function resumed(thread, ok, ...)
     return false, corrected((...), thread, 0)
 end
 
-local function resume(thread, ...) return resumed(thread, native_resume(thread, ...)) end
+local function resume(thread, ...)
+    if type(thread) ~= "thread" then return server.errors.call("resume", lua.resume, thread) end
+    return resumed(thread, native_resume(thread, ...))
+end
 
 local create = new_thread
 if server.observe then create, resume = server.observe(create, resume) end
@@ -58,11 +66,12 @@ local function unwrap(thread, ok, ...)
 end
 
 local function wrap(f)
-    local thread = create(f)
+    local thread = create(f, "wrap")
     return function(...) return unwrap(thread, resume(thread, ...)) end
 end
 
 local function close(thread)
+    if type(thread) ~= "thread" then return server.errors.call("close", lua.thread_close, thread) end
     server.count(1)
     return pass(lua.thread_close(thread))
 end

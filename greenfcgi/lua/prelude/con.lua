@@ -72,11 +72,11 @@ local function look_up(_, name)
     elseif name == "sleep" then
         method = server.waiting.sleep
     end
-    methods[name] = method
+    if method then methods[name] = method end
     return method
 end
 
-lua.setmetatable(methods, { __index = look_up })
+lua.setmetatable(methods, { __index = look_up, __metatable = false })
 
 -- Finalizers call it while the state is closed, when nothing may be compiled any more.
 function print(...)

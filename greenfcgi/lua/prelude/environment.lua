@@ -11,6 +11,15 @@ local lua, server = ...
 server.hot()
 local byte, sub = lua.byte, lua.sub
 
+if lua.native_sub then
+    -- As in luajit.lua, but compiled with what calls it.
+    local native_sub, rawequal = lua.native_sub, rawequal
+    function sub(text, first, last)
+        rawequal(text, first)
+        return native_sub(text, first, last)
+    end
+end
+
 return function(data)
     -- The names make room for a usual request at once; a table that grows is copied each time it doubles.
     local env = {

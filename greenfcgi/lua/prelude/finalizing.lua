@@ -82,6 +82,7 @@ end
 local function finalize(finalizer, object)
     if is_final(false) then return end
     local is_outermost = not watch_finalizers(is_over)
+    local is_outside = server.enter()
     if is_outermost then
         began = clock()
         if began - since > WINDOW then since, spent = began, 0 end
@@ -89,6 +90,7 @@ local function finalize(finalizer, object)
     local ok, problem = run(finalizer, object)
     -- Without memory, others would fail, too.
     if not ok then is_final(problem) end
+    if is_outside then server.leave() end
     if is_outermost then
         watch_finalizers(nil)
         spent = spent + (clock() - began)

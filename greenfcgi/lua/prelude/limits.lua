@@ -98,7 +98,13 @@ local function hook()
     if found == HOOK_AS_USUAL or found == HOOK_SOON then
         sethook(server.hook, "", found == HOOK_SOON and FEW or INSTRUCTIONS)
     elseif found then
-        server.overtime(found == LATE)
+        -- Too deep in calls it cannot be had.
+        local ok, act = lua.pcall(server.own_overtime)
+        if ok then
+            act(found == LATE)
+        elseif found == LATE then
+            raise("late")
+        end
     end
 end
 server.hook = hook
@@ -132,6 +138,8 @@ end
 server.corrected = corrected
 
 function server.own_errors() return server.errors end
+
+function server.own_overtime() return server.overtime end
 
 -- Each coroutine of a PUC Lua counts its own instructions, so that many short ones would never be looked at; and an error
 -- that is caught at a great depth takes as long as many instructions. So at every hundredth of either the clock is checked.

@@ -4,7 +4,7 @@
 
 local lua, server, version = ...
 
-local native_gsub, native_sub, type, rawequal = lua.gsub, lua.sub, lua.type, rawequal
+local native_char, native_gsub, native_sub, type, rawequal = lua.char, lua.gsub, lua.sub, lua.type, rawequal
 
 -- gsub holds 8 KB of the C stack while it calls a function, and a coroutine some of it while it runs. A template that
 -- includes itself, or coroutines inside coroutines, would use it up; both count towards one bound.
@@ -41,7 +41,7 @@ if version >= 20100 then
     end
     function string.char(...)
         rawequal(0, 0)
-        return lua.char(...)
+        return native_char(...)
     end
     for _, name in ipairs { "lower", "upper", "reverse" } do
         local native = string[name]
@@ -52,6 +52,7 @@ if version >= 20100 then
             return result
         end
     end
+    lua.native_sub, lua.sub, lua.char, lua.lower = native_sub, string.sub, string.char, string.lower
     -- tostring has another way, in C, where numbers have a metatable.
     server.debug.setmetatable(0, { __metatable = false })
 else

@@ -28,10 +28,7 @@ local function load_text(native, chunk, name, mode, ...)
         -- LuaJIT 2.0 needs it to the end, and nothing else keeps it.
         server.ffi, loaded.ffi = loaded.ffi, nil
     end
-    if f then
-        if lua.interpret then lua.interpret(f) end
-        return f
-    end
+    if f then return lua.interpret and lua.interpret(f) or f end
     return nil, problem
 end
 -- With the mode and the environment that load takes. A first line that begins with "#" (for a shell) and a byte order
