@@ -30,7 +30,7 @@ from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 _PACKAGE = "greenfcgi"
 #: Where there are wheels of mypy and of what it needs. Elsewhere pip would build those from source, with Rust.
 _MACHINES = ("x86_64", "aarch64")
-#: Bytes of memory. To compile takes up to 200 MB, which a small box has to share with what it does.
+#: Bytes of memory. To compile takes 190 MB of them, and a small box has other things to do.
 _MIN_MEMORY = 900 * 1024**2
 #: mypy's options first: no configuration of whoever builds, and types of dependencies only where they are installed.
 #: With -O1 the C compiler takes half the time of -O3, for code that needs 0.5 % more instructions; with a file for each

@@ -18,10 +18,10 @@ from ..support.running import PATIENCE
 
 #: What the compiled modules do is in these: bytes, requests, states, limits, ends.
 PART = (
+    "serving/test_faults.py::test_what_no_hook_can_stop", "lua/test_errors_in_lua.py::test_the_address_of_the_state",
     "fastcgi/test_connection.py", "fastcgi/test_records.py", "fastcgi/test_corpus.py", "fuzz/test_protocol.py",
     "serving/test_server.py", "serving/test_stop.py", "serving/test_clients.py", "scripts/test_pool.py",
-    "system/test_listen.py", "lua/test_states.py", "lua/test_errors_in_lua.py::test_the_address_of_the_state",
-    "serving/test_faults.py::test_what_no_hook_can_stop",
+    "system/test_listen.py", "lua/test_states.py",
 )  # fmt: skip
 TESTS = Path(__file__).parents[1]
 
