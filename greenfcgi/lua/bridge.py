@@ -11,7 +11,7 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Final, NamedTuple, Protocol
 
 import gevent
 from gevent.event import Event
@@ -161,14 +161,19 @@ class Bridge:
         #: The script is being loaded: all files are those of its version, so that it is in one piece.
         self.loading = True
 
-    def server_functions(self) -> dict[bytes, Callable[..., Outcome]]:
-        """What `boot.lua` gets, by the names that it has there."""
-        return {
-            b"log": self.log, b"send": self.send, b"read": self.read, b"sleep": self.sleep, b"source": self.source,
-            b"check": self.check, b"native": self.native, b"grant": self.grant, b"entropy": self.entropy,
-            b"more": self.more, b"slow": self.slow, b"hint": self.hint, b"tick": self.budget.tick,
-            b"on_out_of_memory": self.on_out_of_memory, b"open_module": self.open_module, b"call": self.call,
-        }  # fmt: skip
+    def call(self, function: bytes | int, *arguments: Any) -> Outcome:
+        """Call one of the functions below by its name, or that of a module by its number."""
+        if isinstance(function, bytes):
+            return _FUNCTIONS[function](self, *arguments)
+        try:
+            return self._functions[function](*arguments)
+        except BaseException as problem:
+            # The border to Lua, which would get the exception as an object of Python's.
+            return self._failed("a module of the server", problem)
+
+    def tick(self) -> int | None:
+        """The count hook asks whether the script may go on."""
+        return self.budget.tick()
 
     def open_module(self, name: bytes) -> Outcome:
         """The script requires a module: its source, the names of its functions in lines, and the first one's number; or
@@ -191,14 +196,6 @@ class Bridge:
         self._functions += functions.values()
         self._opened[module.name] = names, first
         return module.lua_source, names, first
-
-    def call(self, number: int, *arguments: Any) -> Outcome:
-        """Call the function of a module that has this number."""
-        try:
-            return self._functions[number](*arguments)
-        except BaseException as problem:
-            # The border to Lua, which would get the exception as an object of Python's.
-            return self._failed("a module of the server", problem)
 
     def _failed(self, what: str, problem: BaseException) -> Outcome:
         text = f"{what}: {described(problem)}"
@@ -254,6 +251,7 @@ class Bridge:
             found = self.budget.check()
             if found is not None:
                 return True if found == LATE else 0
+        self.budget.resume()
         return self._text(GONE) if exchange.aborted else None
 
     def read(self, size: int) -> Answer:
@@ -276,6 +274,7 @@ class Bridge:
             else:
                 self.exchange.sleep(wait)
                 if self.exchange.aborted:
+                    self.budget.resume()
                     return self._text(GONE)
             seconds -= wait
             found = self.budget.check()
@@ -295,6 +294,7 @@ class Bridge:
         else:
             self.exchange.wait(event, self.budget.max_wait())
             if self.exchange.aborted:
+                self.budget.resume()
                 return (None, GONE, 0) if self.reserve(len(GONE)) else False
         found = self.budget.check()
         return True if found == LATE else 0 if found == SLOW else None
@@ -381,3 +381,12 @@ class Bridge:
 
     def _problem(self, text: bytes) -> Answer:
         return (None, text) if self.reserve(len(text)) else False
+
+
+#: What Lua calls, by the names that it has there. One function of Python's crosses over to each state, not sixteen.
+_FUNCTIONS: Final[Mapping[bytes, Callable[..., Outcome]]] = {
+    b"log": Bridge.log, b"send": Bridge.send, b"read": Bridge.read, b"sleep": Bridge.sleep, b"source": Bridge.source,
+    b"check": Bridge.check, b"native": Bridge.native, b"grant": Bridge.grant, b"entropy": Bridge.entropy,
+    b"more": Bridge.more, b"slow": Bridge.slow, b"hint": Bridge.hint, b"tick": Bridge.tick,
+    b"on_out_of_memory": lambda bridge: bridge.on_out_of_memory(), b"open_module": Bridge.open_module,
+}  # fmt: skip

@@ -48,11 +48,13 @@ class Budget:
 
     __slots__ = (
         "_deadline", "_is_long", "_next", "_owner", "_report_before", "_slice", "_slow_at", "_turn_end",
-        "_turns", "is_load", "timeout",
+        "_turns", "is_load", "state", "timeout",
     )  # fmt: skip
 
     def __init__(self, turns: Turns, timeout: float, slow_after: float | None, time_slice: float) -> None:
         self._turns = turns
+        #: Whose code it is: what `Turns.running` is while it runs.
+        self.state: object | None = None
         self.timeout = timeout
         #: Seconds before the deadline at which slow code is logged; after it where there is no slow log.
         self._report_before = -_NEVER if slow_after is None else timeout - slow_after
@@ -75,6 +77,15 @@ class Budget:
         self._owner = owner
         # Most code ends before anybody asks: its turn is looked at when the hook comes first.
         self._turn_end = _NOT_BEGUN
+        self._turns.running = self.state
+
+    def end(self) -> None:
+        """The code has ended."""
+        self._turns.running = None
+
+    def resume(self) -> None:
+        """The code runs again after a wait, without `check`."""
+        self._turns.running = self.state
 
     def left(self) -> float:
         """Seconds until the deadline; 0 when it has passed."""
@@ -85,7 +96,8 @@ class Budget:
         return self.timeout - (self._deadline - monotonic())
 
     def max_wait(self) -> float:
-        """Seconds that the code may wait before `check` has something to say."""
+        """Seconds that the code, which is about to wait, may do so before `check` has something to say."""
+        self._turns.running = None
         return max(0.0, min(self._deadline, self._slow_at) - monotonic())
 
     def check(self) -> int | None:
@@ -112,6 +124,7 @@ class Budget:
         late = now - self._turn_end
         found = self._judge(now)
         if late >= 0 and found != LATE:
+            self._turns.running = None
             self._turns.give_way()
             now = monotonic()
             self._begin_turn(now)
@@ -127,6 +140,7 @@ class Budget:
         short = now + self._slice * _SHORT
         whole = now + min(self._slice, _ROUND / (len(self._turns) + 1))
         turns = self._turns
+        turns.running = self.state
         is_whole = turns.is_taken or (self.is_load and not turns.is_spent)
         self._turn_end = whole if is_whole else min(short, whole)
         #: When the next look is due: soon at first, to learn whether the code computes for long.

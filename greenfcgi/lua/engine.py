@@ -17,6 +17,7 @@ from ..fastcgi.response import Reply
 from ..logs.error_log import ErrorLog
 from ..logs.text import decode
 from ..quota import Quota
+from ..system.executable_memory import may_make_code
 from .bridge import Bridge, Hint, LogSlow, Module
 from .budget import Budget
 from .bytecode import stripped
@@ -27,13 +28,17 @@ from .turns import Turns
 _UNLIMITED: Final = ("luajit20",)
 #: What `boot.lua` puts together in each state.
 _BOOT_PARTS: Final = (
-    "guard", "finalizers", "luajit", "limits", "bounds", "load", "standins", "random", "con",
+    "guard", "limits", "luajit", "standins", "random", "con", "bounds", "finalizers", "environment",
 )  # fmt: skip
 _BOOT_PARTS_OF_5_1: Final = ("quirks", "errors")
 #: Parts whose functions stand between a script and a function of Lua whose errors name the place of the call. Their
 #: line numbers stay: a message that names one is given the script's line instead. The names are those of their chunks,
 #: which tracebacks show: what stands in for a function of Lua is shown as that.
-_WITH_LINES: Final = {"bounds": b"=[C]", "limits": b"=greenfcgi", "luajit": b"=[C]"}
+_WITH_LINES: Final = {"bounds": b"=[C]", "calls": b"=greenfcgi", "limits": b"=greenfcgi", "luajit": b"=[C]"}
+#: Headers that a response has once: setting one again replaces it. Any other name can come several times.
+_ONCE: Final = (
+    "content-type", "content-length", "location", "last-modified", "etag", "x-accel-redirect", "x-sendfile",
+)  # fmt: skip
 
 #: The kind of an error, its message, and Lua's traceback.
 Failure = tuple[bytes, bytes, bytes]
@@ -101,6 +106,8 @@ class LuaEngine:
         #: Those that scripts may require, by name; compiled, too.
         codes = self._compiled({module.name: module.lua_source for module in modules})
         self.modules = {module.name: module._replace(lua_source=codes[module.name]) for module in modules}
+        #: LuaJIT may compile: the server's own Lua, and scripts where `lua.jit` says so.
+        self.compiles = version.startswith("luajit") and self._has_executable_memory()
         self._settings = self._fixed_settings()
         #: lua.memory is kept.
         self.limited = version not in _UNLIMITED
@@ -129,18 +136,25 @@ class LuaEngine:
         boot = runtime.compile(self.parts["boot"], name=b"=greenfcgi")
         functions = boot(
             runtime.table_from(self._boot_parts),
-            runtime.table_from(bridge.server_functions()),
+            bridge.call,
             runtime.table_from(self._settings, self._own_settings(bridge.directory)),
         )
         if self.limited:
             runtime.set_max_memory(self.config.lua.memory)
         return Booted(runtime, *functions)
 
+    def _has_executable_memory(self) -> bool:
+        """Whether the system lets LuaJIT make code. It ends the process where it learns too late that it may not."""
+        if may_make_code():
+            return True
+        what = "lua.jit is not kept" if self.config.lua.jit else "the server's own Lua is interpreted"
+        self.log.warning(f"{what}: the system refuses memory that is both writable and executable")
+        return False
+
     def _fixed_settings(self) -> dict[bytes, object]:
         """What `boot.lua` gets in each state, as `settings`."""
         lua, scripts = self.config.lua, self.config.scripts
         lines = {
-            b"headers": scripts.headers,
             b"allow": lua.allow,
             b"modules": [module.name for module in self.modules.values() if not module.at_start],
             b"at_start": [module.name for module in self.modules.values() if module.at_start],
@@ -148,10 +162,13 @@ class LuaEngine:
         return {name: "\n".join(line).encode() for name, line in lines.items()} | {
             b"cpath": _search_path(lua.cpath, (".so",)),
             b"handler": scripts.handler.encode(),
+            b"code": int(scripts.http_status[:3]),
             b"http_status": scripts.http_status.encode(),
-            b"content_type": scripts.content_type.encode(),
+            b"head": _default_head(scripts.http_status, scripts.content_type, scripts.headers),
+            b"once": f" {' '.join(_ONCE)} ".encode(),
             b"buffering": scripts.buffering,
-            b"jit": lua.jit,
+            b"jit": lua.jit and self.compiles,
+            b"interprets": self.compiles and not lua.jit and "jit" not in lua.allow,
             b"config": lua_literal(self.config.app),
         }
 
@@ -187,6 +204,8 @@ class LuaEngine:
         0.7 us for 21 pairs, where Python takes 5; the text of the usual access log adds a third.
         """
         runtime = self._lupa.LuaRuntime(encoding=None, unpack_returned_tuples=True)
+        if not self.compiles:
+            runtime.execute(b"if jit then jit.off() end")
         table = runtime.table_from
         template = wanted if isinstance(wanted, Template) else None
         names = (*ROUTING, *(template.names if template is not None else wanted))
@@ -250,6 +269,19 @@ def _deny(*_: object) -> NoReturn:
 
 def _log_nowhere(*_: object) -> None:
     """Where there is no slow log."""
+
+
+def _default_head(status: str, content_type: str, headers: Sequence[str]) -> bytes:
+    """The header block of a response without a word of the script's.
+
+    Status stands last, where HAProxy needs it: it takes a Location behind it for a redirect of its own, with 302.
+    """
+    lines = {"content-type": f"Content-Type: {content_type}"}
+    for number, header in enumerate(headers):
+        name, _, value = header.partition(":")
+        key = name.lower()
+        lines[key if key in _ONCE else f"{key} {number}"] = f"{name}: {value.lstrip()}"
+    return "".join(f"{line}\r\n" for line in (*lines.values(), f"Status: {status}", "")).encode()
 
 
 def _search_path(entries: list[str] | tuple[str, ...], endings: tuple[str, ...]) -> bytes:

@@ -6,9 +6,13 @@ import os
 from collections.abc import Mapping
 
 _PARTS = (
-    "boot", "guard", "finalizers", "luajit", "limits", "bounds", "load", "standins", "random", "con", "quirks",
-    "errors", "files", "finalizing", "generator", "loading", "modules", "reasons", "seldom", "show", "streams", "route",
+    "boot", "bounds", "calls", "con", "depths", "environment", "errors", "files", "finalizers", "finalizing",
+    "generator", "guard", "limits", "loading", "luajit", "modules", "opening", "overtime", "paths", "quirks", "random",
+    "reasons", "refusals", "repeated", "response", "route", "services", "show", "standins", "streams", "texts",
+    "waiting",
 )  # fmt: skip
+#: Bytes of a name of Lua's.
+_WORD = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_"
 
 
 def lua_parts(*more: str) -> dict[str, bytes]:
@@ -18,8 +22,38 @@ def lua_parts(*more: str) -> dict[str, bytes]:
     parts = {}
     for name in (*_PARTS, *more):
         with open(os.path.join(folder, name + ".lua"), "rb") as file:
-            parts[name] = file.read()
+            parts[name] = _with_constants(file.read())
     return parts
+
+
+def _with_constants(source: bytes) -> bytes:
+    """The source with the values of its constants in their places, as Lua 5.4 does.
+
+    A constant is a line `local NAME <const> = VALUE` at the top level, with a number, or a text without escapes. In
+    other Luas each would be a variable, which takes 64 bytes in each state where functions use it.
+    """
+    constants: dict[bytes, bytes] = {}
+    lines = []
+    for line in source.split(b"\n"):
+        if line.startswith(b"local ") and b" <const> = " in line:
+            name, _, value = line.removeprefix(b"local ").partition(b" <const> = ")
+            constants[name] = value
+            line = b""
+        elif constants and not line.lstrip().startswith(b"--"):
+            line = _replaced(line, constants)
+        lines.append(line)
+    return b"\n".join(lines)
+
+
+def _replaced(line: bytes, constants: dict[bytes, bytes]) -> bytes:
+    words = []
+    start = 0
+    for at, byte in enumerate(line + b"\n"):
+        if byte not in _WORD:
+            word = line[start:at]
+            words += [constants.get(word, word), line[at : at + 1]]
+            start = at + 1
+    return b"".join(words)
 
 
 def lua_literal(value: object) -> bytes:

@@ -86,6 +86,7 @@ class State:
         self._max_requests = 1 if states.per_request else states.max_requests or _NEVER
         self._budget = engine.budget()
         self._budget.is_load = True
+        self._budget.state = self
         self._budget.begin()
         self._bridge = Bridge(
             script.path, version, engine.log, engine.log_slow, self._budget, self._reserve, self._on_out_of_memory,
@@ -120,6 +121,7 @@ class State:
             self._settle_files()
         # What compiling left behind is half of the state's memory.
         self._collect()
+        self._budget.end()
 
     @property
     def is_reusable(self) -> bool:
@@ -136,11 +138,11 @@ class State:
         """Answer one request. Never raises what a script has done; `is_healthy` says whether the state survived it."""
         params = exchange.params
         room = _ROOM_FOR_PARAMS * len(params)
+        self._budget.begin(exchange.deadline, exchange)
         if self._limited and self._runtime.get_memory_used() + 2 * room + _HEADROOM > self._collect_above:
             self._collect()
             self._make_room(room)
         self.requests += 1
-        self._budget.begin(exchange.deadline, exchange)
         bridge = self._bridge
         bridge.exchange = exchange
         try:
@@ -153,6 +155,7 @@ class State:
             bridge.exchange = None
             if bridge.granted:
                 self._settle_files()
+            self._budget.end()
         kind, first, second = result
         if not isinstance(kind, bytes):
             return result  # type: ignore[return-value]
@@ -177,8 +180,11 @@ class State:
         """The script defines a function of this name."""
         # The time of whatever it ran last may be over, and its memory used up.
         self._budget.begin()
-        self._make_room(len(name))
-        found: bool = self._hook(name.encode(), True)
+        try:
+            self._make_room(len(name))
+            found: bool = self._hook(name.encode(), True)
+        finally:
+            self._budget.end()
         return found
 
     def hook(self, name: str) -> None:
@@ -194,6 +200,7 @@ class State:
                 self._bridge.end_run()
             if self._bridge.granted:
                 self._settle_files()
+            self._budget.end()
         if failure is not None:
             message, traceback = self._failed(*failure)[:2]
             self._engine.log.error(f"{self.script.path}: {name}: {message}", traceback)
@@ -217,6 +224,7 @@ class State:
         else:
             self._bridge.closes_with = _NEVER
         self._bridge.is_ending = True
+        self._budget.resume()
         try:
             self._bridge.keep_files(self._settle(True)[0])
         except self._errors():
@@ -224,6 +232,9 @@ class State:
             self._bridge.keep_files(0)
         self._run = self._hook = self._report = self._load_text = self._collect_garbage = self._settle = None
         self._runtime = None
+        self._budget.end()
+        # Each has held the other.
+        self._budget.state = None
         if self._bridge.granted > 0:
             # Lua has forgotten them where it could not call their finalizers. They are taken for ever.
             self._engine.lost_files += self._bridge.granted
@@ -342,7 +353,10 @@ def _state_offset(kind: Any) -> int | None:
     shown = runtime.execute(b"return (tostring((coroutine.running())))")
     if shown.startswith(b"thread: 0x") and int(shown.partition(b"0x")[2], 16) != address:
         return None
-    return offset if lua.lua_gethookcount(ctypes.c_void_p(address)) == _MARK else None
+    found = lua.lua_gethookcount(ctypes.c_void_p(address))
+    # After the look: compiled code lets go of a local, here of the runtime that is looked into, when it is last used.
+    runtime.execute(b"debug.sethook()")
+    return offset if found == _MARK else None
 
 
 def _failure(problem: Exception) -> tuple[bytes, bytes, bytes]:

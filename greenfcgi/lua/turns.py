@@ -24,6 +24,8 @@ class Turns:
     def __init__(self) -> None:
         self._queue: deque[greenlet | Callable[[], None]] = deque()
         self._timer: Any = None
+        #: The state whose code runs; None outside any. Another thread looks here when the process hangs.
+        self.running: object | None = None
         #: One that stood in the queue runs now.
         self.is_taken = False
         #: How many have been taken.

@@ -123,7 +123,7 @@ local function call(f, ...)
     end
     local text, problem, gone = f(concat(out, "", 1, out.n))
     while type(text) == "number" do
-        server.slow(server.errors().way(3))
+        server.call("slow", server.errors.way(3))
         text, problem, gone = functions[" wait"](text)
     end
     if gone then server.raise_disconnected() end

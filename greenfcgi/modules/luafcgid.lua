@@ -1,6 +1,10 @@
 -- The module that scripts get by require "luafcgid": serialize, urlencode, urldecode, parse.
 
-local lua = ...
+local lua, server = ...
+
+-- What loops counts, so that others have their turn. It is interpreted on LuaJIT: compiled, serialize took 15 % less, parse
+-- 5 %, and the others as much; and it calls what stays interpreted.
+local count = server.count
 
 local error, pairs, tonumber, tostring, type = lua.error, lua.pairs, lua.tonumber, lua.tostring, lua.type
 local byte, char, find, format, gmatch, gsub, sub =
@@ -18,9 +22,14 @@ local function number(v)
     return format("%.17g", v)
 end
 
+-- A text of a thousand bytes counts as three loops.
+local function weight(s) return 1 + #s * 0.003 end
+
 local function quote(s)
     -- As %q, but on one line and with the same bytes on every Lua.
+    count(weight(s))
     return '"' .. gsub(s, '[%c"\\]', function(c)
+        count(1)
         if c == '"' or c == "\\" then return "\\" .. c end
         return format("\\%03d", byte(c))
     end) .. '"'
@@ -33,6 +42,7 @@ local function write_table(t, inside)
     inside[t] = true
     local parts = {}
     for name, value in pairs(t) do
+        count(1)
         local kind = type(name)
         if kind ~= "string" and kind ~= "number" and kind ~= "boolean" then
             error("serialize: a key of type " .. kind .. ", expected string, number or boolean", 0)
@@ -60,13 +70,19 @@ end
 -- Text as a part of a URL or of a form: letters and digits stay, a space becomes "+", all else %XX.
 function M.urlencode(s)
     if s == nil then return nil end
-    return (gsub(gsub(tostring(s), "[^%w ]", function(c) return format("%%%02X", byte(c)) end), " ", "+"))
+    return (gsub(gsub(tostring(s), "[^%w ]", function(c)
+        count(1)
+        return format("%%%02X", byte(c))
+    end), " ", "+"))
 end
 
 -- The text that urlencode, or a browser, has encoded.
 function M.urldecode(s)
     if s == nil then return nil end
-    return (gsub(gsub(tostring(s), "+", " "), "%%(%x%x)", function(hex) return char(tonumber(hex, 16)) end))
+    return (gsub(gsub(tostring(s), "+", " "), "%%(%x%x)", function(hex)
+        count(1)
+        return char(tonumber(hex, 16))
+    end))
 end
 
 -- A query string, or a body of type application/x-www-form-urlencoded, as a table.
@@ -75,6 +91,7 @@ function M.parse(s)
     local t = {}
     if s == nil then return t end
     for pair in gmatch(s, "[^&]+") do
+        count(weight(pair))
         local equals = find(pair, "=", 1, true)
         local name = M.urldecode(equals and sub(pair, 1, equals - 1) or pair)
         local value = M.urldecode(equals and sub(pair, equals + 1) or "")

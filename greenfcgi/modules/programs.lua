@@ -12,7 +12,7 @@
 
 local _, server, functions = ...
 
-local library, slow, errors, raise_disconnected = server.debug, server.slow, server.errors, server.raise_disconnected
+local library, raise_disconnected = server.debug, server.raise_disconnected
 local execute, popen = server.allowed["os.execute"], server.allowed["io.popen"]
 local start, read, write, finish = functions.start, functions.read, functions.write, functions.finish
 local error, math_type, pcall, select, setmetatable, tonumber, tostring, type =
@@ -31,7 +31,7 @@ local function waiting(f)
     return function(...)
         local result, problem, errno = f(...)
         while type(result) == "number" do
-            slow(errors().way(2))
+            server.call("slow", server.errors.way(2))
             result, problem, errno = f(...)
         end
         if problem == GONE then raise_disconnected() end

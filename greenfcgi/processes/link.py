@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from gevent import get_hub
 
 from ..logs.error_log import ErrorLog
+from ..lua.turns import Turns
 from ..serving.handover import Handover
 from ..status import snapshot, totals
 from ..status.scoreboard import MAX_MESSAGE, Scoreboard
@@ -57,10 +58,12 @@ class Link:
         self._message: Callable[[int], bytes] | None = None
 
     def attach(
-        self, server: Server, log: ErrorLog, orphaned: Callable[[], None], message: Callable[[int], bytes] | None
-    ) -> None:
+        self, server: Server, log: ErrorLog, turns: Turns, orphaned: Callable[[], None],
+        message: Callable[[int], bytes] | None,
+    ) -> None:  # fmt: skip
         """The process serves from now on: report it, and begin to send heartbeats.
 
+        `turns` says what it is stuck in, should it send none any more.
         `orphaned` is called when the supervisor has ended. With each heartbeat, what `message` returns is published to
         the other processes; it gets the number of bytes that there is room for.
         """
@@ -76,7 +79,7 @@ class Link:
         self._handover.receive(
             server.connect, lambda: log.error("a connection is lost: no descriptor is free to take it over")
         )
-        stall.start_stack_reporter(channels.traceback_pipe, log)
+        stall.start_stack_reporter(channels.traceback_pipe, log, turns)
         # Not closed: another descriptor would get its number, and be written to when the process fails.
         os.write(channels.ready, READY)
 

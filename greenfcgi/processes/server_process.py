@@ -245,7 +245,7 @@ class ServerProcess:
             message = None
             if self._reporter is not None:
                 self._reporter.combine, message = link.overview, self._reporter.message
-            link.attach(self.server, self.log, self._on_orphaned, message)
+            link.attach(self.server, self.log, self._engine.turns, self._on_orphaned, message)
         if ready is not None:
             ready()
         self._stop.wait()

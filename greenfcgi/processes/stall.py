@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..logs.error_log import ErrorLog
 from ..lua.state import State
+from ..lua.turns import Turns
 
 if TYPE_CHECKING:
     from types import FrameType
@@ -25,34 +26,27 @@ _GCSTOP = 0
 _OWN = ("[C]:", "greenfcgi:", "?:", "(...tail call")
 
 
-def start_stack_reporter(descriptor: int, log: ErrorLog) -> None:
-    """Start a thread that waits for a byte from `descriptor`, and then logs what the calling thread is stuck in."""
+def start_stack_reporter(descriptor: int, log: ErrorLog, turns: Turns) -> None:
+    """Start a thread that waits for a byte from `descriptor`, and then logs what the calling thread is stuck in.
+
+    `turns.running` says whose code that thread runs.
+    """
     before = _thread.stack_size(_STACK_SIZE)
-    _thread.start_new_thread(_wait, (descriptor, log, _thread.get_ident()))
+    _thread.start_new_thread(_wait, (descriptor, log, turns, _thread.get_ident()))
     _thread.stack_size(before)
 
 
-def _wait(descriptor: int, log: ErrorLog, thread: int) -> None:
+def _wait(descriptor: int, log: ErrorLog, turns: Turns, thread: int) -> None:
     while os.read(descriptor, 1):
-        frame = sys._current_frames().get(thread)
-        state = _state(frame)
-        if state is None:
+        state = turns.running
+        if not isinstance(state, State):
+            frame = sys._current_frames().get(thread)
             log.critical("stuck outside Lua; Python traceback:", _python_traceback(frame))
             continue
         log.critical(f"stuck in {state.where()}")
         traceback = _lua_traceback(state) if state._runtime is not None else ""
         if traceback:
             log.critical("Lua traceback:", traceback)
-
-
-def _state(frame: FrameType | None) -> State | None:
-    """The state whose code the thread runs."""
-    while frame is not None:
-        owner = frame.f_locals.get("self")
-        if isinstance(owner, State):
-            return owner
-        frame = frame.f_back
-    return None
 
 
 def _python_traceback(frame: FrameType | None) -> str:

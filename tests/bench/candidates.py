@@ -25,6 +25,9 @@ _ACCESS_LOG_LIMIT = 1.08
 _COMPILED_ACCESS_LOG_LIMIT = 1.05
 #: What adds it to the server.
 _WITH_ACCESS_LOG = 'processes = 0\naccesslog = "access.log"\n'
+#: The most that hellos may cost as ratios to the floor, with the defaults and with the core compiled.
+_FLOOR_LIMITS = {"hello/new": 2.0, "hello/kept": 3.0}
+_COMPILED_FLOOR_LIMITS = {"hello/new": 1.8, "hello/kept": 2.6}
 #: The most that the compiled core may need of the interpreted one's: for less gain nobody should have to build it.
 _COMPILED_LIMIT = 0.85
 
@@ -53,7 +56,9 @@ def greenfcgi(
         )
         return [sys.executable, "-m", "greenfcgi", str(config)]
 
-    return Peer(name, ".lua", ("new", "kept"), configure, {"PYTHONPATH": str(_PROJECT), **(environment or {})})
+    environment = {"PYTHONPATH": str(_PROJECT), **(environment or {})}
+    floor_limits = _FLOOR_LIMITS if name == CANDIDATE_PEER else {}
+    return Peer(name, ".lua", ("new", "kept"), configure, environment, floor_limits=floor_limits)
 
 
 @cache
@@ -106,7 +111,7 @@ def variants() -> list[Peer]:
     return [
         *(replace(peer, rows=_FLAVOUR_ROWS) for peer in (jit, *flavours)),
         _beside(log, _HELLO_ROWS, _ACCESS_LOG_LIMIT),
-        _beside(compiled(), _FLAVOUR_ROWS, _COMPILED_LIMIT),
+        replace(_beside(compiled(), _FLAVOUR_ROWS, _COMPILED_LIMIT), floor_limits=_COMPILED_FLOOR_LIMITS),
         _beside(compiled_log, _HELLO_ROWS, _COMPILED_ACCESS_LOG_LIMIT, COMPILED_PEER),
         replace(compiled(f"{COMPILED_PEER}-jit", lua="jit = true\n"), rows=_FLAVOUR_ROWS),
     ]

@@ -177,7 +177,7 @@ def _many_scripts(folder: Path) -> Holding:
             reply = client.get(upstream.script(f"script{number}"))
             check_reply(reply, Reply(200, text.encode(), b""), f"script {number}")
         after = resident(upstream)
-    return _growth(f"{_SCRIPTS} different scripts", before, after, 1, "rss", 12 * MEGABYTE)
+    return _growth(f"{_SCRIPTS} different scripts", before, after, 1, "rss", 8 * MEGABYTE)
 
 
 def _growth(

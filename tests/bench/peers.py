@@ -26,9 +26,10 @@ class Peer:
     program is missing.
 
     `rows` are the names of the rows and parts that it is measured at; None is all that it can do. `base` names the
-    peer that it is compared with in the same row, and `limits` are the highest ratios to that, by row. `about` is what
-    it is, where no script of its own can tell; `note(folder)` tells what `configure` has made of it there, beside what
-    its script tells; and `packages` are Debian's whose versions only Debian can tell.
+    peer that it is compared with in the same row, and `limits` are the highest ratios to that, by row; so are
+    `floor_limits` to the floor. `about` is what it is, where no script of its own can tell; `note(folder)` tells what
+    `configure` has made of it there, beside what its script tells; and `packages` are Debian's whose versions only
+    Debian can tell.
     """
 
     name: str
@@ -40,6 +41,7 @@ class Peer:
     rows: tuple[str, ...] | None = None
     base: str | None = None
     limits: Mapping[str, float] = field(default_factory=dict)
+    floor_limits: Mapping[str, float] = field(default_factory=dict)
     about: str | None = None
     note: Callable[[Path], str] | None = None
     packages: tuple[str, ...] = ()

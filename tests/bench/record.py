@@ -43,6 +43,7 @@ def _line(line: Line) -> dict[str, object]:
         "ratio": line.ratio._asdict(),
         "same_work": line.same_work._asdict() if line.same_work else None,
         "to_base": line.to_base._asdict() if line.to_base else None,
+        "to_floor": line.to_floor._asdict() if line.to_floor else None,
         "targets": [verdict._asdict() for verdict in of_line(line)],
         "samples": [{"cpu": sample.cpu, **sample.load._asdict()} for sample in line.samples],
         "replies_compared": line.replies,

@@ -12,6 +12,7 @@ from .spread import Spread
 from .throughput import CLIENTS as WAITING_CLIENTS
 from .throughput import LIMIT, Passed
 from .verdicts import Verdict
+from .work import FLOOR_PEER, REFERENCE_PEER
 
 
 def as_text(results: Results) -> str:
@@ -69,13 +70,15 @@ def _speed_table(lines: Sequence[Line]) -> str:
 def _targets(line: Line) -> str:
     if line.faults:
         return "INVALID"
-    peer, row = line.entry.upstream.peer, line.entry.row
+    peer = line.entry.upstream.peer
     told = [f"{_spread(line.to_base, '.2f')} of {peer.base}"] if line.to_base else []
+    told += [f"{_spread(line.to_floor, '.2f')} of {FLOOR_PEER}"] if line.to_floor else []
     for verdict in of_line(line):
-        text = _verdict(verdict, f"{verdict.target:.2f}")
-        if row.rival == verdict.target and line.same_work:
-            text += " at the same work"
-        told.append(text)
+        against = verdict.what.partition(" to ")[2]
+        if against == REFERENCE_PEER:
+            told.append(_verdict(verdict, f"{verdict.target:.2f}") + " at the same work")
+        else:
+            told.append(_verdict(verdict, f"{verdict.target:.2f} of {against}" if against else f"{verdict.target:.2f}"))
     return ", ".join(told) or "-"
 
 

@@ -3,14 +3,13 @@
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
-from . import growth
 from .growth import Grown
 from .machine import Setting
 from .memory import Holder, Holding
 from .rounds import Line, Plan
 from .throughput import Passed
 from .verdicts import Verdict
-from .work import CANDIDATE_PEER, REFERENCE_PEER
+from .work import CANDIDATE_PEER, FLOOR_PEER, REFERENCE_PEER
 
 
 class Results(NamedTuple):
@@ -46,7 +45,7 @@ class Results(NamedTuple):
 
 
 def of_line(line: Line) -> Iterator[Verdict]:
-    """On the ratios of a line: to the reference, to php-fpm at the same work, to what it is a variant of."""
+    """On the ratios of a line: to the reference, to php-fpm at the same work, to its base, and to the floor."""
     peer, row = line.entry.upstream.peer, line.entry.row
     if peer.name == CANDIDATE_PEER and row.target is not None:
         yield Verdict(line.entry.name, line.ratio.median, row.target)
@@ -54,6 +53,8 @@ def of_line(line: Line) -> Iterator[Verdict]:
         yield Verdict(f"{line.entry.name} to {REFERENCE_PEER}", line.same_work.median, row.rival)
     if row.name in peer.limits and line.to_base:
         yield Verdict(f"{line.entry.name} to {peer.base}", line.to_base.median, peer.limits[row.name])
+    if row.name in peer.floor_limits and line.to_floor:
+        yield Verdict(f"{line.entry.name} to {FLOOR_PEER}", line.to_floor.median, peer.floor_limits[row.name])
 
 
 def of_passed(line: Passed) -> Verdict | None:
@@ -67,7 +68,7 @@ def of_grown(point: Grown) -> Verdict | None:
     """On the growth of a hello's cost; None for what the others are compared with."""
     if point.first:
         return None
-    return Verdict(f"{point.point.number} {point.point.kind}", point.ratio.median, growth.TARGET)
+    return Verdict(f"{point.point.number} {point.point.kind}", point.ratio.median, point.point.target)
 
 
 def of_holding(holding: Holding) -> Verdict | None:

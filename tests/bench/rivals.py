@@ -13,7 +13,7 @@ from pathlib import Path
 
 from .errors import BenchError, NotInstalled
 from .peers import SCRIPTS, Peer
-from .work import HELLO, REFERENCE_PEER
+from .work import FLOOR_PEER, HELLO, REFERENCE_PEER
 
 _CHILDREN = 4
 _BACKLOG = 1024
@@ -97,7 +97,7 @@ def floor() -> Peer:
         return [str(program), str(socket), str(reply)]
 
     rows = (f"{HELLO.name}/new", f"{HELLO.name}/kept")
-    return Peer("floor", "", ("new", "kept"), configure, rows=rows, about="in C", packages=("gcc",))
+    return Peer(FLOOR_PEER, "", ("new", "kept"), configure, rows=rows, about="in C", packages=("gcc",))
 
 
 def _program(names: Sequence[str], packages: str) -> str:

@@ -14,7 +14,7 @@ from .load import Load, run_wrk, warm_up
 from .peers import Upstream
 from .replies import Check, checked
 from .spread import Spread
-from .work import REFERENCE_PEER, REFERENCE_ROW, Row
+from .work import FLOOR_PEER, REFERENCE_PEER, REFERENCE_ROW, Row
 
 _WARM_UP_SECONDS = 0.4
 
@@ -49,8 +49,8 @@ class Line(NamedTuple):
     """An entry with its samples, one a round, and its ratios of CPU per request, taken round by round.
 
     `ratio` is to the reference, `same_work` to php-fpm at the same work, `to_base` to the peer that this one is a
-    variant of (None where there is no such line). `replies` is how many replies were compared byte for byte.
-    `faults` says why the line must not be believed; empty when it may.
+    variant of, `to_floor` to the floor (None where there is no such line). `replies` is how many replies were compared
+    byte for byte. `faults` says why the line must not be believed; empty when it may.
     """
 
     entry: Entry
@@ -58,6 +58,7 @@ class Line(NamedTuple):
     ratio: Spread
     same_work: Spread | None
     to_base: Spread | None
+    to_floor: Spread | None
     replies: int
     faults: tuple[str, ...]
 
@@ -124,6 +125,7 @@ def _lines(
     for entry in entries:
         peer = entry.upstream.peer
         rival, base = workers.get(REFERENCE_PEER), workers.get(peer.base or "")
+        floor = workers.get(FLOOR_PEER) if entry.row.name in peer.floor_limits else None
         if entry == rival or entry not in workers.values():
             rival = None
         faults = _faults(checks[entry], samples[entry])
@@ -136,6 +138,7 @@ def _lines(
                 _ratio(samples[entry], samples[reference]),
                 _ratio(samples[entry], samples[rival]) if rival else None,
                 _ratio(samples[entry], samples[base]) if base else None,
+                _ratio(samples[entry], samples[floor]) if floor else None,
                 sum(check.replies for check in checks[entry]),
                 tuple(dict.fromkeys(faults)),
             )

@@ -205,12 +205,15 @@ def test_a_server_that_there_is_not_is_one_line() -> None:
         _names("greenfcgi,apache")
 
 
-def _line(name: str, row: Row, ratio: float, reference: bool = False, faults: tuple[str, ...] = ()) -> Line:
+def _line(
+    name: str, row: Row, ratio: float, reference: bool = False, faults: tuple[str, ...] = (), floor: float | None = None
+) -> Line:
     peer = available()[name]
     upstream = Upstream(peer, Server.__new__(Server), Path("socket"), peer.scripts)
     spread = Spread(ratio, ratio, ratio)
     sample = Sample(30.0 * ratio, Load(1000, 1000.0, 1.0, 2.0, ()))
-    return Line(Entry(row, upstream, reference), (sample,), spread, spread, spread if peer.base else None, 4, faults)
+    to_base, to_floor = spread if peer.base else None, Spread(floor, floor, floor) if floor else None
+    return Line(Entry(row, upstream, reference), (sample,), spread, spread, to_base, to_floor, 4, faults)
 
 
 def test_only_the_server_itself_has_the_targets_of_a_row() -> None:
@@ -231,6 +234,16 @@ def test_the_compiled_core_is_held_against_the_source_at_hellos_only() -> None:
     assert (verdict.target, verdict.met) == (0.85, True)
     page = next(row for row in ROWS if row.work == PAGE)
     assert list(of_line(_line("greenfcgi-compiled", page, 0.95))) == []
+
+
+def test_hellos_are_held_against_the_floor_where_it_is_measured() -> None:
+    """With the defaults and with the compiled core, over new connections and kept ones."""
+    for name, targets in (("greenfcgi", (2.0, 3.0)), ("greenfcgi-compiled", (1.8, 2.6))):
+        for row, target in zip(ROWS[:2], targets, strict=True):
+            line = _line(name, row, 0.4, floor=target + 0.1)
+            *_, verdict = of_line(line)
+            assert (verdict.what, verdict.target, verdict.met) == (f"{name} {row.name} to floor", target, False)
+    assert all("to floor" not in verdict.what for verdict in of_line(_line("greenfcgi", ROWS[0], 0.4)))
 
 
 def test_the_compiled_core_is_left_out_where_it_cannot_be_built(

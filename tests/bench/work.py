@@ -96,6 +96,9 @@ ROWS = (
 #: The server that the targets are for.
 CANDIDATE_PEER = "greenfcgi"
 
+#: What the system calls cost: a C program with a canned reply.
+FLOOR_PEER = "floor"
+
 #: What every ratio is taken against, measured again in every round of every row.
 REFERENCE_PEER = "php-fpm"
 REFERENCE_ROW = ROWS[0]

@@ -314,6 +314,10 @@ def test_luajit_libraries(tmp_path: Path) -> None:
                 if other not in (name, "jit"):
                     assert lua.main(f"con:puts(tostring((pcall(require, '{other}'))))").text == "false"
             lua.close()
+    # What scripts switch is theirs: nothing of the server's is compiled beside it.
+    (tmp_path / "off").mkdir()
+    lua = Inside(tmp_path / "off", "luajit21", '[lua]\nallow = ["jit"]\n')
+    assert lua.main("con:puts(tostring(jit.status()))").text == "false"
     lua = Inside(tmp_path / "54", "lua54", '[lua]\nallow = ["ffi", "jit", "string.buffer"]\n')
     assert lua.main("con:puts(tostring(jit) .. tostring((pcall(require, 'ffi'))))").text == "nilfalse"
     lua.close()

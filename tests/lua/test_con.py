@@ -799,3 +799,8 @@ def test_a_reset_has_no_body(lua: Inside) -> None:
     """205, as 204 and 304."""
     for code in (204, 205, 304):
         assert lua.main(f"con:status({code}) con:puts('text')").body == b""
+
+
+def test_con_has_no_other_fields(lua: Inside) -> None:
+    """Whatever the key is."""
+    assert lua.main("con:puts(tostring(con[nil]), tostring(con[0/0]), tostring(con.other))").text == "nilnilnil"

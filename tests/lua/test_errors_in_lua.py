@@ -105,3 +105,10 @@ def test_the_address_of_the_state(lua: Inside) -> None:
     shown = lua.run(state).text
     if shown.startswith("thread: 0x"):
         assert int(shown.partition("0x")[2], 16) == address
+
+
+@pytest.mark.parametrize("name", ["create", "resume", "wrap"])
+def test_functions_of_coroutines_have_their_names(lua: Inside, name: str) -> None:
+    """In messages about wrong arguments."""
+    found = lua.main(f"con:puts(select(2, pcall(function() coroutine.{name}(5) end)))").text
+    assert f"bad argument #1 to '{name}' (" in found

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from ..support.inside import FLAVOURS, Inside, Request
+from ..support.inside import FLAVOURS, Inside, Request, run_python
 
 MODULE = """
 import sys, greenfcgi
@@ -96,3 +96,75 @@ def test_nothing_of_the_server_is_reachable_from_a_hook(lua: Inside) -> None:
     state.hook("heartbeat")
     assert lua.log().endswith(": config log sleep\n")
     assert "more" not in lua.log()
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "debug = nil setmetatable(_G, { __index = function() error('asked') end })",
+        "debug = setmetatable({}, { __index = function() error('asked') end })",
+        "debug = false",
+        "if setfenv then setfenv(0, setmetatable({}, { __index = function() error('asked') end })) end",
+        "debug.traceback = function() while true do end end",
+        "setmetatable(_G, { __index = function() while true do end end }) debug.traceback = nil debug = nil",
+    ],
+)
+@pytest.mark.parametrize("version", FLAVOURS)
+def test_what_lupa_looks_for(tmp_path: Path, version: str, statement: str) -> None:
+    """Whatever becomes of the globals, the process goes on; and the script finds them as it has left them."""
+    script = f"""
+        local runs, was = 0, nil
+        function main(env, con)
+            runs = runs + 1
+            if runs == 1 then {statement} was = rawget(_G, "debug") end
+            con:puts(runs, " ", rawget(_G, "debug") == was and "same" or "other")
+            if env.FAIL then error("at last") end
+        end
+    """
+    program = f"""
+        from pathlib import Path
+        from tests.support.inside import Inside, Request
+
+        lua = Inside(Path({str(tmp_path)!r}), {version!r})
+        state = lua.load({script!r})
+        assert [lua.run(state).text for _ in range(3)] == ["1 same", "2 same", "3 same"]
+        assert lua.run(state, Request({{"FAIL": "1"}})).failure.message.endswith("at last")
+        state.hook("heartbeat")
+        state.close()
+        print("ended")
+    """
+    done = run_python(program)
+    assert (done.returncode, done.stdout) == (0, "ended\n"), done.stdout + done.stderr
+
+
+def test_memory_runs_out_where_lupa_looks(tmp_path: Path) -> None:
+    """The globals have lost `debug`, and there is no memory to give it back."""
+    script = """
+        debug = nil
+        setmetatable(_G, { __index = function() error("asked") end })
+        function main() local i = 0 while true do i = i + 1 _G[i + 0.5] = 1 end end
+    """
+    program = f"""
+        from pathlib import Path
+        from tests.support.inside import FLAVOURS, Inside
+
+        for version in FLAVOURS:
+            if version != "luajit20":
+                (folder := Path({str(tmp_path)!r}) / version).mkdir()
+                lua = Inside(folder, version, "[lua]\\nmemory = 8000000\\n")
+                state = lua.load({script!r})
+                failure = lua.run(state).failure
+                assert failure is not None and "memory" in failure.message, (version, failure)
+                state.close()
+        print("ended")
+    """
+    done = run_python(program)
+    assert (done.returncode, done.stdout) == (0, "ended\n"), done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("function", ["type", "rawget", "error", "pcall", "assert"])
+def test_functions_that_a_script_has_of_its_own(lua: Inside, function: str) -> None:
+    """The server does not call them, not while it loads the script either."""
+    lua.forget_log()
+    text = f"{function} = function() error('mine') end function main(env, con) con:puts('x') end function init() end"
+    assert lua.run(lua.load(text)).text == "x"

@@ -323,6 +323,50 @@ def test_they_are_like_functions_that_c_calls(lua: Inside, statement: str) -> No
     assert lua.main(statements).text == ("true " if "sleep" in statement else "false attempt to yield")
 
 
+def test_they_may_compile(lua: Inside) -> None:
+    """Text, files and modules of the server, as anywhere: LuaJIT refuses to be switched there."""
+    (lua.root / "file.lua").write_text("return 'file'")
+    statements = f"""
+        {MAKE}
+        local found
+        make(function()
+            found = (loadstring or load)("return 'text'")() .. dofile("file.lua") .. require("luafcgid").urlencode("/")
+        end)
+        collectgarbage() collectgarbage()
+        con:puts(tostring(found))
+    """
+    state = lua.load(f"function main(env, con) {statements} end")
+    assert [lua.run(state).text for _ in range(2)] == ["textfile%2F"] * 2
+
+
+def test_what_they_have_compiled_has_a_deadline(lua: Inside) -> None:
+    """In the same run, too."""
+    statements = f"""
+        {MAKE}
+        local f
+        make(function() f = (loadstring or load)("local n = 0 while true do n = n + 1 end") end)
+        collectgarbage() collectgarbage()
+        f()
+    """
+    answer = lua.main(statements, Request(seconds=0.3))
+    assert answer.failure is not None
+    assert answer.failure.status == 504
+
+
+def test_they_see_debug_outside_a_run(lua: Inside) -> None:
+    """When the state is closed, as in a run."""
+    lua.forget_log()
+    state = lua.load(f"""
+        {MAKE}
+        function main(env, con)
+            kept = make(function() print("finalized", type(debug.traceback)) end)
+        end
+    """)
+    assert lua.run(state).failure is None
+    state.close()
+    assert r"finalized\tfunction" in lua.log()
+
+
 def test_files_collect_nothing_within(lua: Inside) -> None:
     """Where no place for a file is left, one is looked for by a collection, but not within a finalizer."""
     statements = f"""

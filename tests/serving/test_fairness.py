@@ -71,14 +71,14 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 class Inside:
     """A whole server in this process, and clients of it."""
 
-    def __init__(self, folder: Path, clock: Clock, settings: str = "") -> None:
+    def __init__(self, folder: Path, clock: Clock, settings: str = "", lua: str = "") -> None:
         self.root = folder / "lua_scripts"
         self.root.mkdir()
         (self.root / "hello.lua").write_text(HELLO)
         for name in range(64):
             (self.root / f"work{name}.lua").write_text(WORK)
         path = folder / "config.toml"
-        path.write_text(f'errorlog = "error.log"\nreload = false\n{settings}\n[lua]\ntime_slice = {SLICE}\n')
+        path.write_text(f'errorlog = "error.log"\nreload = false\n{settings}\n[lua]\ntime_slice = {SLICE}\n{lua}\n')
         self.clock = clock
         self.process = ServerProcess(load(str(path)))
         self.listener = gevent.socket.socket(socket.AF_UNIX)
@@ -249,4 +249,59 @@ def test_long_scripts_run_without_a_queue(tmp_path: Path, clock: Clock) -> None:
             assert inside.reply(connection) == b"done"
     for connection in opened:
         connection.close()
+    inside.close()
+
+
+#: Calls a function of the server's own once, with an argument that has been made before.
+OWN_LOOP = """
+    local fcgi = require "luafcgid"
+    local argument
+    function init()
+        local parts = {{}}
+        for i = 1, {number} do parts[i] = {part} end
+        argument = {argument}
+    end
+    function main(env, con)
+        for _ = 1, {rounds} do fcgi.{function}(argument) end
+        con:puts("done")
+    end
+"""
+
+
+@pytest.mark.parametrize(
+    ("function", "part", "argument"),
+    [
+        ("serialize", "i", "parts"),
+        ("serialize", "{ i }", "parts"),
+        ("serialize", r"('\n'):rep(100)", "parts"),
+        ("serialize", "'x'", "table.concat(parts, '\\n')"),
+        ("parse", "'a=b'", "table.concat(parts, '&')"),
+        ("parse", "'%41'", "table.concat(parts)"),
+        ("urlencode", "'/'", "table.concat(parts)"),
+        ("urldecode", "'%41'", "table.concat(parts)"),
+    ],
+)
+@pytest.mark.parametrize("version", ["luajit21", "lua54"])
+def test_loops_of_the_servers_own_give_others_their_turn(
+    tmp_path: Path, clock: Clock, version: str, function: str, part: str, argument: str
+) -> None:
+    """What loops over something that a script chooses looks at the clock at each hundred steps."""
+    number = 500 if "rep" in part else 50_000
+    steps = 50_000
+    script = OWN_LOOP.format(function=function, part=part, argument=argument, number=number, rounds=3)
+    inside = Inside(tmp_path, clock, lua=f'version = "{version}"')
+    (inside.root / "own.lua").write_text(script)
+    # Once before, so that the state is there.
+    connection = inside.connect()
+    connection.sendall(inside.request("own.lua"))
+    assert inside.reply(connection) == b"done"
+    began = clock.now
+
+    def ask(inside: Inside, ticks: int) -> None:
+        connection.sendall(inside.request("own.lua"))
+        assert inside.reply(connection) == b"done"
+
+    assert worst_wait(inside, (ask,), 0) <= MAX_WAIT
+    assert clock.now - began >= 3 * steps / 100 * TICK
+    connection.close()
     inside.close()

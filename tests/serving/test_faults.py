@@ -79,8 +79,10 @@ def bomb(length: int) -> str:
             "",
         ),
         ("function main()\n local n = 0 while true do n = n + 1 end\nend", "bad.lua:2: in "),
+        # Others have run since it began.
+        (f"function main(env, con)\n con:sleep(0.1)\n return ({bomb(60)})\nend", "bad.lua:3: in "),
     ],
-    ids=["pattern", "finalizer", "compiled"],
+    ids=["pattern", "finalizer", "compiled", "wait"],
 )
 def test_what_no_hook_can_stop(serve: Serve, text: str, place: str) -> None:
     """The process that stalls logs the script and is replaced; the other one answers all the while."""

@@ -13,12 +13,12 @@ import tomllib
 import zipfile
 from importlib.util import find_spec
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 _PROJECT = Path(__file__).parents[2]
-#: Asks for the hook of pyproject.toml, as the README does.
+#: Makes the build fail where the core does not compile.
 _ASKED = {"HATCH_BUILD_HOOKS_ENABLE": "1"}
-#: Seconds for the build: it takes 15, and what it needs may have to be fetched.
+#: Seconds for the build: it takes 30, and what it needs may have to be fetched.
 _PATIENCE = 300
 #: What pip says when the tools of the build cannot be had.
 _NO_TOOLS = re.compile(r"pip subprocess to install \w+ dependencies did not run")
@@ -37,31 +37,72 @@ class Built(NamedTuple):
 
 def modules() -> list[str]:
     """The names of the modules that are compiled."""
-    project = tomllib.loads((_PROJECT / "pyproject.toml").read_text())
-    return list(project["tool"]["hatch"]["build"]["hooks"]["custom"]["modules"])
+    return list(_hook()["modules"])
+
+
+def newest_python() -> tuple[int, ...]:
+    """The newest Python that a plain build compiles with."""
+    return tuple(map(int, str(_hook()["newest-python"]).split(".")))
 
 
 def build(folder: Path) -> Built:
-    """Build the wheel below `folder`, and unpack it there.
+    """The wheel, built below `folder` and unpacked there; or what is installed, where that is the same.
 
     Raises `NotBuilt` when there is no compiler, or no pip that gets at a registry, and `RuntimeError` when it does not
     compile.
     """
     _look_for_tools()
+    unpacked = _installed(folder) or _wheel(folder, _ASKED)
+    (told,) = unpacked.glob("*.dist-info/extra_metadata/mypyc")
+    return Built(unpacked, told.read_text())
+
+
+def build_plain(folder: Path, environment: dict[str, str]) -> Path:
+    """The package as a plain build makes it with these variables, unpacked below `folder`. Raises as `build` does."""
+    if find_spec("pip") is None:
+        raise NotBuilt("a wheel needs pip, to build it")
+    return _wheel(folder, environment)
+
+
+def _hook() -> dict[str, Any]:
+    project = tomllib.loads((_PROJECT / "pyproject.toml").read_text())
+    found: dict[str, Any] = project["tool"]["hatch"]["build"]["targets"]["wheel"]["hooks"]["custom"]
+    return found
+
+
+def _installed(folder: Path) -> Path | None:
+    """A copy of the installed package, where that is compiled from the very sources that are here."""
+    site, package = Path(sysconfig.get_path("platlib")), _PROJECT / "greenfcgi"
+    for source in package.rglob("*"):
+        same = site / source.relative_to(_PROJECT)
+        if source.suffix in (".py", ".lua") and not (same.exists() and same.read_bytes() == source.read_bytes()):
+            return None
+    if not all(list(site.glob(f"greenfcgi/{module.replace('.', '/')}.*.so")) for module in modules()):
+        return None
+    copy = folder / "compiled"
+    copy.mkdir()
+    for part in site.glob("greenfcgi*"):
+        if part.is_dir():
+            shutil.copytree(part, copy / part.name, ignore=shutil.ignore_patterns("__pycache__"))
+        else:
+            shutil.copy(part, copy)
+    return copy
+
+
+def _wheel(folder: Path, environment: dict[str, str]) -> Path:
     command = [sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "-w", str(folder), str(_PROJECT)]
     done = subprocess.run(
-        command, env=os.environ | _ASKED, capture_output=True, text=True, timeout=_PATIENCE, check=False
+        command, env=os.environ | environment, capture_output=True, text=True, timeout=_PATIENCE, check=False
     )
     if _NO_TOOLS.search(done.stdout + done.stderr):
-        raise NotBuilt("the compiled core needs the package registry, for its tools")
+        raise NotBuilt("a wheel needs the package registry, for its tools")
     if done.returncode != 0:
         raise RuntimeError(done.stdout + done.stderr)
     (wheel,) = folder.glob("*.whl")
     unpacked = folder / "compiled"
     with zipfile.ZipFile(wheel) as archive:
         archive.extractall(unpacked)
-    (told,) = unpacked.glob("*.dist-info/extra_metadata/mypyc")
-    return Built(unpacked, told.read_text())
+    return unpacked
 
 
 def _look_for_tools() -> None:

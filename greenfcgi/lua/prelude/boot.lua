@@ -1,248 +1,216 @@
 -- The first chunk of a new state: puts the parts together, and returns what the server calls.
 --
+-- Every state holds what is here and in the parts that are put together here, so each byte counts two hundred times where
+-- two hundred requests wait. Hence what few scripts use is in parts that are compiled when they are first asked for, and
+-- what is always there refers to little: a variable of an outer function takes 64 bytes in each state, a field of a table
+-- that is there anyway 8, and a `<const>` nothing, since it is replaced before the source is compiled (see sources.py).
+--
+-- Two tables hold what the parts share:
+-- `lua` has Lua's own functions, as they were before any script, by their names;
+-- `server` has the functions below and those that the parts give it; and the other parts by their names, each of which is
+-- a chunk that gets these two tables, and what it returns. So `server.errors.blame(problem)` compiles errors.lua, once.
+--
 -- arguments: parts: what a state is made of, compiled, by their names
---            server: functions of the server by their names (see bridge.py)
---            settings: directory, path, cpath, handler, http_status, content_type, headers (lines joined by "\n"),
---            buffering, jit, config (Lua source of a table), allow, modules, at_start (names joined by "\n"); chance1 to
---            chance4: whole numbers that nobody can guess, below 2^32
--- returns: load(path, source, is_startup), run(params), hook(name, only_ask), collect(), settle(); for developers:
+--            call(name, ...): calls a function of the server (see bridge.py)
+--            settings: directory, path, cpath, handler; code, http_status, head (the status, its line, and the header block,
+--            of a response without a word of the script's); once (headers that come once, with a space around each);
+--            buffering; jit: LuaJIT may compile scripts; interprets: it may compile, but no scripts; config (Lua source of a
+--            table); allow, modules, at_start (names joined by "\n"); chance1 to chance4: whole numbers that nobody can
+--            guess, below 2^32
+-- returns: load(path, source, is_startup), run(params), hook(name, only_ask), collect(), settle(is_end); for developers:
 --          report()
 
-local parts, server, settings = ...
+local parts, call, settings = ...
 
-local byte, find, gmatch, sub = string.byte, string.find, string.gmatch, string.sub
-local assert, error, pcall, rawget, setmetatable, type, xpcall = assert, error, pcall, rawget, setmetatable, type, xpcall
-local globals = _G
-local collectgarbage, resume, yield, newproxy = collectgarbage, coroutine.resume, coroutine.yield, newproxy
-local loadstring = loadstring or load
+local globals, library, native_load, native_collect, assert = _G, debug, loadstring or load, collectgarbage, assert
+
+-- Scripts are interpreted, unless lua.jit says otherwise, so that the count hook ends them. So is what the server has
+-- between them and Lua: that is short work, and each entry into machine code, and each exit, costs more than it gains. What
+-- loops over many bytes says by `server.hot` that LuaJIT may compile it, and looks at the clock by itself (`server.count`).
+local interpret, jit_on
+if settings.interprets then
+    local pcall, jit_off = pcall, jit.off
+    jit_on = jit.on
+    jit_off(true, true)
+    -- Returns what is to be called in its place: LuaJIT refuses to be switched within a finalizer, so it is when that is called.
+    function interpret(chunk)
+        if pcall(jit_off, chunk, true) then return chunk end
+        return function(...)
+            pcall(jit_off, chunk, true)
+            return chunk(...)
+        end
+    end
+end
 
 local function compiled(code, name)
-    return assert(loadstring(code, name or "=greenfcgi"))
+    local chunk = assert(native_load(code, name or "=greenfcgi"))
+    return interpret and interpret(chunk) or chunk
 end
 
 local function load_part(name, chunk) return compiled(parts[name], chunk) end
 
-local library = debug
 local allowed = {}
-for name in gmatch(settings.allow, "[^\n]+") do allowed[name] = true end
+for name in string.gmatch(settings.allow, "[^\n]+") do allowed[name] = true end
 if parts.quirks then load_part("quirks")() end
-local as_function = load_part("guard")(settings.jit, allowed)
-local is_final, raise_timeout, raise_disconnected, raise_no_memory, final_error, start_hook, stop_hook, look_at_clock, corrected,
-    watch_finalizers, new_thread, swap_output
-if jit then load_part("luajit", "=[C]")(library, jit.version_num, function() look_at_clock() end) end
-local on_out_of_memory, slow = as_function(server.on_out_of_memory), as_function(server.slow)
+
+local lua = {
+    clock = os.clock, error = error, ipairs = ipairs, next = next, pairs = pairs, pcall = pcall, rawget = rawget,
+    rawset = rawset, select = select, setmetatable = setmetatable, tonumber = tonumber, tostring = tostring, type = type,
+    xpcall = xpcall, newproxy = newproxy, load = load, loadstring = loadstring, warn = warn, version = _VERSION,
+    byte = string.byte, char = string.char, find = string.find, format = string.format, gmatch = string.gmatch,
+    gsub = string.gsub, lower = string.lower, match = string.match, sub = string.sub, concat = table.concat,
+    unpack = unpack or table.unpack, floor = math.floor, huge = math.huge, math_type = math.type,
+    tointeger = math.tointeger, maxinteger = math.maxinteger, create = coroutine.create, resume = coroutine.resume,
+    yield = coroutine.yield, status = coroutine.status, thread_close = coroutine.close, getinfo = library.getinfo,
+    getupvalue = library.getupvalue, metatable_of = library.getmetatable, traceback = library.traceback,
+    remove = os.remove, rename = os.rename, searchpath = package.searchpath, is_jit = jit ~= nil,
+    interpret = interpret,
+    io = {
+        open = io.open, lines = io.lines, input = io.input, output = io.output, tmpfile = io.tmpfile, type = io.type,
+        write = io.write, close = io.close,
+    },
+}
+call = load_part("guard")(lua, settings, allowed)(call)
+if allowed.debug then
+    -- Scripts have the table itself, and may change it.
+    local own = {}
+    for name, f in lua.next, library do own[name] = f end
+    library = own
+end
+
+local server = {
+    call = call, allowed = allowed, debug = library, settings = settings, package = package, loaded = package.loaded,
+    compile_own = compiled, capture_frames = false,
+}
+
+-- Call a function of the server that returns text, which the state may have no memory for (false), or that may have waited
+-- until the script's time was over (true).
+local function ask(name, ...)
+    local result, problem, number = call(name, ...)
+    if result == false then
+        server.raise_no_memory()
+    elseif result == true then
+        server.raise_timeout()
+    end
+    return result, problem, number
+end
+server.ask = ask
+
+-- The chunk that calls this, which runs for the first time, and all functions in it may be compiled.
+function server.hot()
+    if interpret then lua.pcall(jit_on, lua.getinfo(2, "f").func, true) end
+end
+
+setmetatable(server, { __index = function(_, name)
+    -- The server gets how much memory is in use, since it cannot ask where a finalizer runs while the state is closed.
+    local part = compiled(ask("more", name, (native_collect("count"))))(lua, server)
+    server[name] = part
+    return part
+end })
 
 -- When memory runs out in a handler of errors, LuaJIT writes the message to where the last call of a C function has left
 -- the top of the stack, which may be a frame in use. Another error that is caught makes it forget that it is in a handler.
-local leave_handler = jit and function() pcall(error) end
+server.leave_handler = lua.is_jit and function() lua.pcall(lua.error) end
 
--- What the parts need of Lua that are compiled later, when a script may have changed what it has.
-local lua = {
-    clock = os.clock, error = error, ipairs = ipairs, next = next, rawget = rawget, rawset = rawset, select = select,
-    setmetatable = setmetatable, tonumber = tonumber, tostring = tostring, type = type, version = _VERSION,
-    byte = string.byte, find = string.find, format = string.format, gmatch = string.gmatch, gsub = string.gsub,
-    match = string.match, sub = string.sub, concat = table.concat, unpack = unpack or table.unpack, floor = math.floor,
-    getinfo = library.getinfo, metatable_of = library.getmetatable, traceback = library.traceback, pairs = pairs,
-    char = string.char, huge = math.huge, math_type = math.type,
-}
-
--- A part that few scripts need, compiled now. The server gets how much memory is in use, since it cannot ask where a
--- finalizer runs while the state is closed.
-local more
-local function later(name, ...) return compiled(more(name, (collectgarbage("count"))))(lua, ...) end
-
--- A value as text.
-local show_value
-local function shown(value)
-    if not show_value then show_value = later("show") end
-    return show_value(value)
-end
-
-local error_functions
-local function errors()
-    if not error_functions then error_functions = later("errors", is_final, pcall, shown) end
-    return error_functions
-end
-
-local observe, follow, capture_frames, forget, report, watch_globals
+local observe, follow, forget, report, watch_globals
 if parts.inspect then
-    observe, follow, capture_frames, forget, report, watch_globals =
-        load_part("inspect")(library, shown, as_function(server.hint))
+    observe, follow, server.capture_frames, forget, report, watch_globals = load_part("inspect")(lua, server)
 end
-is_final, raise_timeout, raise_disconnected, raise_no_memory, final_error, start_hook, stop_hook, look_at_clock, corrected,
-    watch_finalizers, new_thread =
-    load_part("limits")(library, on_out_of_memory, as_function(server.tick), slow, errors, leave_handler, observe)
+server.observe = observe or false
+local is_final, final_error, start_hook, stop_hook = load_part("limits")(lua, server)
+if lua.is_jit then load_part("luajit", "=[C]")(lua, server, jit.version_num) end
 -- Lua 5.1 loads nothing where the C stack is used up, which is an error like others.
-if parts.errors then error_functions = load_part("errors")(lua, is_final, pcall, shown) end
-local load_text, compile, takes_strings = load_part("load")(allowed)
-
--- A function that returns text, which the state may have no memory for (false), or that may have waited until the
--- script's time was over (true).
-local function with_room(f)
-    f = as_function(f)
-    return function(...)
-        local result, problem, number = f(...)
-        if result == false then
-            raise_no_memory()
-        elseif result == true then
-            raise_timeout()
-        end
-        return result, problem, number
-    end
-end
-
--- A function that may wait: it returns nil, or text when the client has gone meanwhile. When it has waited for so long
--- that somebody wants to know, it returns a number, and is to be called again with that.
-local function waiting(f)
-    f = with_room(f)
-    return function(...)
-        local result = f(...)
-        while type(result) == "number" do
-            slow(errors().way(2))
-            result = f(result)
-        end
-        if result then raise_disconnected() end
-    end
-end
-
-local host = {
-    log = as_function(server.log), send = waiting(server.send), read = with_room(server.read), sleep = waiting(server.sleep),
-}
-more = with_room(server.more)
-
-local entropy = with_room(server.entropy)
-local settle, end_lines = load_part("standins")(lua, later, errors, library, load_text, compile, takes_strings,
-    settings.directory, settings.path, settings.cpath, as_function, with_room, server.source, server.check, server.native,
-    server.grant, host.log, entropy)
-load_part("random")(later, errors, entropy, settings.chance1, settings.chance2, settings.chance3, settings.chance4)
+if parts.errors then server.errors = load_part("errors")(lua, server) end
+load_part("standins")(lua, server)
+load_part("random")(lua, server)
 if follow then follow() end
 
 -- Modules of the server's: each is compiled, and gets its functions, when a script first requires it.
-local shared = { allowed = allowed, debug = library, errors = errors, raise_disconnected = raise_disconnected, slow = slow }
-local open_module, call_module = with_room(server.open_module), with_room(server.call)
+local function open(name) return server.opening(name) end
 
-local function open(name)
-    local source, names, number = open_module(name)
-    if not source then error(names, 0) end
-    local functions = {}
-    for each in gmatch(names, "[^\n]+") do
-        local own = number
-        functions[each] = function(...) return call_module(own, ...) end
-        number = number + 1
-    end
-    return compiled(source)(lua, shared, functions, name)
-end
-
-for name in gmatch(settings.modules, "[^\n]+") do
+for name in lua.gmatch(settings.modules, "[^\n]+") do
     -- Some Luas come with one of this name.
     package.loaded[name] = nil
     package.preload[name] = open
 end
-for name in gmatch(settings.at_start, "[^\n]+") do open(name) end
+for name in lua.gmatch(settings.at_start, "[^\n]+") do open(name) end
 
-local lines = {}
-for line in gmatch(settings.headers, "[^\n]+") do lines[#lines + 1] = line end
-local begin, finish, abandon, written, hook_methods
-begin, finish, abandon, written, swap_output, hook_methods = load_part("con")(host, {
-    http_status = settings.http_status, content_type = settings.content_type, headers = lines,
-    buffering = settings.buffering, config = compiled("return " .. settings.config)(),
-}, later, errors)
+-- Those that stay as long as the state.
+server.settings = {
+    values = compiled("return " .. settings.config)(), directory = settings.directory, cpath = settings.cpath,
+    code = settings.code, http_status = settings.http_status, head = settings.head, once = settings.once,
+    buffering = settings.buffering,
+}
+local begin, finish, abandon = load_part("con")(lua, server)
 -- Last, so that the server's own code calls what Lua has.
-load_part("bounds", "=[C]")(look_at_clock)
-load_part("finalizers")(library, errors, function()
-    return later("finalizing", library, pcall, new_thread, resume, yield, jit ~= nil, newproxy, is_final, raise_timeout,
-        watch_finalizers, swap_output)
-end, function()
-    local watched = watch_finalizers(nil)
-    watch_finalizers(watched)
-    return watched ~= nil
-end)
+load_part("bounds", "=[C]")(server)
+load_part("finalizers")(lua, server)
+local environment = load_part("environment")(lua, server)
 -- That which does nothing where it would do harm.
-lua.collectgarbage = _G.collectgarbage
+lua.collectgarbage = collectgarbage
 local handler = settings.handler
--- The rest of this stays as long as the state; these are done with.
-parts, server, settings = nil, nil, nil -- luacheck: ignore 311
-local hook_con = setmetatable({}, { __index = hook_methods })
+parts, settings = nil, nil -- luacheck: ignore 311
 
--- Headers that make no list: of several, the first counts (RFC 9110, section 5.3).
-local FIRST = " AGE AUTHORIZATION CONTENT_LENGTH CONTENT_TYPE DATE FROM HOST IF_MODIFIED_SINCE IF_RANGE IF_UNMODIFIED_SINCE "
-    .. "MAX_FORWARDS PROXY_AUTHORIZATION RANGE REFERER USER_AGENT "
+-- Before each call, and outside any protected one, lupa looks for debug.traceback among the globals. It finds false there,
+-- whatever a script has done to them: a metatable of the script's is not asked. Scripts have their own while they run.
+local script_debug = debug
+debug = false
+local get_environment, set_environment, set_metatable = getfenv, setfenv, library.setmetatable
 
--- The value of a variable that has come again. Web servers send one for each header of the client's; of any other name
--- the last one counts, so that a configuration can replace what a file that it includes has set.
-local HEADER = byte("H")
-local function joined(name, before, value)
-    if sub(name, 1, 5) ~= "HTTP_" then return value end
-    if find(FIRST, " " .. sub(name, 6) .. " ", 1, true) then return before end
-    return before .. (name == "HTTP_COOKIE" and "; " or ", ") .. value
+local is_running = false
+
+-- Returns whether it was not so before.
+local function enter()
+    if is_running then return false end
+    is_running = true
+    lua.rawset(globals, "debug", script_debug)
+    return true
 end
 
--- The environment of a request: the name-value pairs of a PARAMS stream (FastCGI 1.0, section 3.4), whose lengths
--- have been checked. What RFC 3875 says is always there is "" where a web server leaves it out. HTTP_PROXY is dropped,
--- since it is set by the client and taken for a setting by HTTP libraries (CVE-2016-5385).
-local function environment(data)
-    -- The names make room for a usual request at once; a table that grows is copied each time it doubles.
-    local env = {
-        LUAFCGID_VERSION = 1, CONTENT_LENGTH = nil, CONTENT_TYPE = nil, DOCUMENT_ROOT = nil, DOCUMENT_URI = nil,
-        GATEWAY_INTERFACE = "", HTTP_ACCEPT = nil, HTTP_ACCEPT_ENCODING = nil, HTTP_ACCEPT_LANGUAGE = nil,
-        HTTP_CONNECTION = nil, HTTP_COOKIE = nil, HTTP_HOST = nil, HTTP_REFERER = nil, HTTP_USER_AGENT = nil,
-        PATH_INFO = nil, QUERY_STRING = "", REDIRECT_STATUS = nil, REMOTE_ADDR = "", REMOTE_PORT = nil,
-        REQUEST_METHOD = "", REQUEST_SCHEME = nil, REQUEST_URI = nil, SCRIPT_FILENAME = nil, SCRIPT_NAME = "",
-        SERVER_ADDR = nil, SERVER_NAME = "", SERVER_PORT = "", SERVER_PROTOCOL = "", SERVER_SOFTWARE = "",
-    }
-    local at, last = 1, #data
-    while at <= last do
-        local name_length, value_length, first = byte(data, at, at + 2)
-        at = at + 2
-        if name_length > 127 or value_length > 127 then
-            local a, b, c
-            if name_length > 127 then
-                a, b, c, value_length = byte(data, at - 1, at + 2)
-                name_length = (((name_length - 128) * 256 + a) * 256 + b) * 256 + c
-                at = at + 3
-            end
-            if value_length > 127 then
-                a, b, c = byte(data, at, at + 2)
-                value_length = (((value_length - 128) * 256 + a) * 256 + b) * 256 + c
-                at = at + 3
-            end
-            first = byte(data, at)
-        end
-        local middle = at + name_length
-        local name, value = sub(data, at, middle - 1), sub(data, middle, middle + value_length - 1)
-        if first == HEADER and env[name] then value = joined(name, env[name], value) end
-        env[name] = value
-        at = middle + value_length
+local function leave()
+    is_running = false
+    script_debug = lua.rawget(globals, "debug")
+    if script_debug ~= nil then
+        lua.rawset(globals, "debug", false)
+    elseif not lua.pcall(lua.rawset, globals, "debug", false) then
+        -- A new field, and no memory for it.
+        set_metatable(globals, nil)
     end
-    env.HTTP_PROXY = nil
-    return env
+    -- setfenv(0, t) replaces the table of globals, up to Lua 5.1.
+    if set_environment and get_environment(0) ~= globals then set_environment(0, globals) end
 end
+
+-- For finalizers.
+server.enter, server.leave = enter, leave
 
 -- Errors: what was raised as text, whatever it was, and the way to it without the server's own frames.
-local trace
+local f, a, b, trace
 
 local function describe_error(problem)
     if is_final(problem) then return problem end
-    if leave_handler then leave_handler() end
-    local message = errors().explained(problem)
-    trace = errors().way(2)
-    if capture_frames then capture_frames(2, problem, written) end
-    message = corrected(message, nil, 2)
+    if server.leave_handler then server.leave_handler() end
+    local message = server.errors.explained(problem)
+    trace = server.errors.way(2)
+    if server.capture_frames then server.capture_frames(2, problem) end
+    message = server.corrected(message, nil, 2)
     return message
 end
 
-local call, first, second
-local function entry() return call(first, second) end
+local function entry() return f(a, b) end
 
 -- Run a function with two arguments. Returns nil, or the kind of its error ("error", "late", "gone", "memory"), the
 -- message, and the traceback.
-local function guarded_call(f, a, b)
-    call, first, second, trace = f, a, b, nil
+local function guarded_call(called, first, second)
+    f, a, b, trace = called, first, second, nil
+    enter()
     start_hook()
-    local ok, message = xpcall(entry, describe_error)
+    local ok, message = lua.xpcall(entry, describe_error)
     stop_hook()
-    call, first, second = nil, nil, nil
-    end_lines()
+    leave()
+    f, a, b = nil, nil, nil
+    -- What is left of unfinished lines.
+    local streams = lua.rawget(server, "streams")
+    if streams then streams.settle() end
     -- No handler is called when memory has run out.
     if not ok then is_final(message) end
     local kind, text, where = final_error()
@@ -252,26 +220,27 @@ end
 
 -- Run a file in this state. The script itself, which comes last, must define the handler; then its init runs.
 local function load_script(name, text, is_startup)
-    local chunk, problem = compile(text, name)
+    local chunk, problem = server.texts.compile(text, name)
     if not chunk then return "error", problem, "" end
     local kind, message, way = guarded_call(chunk)
     if kind then return kind, message, way end
     if is_startup then return nil end
-    if type(rawget(globals, handler)) ~= "function" then
+    if lua.type(lua.rawget(globals, handler)) ~= "function" then
         return "error", name .. ": defines no function " .. handler .. "(env, con)", ""
     end
-    local init = rawget(globals, "init")
-    if type(init) == "function" then
-        kind, message, way = guarded_call(init, hook_con)
+    local init = lua.rawget(globals, "init")
+    if lua.type(init) == "function" then
+        kind, message, way = guarded_call(init, server.services.hook_con)
         if kind then return kind, message, way end
     end
     if watch_globals then watch_globals() end
+    server.texts = nil
 end
 
 -- Run one request. Returns status, header block and body; or the kind, the message and the traceback of an error, and
 -- with "short" the message and the rest of the body instead.
 local function run(params)
-    local main = rawget(globals, handler)
+    local main = lua.rawget(globals, handler)
     local env = environment(params)
     local con = begin(env.REQUEST_METHOD == "HEAD", env.FCGI_ROLE == "AUTHORIZER")
     if forget then forget() end
@@ -286,12 +255,19 @@ end
 -- Run one of the hooks, where the script has it. Returns nil, or the kind, the message and the traceback of its error.
 -- With only_ask, says whether the script has it.
 local function hook(name, only_ask)
-    local f = rawget(globals, name)
-    if only_ask then return type(f) == "function" end
-    if type(f) == "function" then return guarded_call(f, hook_con) end
+    local found = lua.rawget(globals, name)
+    if only_ask then return lua.type(found) == "function" end
+    if lua.type(found) == "function" then return guarded_call(found, server.services.hook_con) end
 end
 
 -- Free what is garbage. Finalizers run here, and what they raise must not reach the server.
-local function collect() pcall(collectgarbage) end
+local function collect() lua.pcall(native_collect) end
+
+-- A run is over, or with is_end the state goes. Returns how many files are open, and how many of these nobody can close.
+local function settle(is_end)
+    local files = lua.rawget(server, "files")
+    if files then return files.settle(is_end) end
+    return 0, 0
+end
 
 return load_script, run, hook, collect, settle, report

@@ -2,17 +2,18 @@
 -- bounded, and after those that take long for long texts, the clock is checked. Not after find, match and format: their
 -- stand-ins would cost a usual page of short texts a tenth more.
 --
--- arguments: look_at_clock(): as in limits.lua
+-- arguments: server: see boot.lua
 
-local look_at_clock = ...
+local server = ...
 
 local error, ipairs, select, tonumber, type = error, ipairs, select, tonumber, type
 local IS_5_1 = _VERSION == "Lua 5.1"
 
 -- Bytes of text, or items of a table, after which the clock is checked.
-local LONG, MANY = 32768, 4096
+local LONG <const> = 32768
+local MANY <const> = 4096
 -- Items that are moved at once: no state has the memory for as many.
-local MAX_MOVED = 10000000
+local MAX_MOVED <const> = 10000000
 
 if IS_5_1 and not jit then
     -- Lua 5.1 counts in a C int, which overflows; it has 8000 places for results.
@@ -30,7 +31,7 @@ if IS_5_1 and not jit then
 end
 
 -- Patterns. Lua 5.1 goes one call deeper into C for each item of a pattern that can be left out.
-local LONGEST = 8192
+local LONGEST <const> = 8192
 local native_gsub = string.gsub
 
 local function check(pattern)
@@ -57,7 +58,7 @@ if not jit then
     function string.gsub(text, pattern, replacement, most)
         if IS_5_1 then check(pattern) end
         local result, count = native_gsub(text, pattern, replacement, most)
-        if #result > LONG or count > LONG then look_at_clock() end
+        if #result > LONG or count > LONG then server.look_at_clock() end
         return result, count
     end
 end
@@ -67,7 +68,7 @@ if not jit or jit.version_num < 20100 then
         local native = string[name]
         string[name] = function(text)
             local result = native(text)
-            if #result > LONG then look_at_clock() end
+            if #result > LONG then server.look_at_clock() end
             return result
         end
     end
@@ -80,7 +81,7 @@ function string.rep(text, count, separator)
         return ""
     end
     local result = native_rep(text, count, separator)
-    if #result > LONG then look_at_clock() end
+    if #result > LONG then server.look_at_clock() end
     return result
 end
 
@@ -89,14 +90,14 @@ end
 local native_concat = table.concat
 function table.concat(list, separator, first, last)
     local result = native_concat(list, separator, first, last)
-    if #result > LONG then look_at_clock() end
+    if #result > LONG then server.look_at_clock() end
     return result
 end
 
 local native_sort = table.sort
 function table.sort(list, comes_first)
     native_sort(list, comes_first)
-    if #list > MANY then look_at_clock() end
+    if #list > MANY then server.look_at_clock() end
 end
 
 local native_insert, native_move, native_remove = table.insert, table.move, table.remove

@@ -1,7 +1,6 @@
 -- What happens to an error, and to the ways to places that logs show: compiled when the first of it is used.
 --
--- arguments: lua: functions of Lua by their names (see boot.lua)
---            is_final(problem): as in limits.lua; pcall: Lua's own; shown(value): a value as text
+-- arguments: lua, server: see boot.lua
 -- returns: a table:
 --          way(level): the traceback of what called the function at that level, without the server's own frames
 --          corrected(problem, thread, level): a message as it is without the server's own code, which it names; the level
@@ -13,9 +12,9 @@
 --          faithful(native, name): a function that does so
 --          explained(problem): what was raised as text, whatever it was
 
-local lua, is_final, pcall, shown = ...
+local lua, server = ...
 
-local error, tostring, type = lua.error, lua.tostring, lua.type
+local error, pcall, tostring, type = lua.error, lua.pcall, lua.tostring, lua.type
 local find, format, gsub, match, getinfo, traceback =
     lua.find, lua.format, lua.gsub, lua.match, lua.getinfo, lua.traceback
 
@@ -93,7 +92,7 @@ end
 local function passed_on(name, ok, ...)
     if ok then return ... end
     local problem = ...
-    if is_final(problem) or type(problem) ~= "string" then error(problem, 0) end
+    if server.is_final(problem) or type(problem) ~= "string" then error(problem, 0) end
     blame((gsub(problem, "^(bad argument #%d+ to )'%?'", "%1'" .. name .. "'")))
 end
 
@@ -109,7 +108,7 @@ local function explained(problem)
     if ok and type(text) == "string" and not find(text, "^%a+: 0?x?%x+$") then return text end
     local message = "(error object is a " .. type(problem) .. " value)"
     if type(problem) == "table" then
-        ok, text = pcall(shown, problem)
+        ok, text = pcall(server.show, problem)
         if ok and text ~= "{}" then message = message .. ": " .. text end
     end
     return message

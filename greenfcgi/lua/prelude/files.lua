@@ -1,22 +1,22 @@
 -- io, os.remove and os.rename as a script sees them: relative names are found beside the script, although the process
 -- never changes its directory, and files have a limit. Compiled when the first of them is called.
 --
--- arguments: lua, natives: functions of Lua by their names (see boot.lua and standins.lua); errors(): those of errors.lua
---            check(path, opens, writes): the script is about to open this file, or to rename or remove it; with
---            `writes` it is data from then on. Returns nil, or the number of the problem
---            grant(n): so many files more may be open. Returns whether they may. Below zero: while the state ends, so many
---            have been closed
---            log(level, text); absolute(name): beside the script; streams(): the functions of streams.lua
+-- The server is asked: check(path, opens, writes): the script is about to open this file, or to rename or remove it; with
+-- `writes` it is data from then on. Returns nil, or the number of the problem
+-- grant(n): so many files more may be open. Returns whether they may. Below zero: while the state ends, so many have been
+-- closed
+--
 -- returns: a table of those functions by their names; closed(file): it has been closed, and will be no file any more;
 --          settle(is_end): how many files are open, when a run is over, and how many of these can be closed by nobody any
 --          more; at the state's end, no more are opened
 
-local lua, natives, errors, check, grant_more, log, absolute, streams = ...
+local lua, server = ...
 
 local collectgarbage, next, select, setmetatable, type =
     lua.collectgarbage, lua.next, lua.select, lua.setmetatable, lua.type
 local byte, find, metatable_of = lua.byte, lua.find, lua.metatable_of
-local blame, faithful = errors().blame, errors().faithful
+local blame, faithful = server.errors.blame, server.errors.faithful
+local natives, call, absolute = lua.io, server.call, server.paths
 
 -- Files that a state may have open, and how many of them it asks for at a time.
 local MAX_FILES, GRANT = 256, 16
@@ -40,12 +40,12 @@ local function closed(file)
     held = held - 1
 end
 
-local finalizer = natives.file_meta.__gc
-natives.file_meta.__gc = function(file)
+local finalizer = lua.file_meta.__gc
+lua.file_meta.__gc = function(file)
     finalizer(file)
     if open_files[file] then
         closed(file)
-        if is_ending then grant_more(-1) end
+        if is_ending then call("grant", -1) end
     end
 end
 
@@ -64,7 +64,7 @@ end
 
 local function grant()
     local number = held < MAX_FILES and (granted + GRANT > MAX_FILES and MAX_FILES - granted or GRANT) or 0
-    if number > 0 and grant_more(number) then granted = granted + number end
+    if number > 0 and call("grant", number) then granted = granted + number end
     return held < granted
 end
 
@@ -103,7 +103,7 @@ local PROBLEMS = { [13] = "Permission denied", [22] = "Not a regular file", [24]
 
 -- Nil when the file may be opened; else the problem and its number.
 local function refused(name, writes)
-    local number = check(name, true, writes) or not reserve() and 24
+    local number = call("check", name, true, writes) or not reserve() and 24
     if number then return name .. ": " .. PROBLEMS[number], number end
 end
 
@@ -112,7 +112,7 @@ local native_tmpfile = natives.tmpfile
 
 local function open(...)
     local name, mode = ...
-    if name == "/dev/urandom" or name == "/dev/random" then return streams().open_random(name) end
+    if name == "/dev/urandom" or name == "/dev/random" then return server.streams.open_random(name) end
     if not is_name(name) then return native_open(...) end
     name = absolute(name)
     local problem, number = refused(name, type(mode) == "string" and find(mode, "[wa+]") ~= nil)
@@ -126,7 +126,7 @@ local function note_lines(iterator, a, b, file)
         note(file)
         return iterator, a, b, file
     end
-    local _, held_file = natives.getupvalue(iterator, 1)
+    local _, held_file = lua.getupvalue(iterator, 1)
     note(held_file)
     return iterator
 end
@@ -158,7 +158,7 @@ local function tmpfile()
 end
 
 local function type_of(value)
-    if metatable_of(value) == natives.stream_meta then return streams().type(value) end
+    if metatable_of(value) == lua.stream_meta then return server.streams.type(value) end
     return is_file(value)
 end
 
@@ -177,19 +177,19 @@ local function warn(...)
     if select("#", ...) == 1 and byte(text) == AT then
         if text == "@on" or text == "@off" then is_on = text == "@on" end
     elseif is_on then
-        log("warning", "Lua warning: " .. text)
+        call("log", "warning", "Lua warning: " .. text)
     end
 end
 
 -- Names of files
 
-local native_remove, native_rename = faithful(natives.remove, "remove"), faithful(natives.rename, "rename")
+local native_remove, native_rename = faithful(lua.remove, "remove"), faithful(lua.rename, "rename")
 
 local function remove(...)
     local name = ...
     if not is_name(name) then return native_remove(...) end
     name = absolute(name)
-    local number = check(name, false, true)
+    local number = call("check", name, false, true)
     if number then return nil, name .. ": " .. PROBLEMS[number], number end
     return native_remove(name)
 end
@@ -198,7 +198,7 @@ local function rename(...)
     local from, to = ...
     if not is_name(from) or not is_name(to) then return native_rename(...) end
     from, to = absolute(from), absolute(to)
-    local number = check(from, false, true) or check(to, false, true)
+    local number = call("check", from, false, true) or call("check", to, false, true)
     if number then return nil, from .. ": " .. PROBLEMS[number], number end
     return native_rename(from, to)
 end

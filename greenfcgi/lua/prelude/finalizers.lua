@@ -13,40 +13,39 @@
 -- 5.1 and LuaJIT: only userdata can have a finalizer, and those that scripts make come from newproxy. Each gets such a
 -- sentinel, held by its environment. Its metatable never has __gc: what is assigned to it is kept beside it.
 --
--- arguments: library: the debug library, whole; errors(): the functions of errors.lua
---            make(): the functions of finalizing.lua, compiled now; is_within(): a finalizer is under way
+-- arguments: lua, server: see boot.lua
 
-local library, errors, make, is_within = ...
+local lua, server = ...
 
-local error, rawget, rawset, setmetatable, type = error, rawget, rawset, setmetatable, type
-local native_collectgarbage, getmetatable = collectgarbage, library.getmetatable
+local error, rawget, rawset, setmetatable, type = lua.error, lua.rawget, lua.rawset, lua.setmetatable, lua.type
 
-local made
-local function functions()
-    if not made then made = make() end
-    return made
+local function is_within()
+    local watched = server.watch_finalizers(nil)
+    server.watch_finalizers(watched)
+    return watched ~= nil
 end
 
 -- 5.4 and later collect nothing within finalizers.
-if _VERSION < "Lua 5.4" then
-    local IS_5_2 = _VERSION == "Lua 5.2"
+if lua.version < "Lua 5.4" then
+        local native_collectgarbage = collectgarbage
 
     function collectgarbage(option, ...)
         if option == nil then option = "collect" end
         -- The generational mode of 5.2 frees what is in use.
-        if is_within() or IS_5_2 and (option == "generational" or option == "incremental") then
-            local answer = functions().NOTHING[option]
+        if is_within() or lua.version == "Lua 5.2" and (option == "generational" or option == "incremental") then
+            local answer = server.finalizing.NOTHING[option]
             if answer ~= nil then return answer end
         end
-        return errors().call("collectgarbage", native_collectgarbage, option, ...)
+        return server.errors.call("collectgarbage", native_collectgarbage, option, ...)
     end
 end
 
 if newproxy then
-    function newproxy(...) return functions().newproxy(...) end
+    function newproxy(...) return server.finalizing.newproxy(...) end
 
     function _G.rawset(object, key, value)
-        if key == "__gc" and made and made.assigned(object, value) then return object end
+        local functions = key == "__gc" and rawget(server, "finalizing")
+        if functions and functions.assigned(object, value) then return object end
         return rawset(object, key, value)
     end
     return
@@ -63,9 +62,9 @@ function _G.setmetatable(object, meta)
         error("bad argument #1 to 'setmetatable' (table expected, got " .. type(object) .. ")", 2)
     end
     if meta ~= nil and type(meta) ~= "table" then
-        error(NO_TABLE .. (_VERSION < "Lua 5.4" and ")" or ", got " .. type(meta) .. ")"), 2)
+        error(NO_TABLE .. (lua.version < "Lua 5.4" and ")" or ", got " .. type(meta) .. ")"), 2)
     end
-    local before = getmetatable(object)
+    local before = lua.metatable_of(object)
     if before and rawget(before, "__metatable") ~= nil then error("cannot change a protected metatable", 2) end
     if before and meta then kept[object] = meta end
     local finalizer = meta and rawget(meta, "__gc")
@@ -74,6 +73,6 @@ function _G.setmetatable(object, meta)
     rawset(meta, "__gc", nil)
     setmetatable(object, meta)
     rawset(meta, "__gc", finalizer)
-    functions().mark(object)
+    server.finalizing.mark(object)
     return object
 end

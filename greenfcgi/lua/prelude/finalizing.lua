@@ -1,18 +1,16 @@
 -- How finalizers of scripts are called: compiled for the first of them. See finalizers.lua.
 --
--- arguments: lua: functions of Lua by their names (see boot.lua); library: the debug library, whole
---            pcall, resume, yield: Lua's own; new_thread(f): as in limits.lua; is_jit: it is LuaJIT; newproxy: where it has that
---            is_final(problem), raise_timeout(), watch_finalizers(look): as in limits.lua; swap(...): as in con.lua
 -- returns: a table: NOTHING: what collectgarbage returns where it does nothing, by the options that collect or change how
 --          mark(object): from 5.2 on, a table is to be finalized
 --          newproxy; assigned(object, value): on 5.1 and LuaJIT, this was the metatable of a proxy, whose __gc is set now
 
-local lua, library, pcall, new_thread, resume, yield, is_jit, native_newproxy,
-    is_final, raise_timeout, watch_finalizers, swap = ...
+local lua, server = ...
 
 local rawget, rawset, setmetatable, tostring, type = lua.rawget, lua.rawset, lua.setmetatable, lua.tostring, lua.type
-local clock, concat, error = lua.clock, lua.concat, lua.error
-local getmetatable, getfenv, setfenv = library.getmetatable, library.getfenv, library.setfenv
+local clock, concat, error, pcall, resume, yield = lua.clock, lua.concat, lua.error, lua.pcall, lua.resume, lua.yield
+local getmetatable, getfenv, setfenv = lua.metatable_of, server.debug.getfenv, server.debug.setfenv
+local native_newproxy, is_final, watch_finalizers = lua.newproxy, server.is_final, server.watch_finalizers
+local swap, new_thread = server.response.swap, server.calls.new_thread
 
 -- When finalizers have used so much of some seconds of CPU time, the script's time is over: others wait for them. What it
 -- has then ended with ends its finalizers, too.
@@ -40,7 +38,7 @@ end
 
 local function run(f, value) return pcall(write_apart, f, value) end
 
-if not is_jit then
+if not lua.is_jit then
     -- Lua calls no hook in what has called the collector, but it does in another coroutine.
     local finalizer, object
 
@@ -84,6 +82,7 @@ end
 local function finalize(finalizer, object)
     if is_final(false) then return end
     local is_outermost = not watch_finalizers(is_over)
+    local is_outside = server.enter()
     if is_outermost then
         began = clock()
         if began - since > WINDOW then since, spent = began, 0 end
@@ -91,10 +90,11 @@ local function finalize(finalizer, object)
     local ok, problem = run(finalizer, object)
     -- Without memory, others would fail, too.
     if not ok then is_final(problem) end
+    if is_outside then server.leave() end
     if is_outermost then
         watch_finalizers(nil)
         spent = spent + (clock() - began)
-        if spent > MAX_SPENT then pcall(raise_timeout) end
+        if spent > MAX_SPENT then pcall(server.raise_timeout) end
     end
 end
 

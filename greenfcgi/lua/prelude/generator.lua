@@ -1,18 +1,19 @@
 -- The generator of random numbers of one state, on 5.1 to 5.3: MRG32k3a of Pierre L'Ecuyer (Operations Research 47, 1999),
 -- which is exact in numbers of 53 bits.
 --
--- arguments: lua: functions of Lua by their names (see boot.lua); errors(): the functions of errors.lua
---            entropy(n): so many bytes that nobody can guess; floor, tointeger, maxinteger: of math, as far as it has them
+-- arguments: lua, server: see boot.lua
 -- returns: random and randomseed in a table
 
-local lua, errors, entropy, floor, tointeger, maxinteger = ...
+local lua, server = ...
+
+local floor, tointeger, maxinteger = lua.floor, lua.tointeger, lua.maxinteger
 
 local byte, format, select, tonumber, type = lua.byte, lua.format, lua.select, lua.tonumber, lua.type
 -- This Lua has them.
 local integers = maxinteger ~= nil
 local huge = 1 / 0
 
-local function blame(problem) errors().blame(problem) end
+local function blame(problem) server.errors.blame(problem) end
 
 -- The state: three numbers below M1, and three below M2.
 local M1, M2 = 4294967087, 4294944443
@@ -29,7 +30,7 @@ local function whole(text, at)
     return ((a * 256 + b) * 256 + c) * 256 + d
 end
 
-local chance = entropy(24)
+local chance = server.ask("entropy", 24)
 seed(whole(chance, 1), whole(chance, 5), whole(chance, 9), whole(chance, 13), whole(chance, 17), whole(chance, 21))
 
 -- From 0 up to, and without, 1.

@@ -5,18 +5,13 @@
 -- traceback and getinfo, and LuaJIT's ffi and compiler switches; what lua.allow names is left as it is. Returns the one
 -- function that makes a Lua function of a Python one; everything else of the bridge is gone when this chunk has run.
 --
--- arguments: jit (boolean): leave LuaJIT's compiler on; allowed: a table of true by the names of lua.allow
+-- arguments: lua, settings: see boot.lua; allowed: a table of true by the names of lua.allow
 
-local jit_on, allowed = ...
-
-local error, getmetatable, type = error, getmetatable, type
-local gsub = string.gsub
-local native_load = load
+local lua, settings, allowed = ...
 
 local function denied(what, instead)
-    return function()
-        error(what .. " is not available to scripts" .. (instead and ": " .. instead or ""), 2)
-    end
+    local text = what .. " is not available to scripts" .. (instead and ": " .. instead or "")
+    return function() lua.error(text, 2) end
 end
 
 -- Python objects: the functions that the server hands over are held as upvalues of Lua functions, never as values
@@ -41,15 +36,14 @@ os.setlocale = function(locale)
     return "C"
 end
 
-local native_getinfo = debug.getinfo
-
 local function getinfo(first, second, third)
+    local type = lua.type
     -- A function value of a frame further up would be one of the server's own.
-    local what = gsub(type(first) == "thread" and third or second or "nSlu", "[fL>]", "")
-    if type(first) == "thread" then return native_getinfo(first, second, what) end
+    local what = lua.gsub(type(first) == "thread" and third or second or "nSlu", "[fL>]", "")
+    if type(first) == "thread" then return lua.getinfo(first, second, what) end
     if type(first) == "number" then first = first + 1 end
     -- Not a tail call: on LuaJIT that would take this frame, which is counted, away.
-    local info = native_getinfo(first, what)
+    local info = lua.getinfo(first, what)
     return info
 end
 
@@ -58,14 +52,22 @@ if not allowed.debug then
     package.loaded.debug = debug
 end
 
-if jit and not jit_on then jit.off() end
+if settings.interprets then
+    -- For little code: an area is as large as a page.
+    jit.opt.start("sizemcode=4", "maxmcode=32")
+    -- These are written in Lua, and loop over what scripts choose.
+    for _, name in lua.ipairs { "foreach", "foreachi", "getn", "move", "remove" } do
+        if table[name] then lua.pcall(jit.off, table[name]) end
+    end
+elseif jit and not settings.jit then
+    jit.off()
+end
 
 if jit and not allowed.jit then
-    local status = jit.status
-    local nothing = function() end
+    local status, nothing = settings.jit, function() end
     jit = {
         version = jit.version, version_num = jit.version_num, os = jit.os, arch = jit.arch,
-        status = function() return (status()) end, on = nothing, off = nothing, flush = nothing,
+        status = function() return status end, on = nothing, off = nothing, flush = nothing,
     }
     package.loaded.jit = jit
     package.loaded["jit.opt"], package.loaded["jit.util"], package.loaded["jit.profile"] = nil, nil, nil
@@ -73,7 +75,7 @@ if jit and not allowed.jit then
 end
 
 -- string.buffer hands out pointers into memory, and LuaJIT loads its ffi for the first of them.
-if allowed["string.buffer"] and not allowed.ffi then native_load("return 1LL") end
+if allowed["string.buffer"] and not allowed.ffi then lua.load("return 1LL") end
 if not allowed["string.buffer"] then package.preload["string.buffer"] = nil end
 if not allowed.ffi then package.preload.ffi = nil end
 

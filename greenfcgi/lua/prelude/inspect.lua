@@ -1,21 +1,22 @@
 -- What the developer mode wants to know: where an error happened, with the variables of each function on the way; and
 -- which globals a script creates by accident. In production, no state has this part.
 --
--- arguments: library: the debug library, whole
---            shown(value): a value as text
---            hint(name, place): a global of this name was written at this place ("file:line"), which no init declared
+-- The server is told: hint(name, place): a global of this name was written at this place ("file:line"), which no init
+-- declared
+--
+-- arguments: lua, server: see boot.lua
 -- returns: observe(create, resume): what takes the place of these two functions of coroutines
 --          follow(): from now on, files that the script opens are noted
---          capture_frames(level, problem, written): remember the functions that led to what called the function at that level,
---          which has raised the problem, and what written() returns; where the problem was raised in a coroutine before,
+--          capture_frames(level, problem): remember the functions that led to what called the function at that level, which
+--          has raised the problem, and what the script has written; where the problem was raised in a coroutine before,
 --          the functions in there come first
 --          forget(): a request begins, and the coroutines of the last one are nobody's business
 --          report(): what was remembered last, as JSON, and what the script had written; nothing is remembered then
 --          watch_globals(): from now on, new globals are reported
 
-local library, shown, hint = ...
+local lua, server = ...
 
-local getinfo, getlocal = library.getinfo, library.getlocal
+local getinfo, getlocal = lua.getinfo, server.debug.getlocal
 local error, getmetatable, next, pcall, rawequal, rawset, setmetatable, type, xpcall =
     error, getmetatable, next, pcall, rawequal, rawset, setmetatable, type, xpcall
 local byte, concat, find, format, gsub, sub = string.byte, table.concat, string.find, string.format, string.gsub, string.sub
@@ -47,7 +48,7 @@ local function locals(thread, level)
         if not name then break end
         -- The others are the interpreter's own.
         if sub(name, 1, 1) ~= "(" then
-            parts[#parts + 1] = '{"name":' .. quoted(name) .. ',"value":' .. quoted(shown(value)) .. "}"
+            parts[#parts + 1] = '{"name":' .. quoted(name) .. ',"value":' .. quoted(server.show(value)) .. "}"
         end
     end
     return "[" .. concat(parts, ",") .. "]"
@@ -153,7 +154,10 @@ local function observe(create, resume)
     return create, function(...) return note((...), resume(...)) end
 end
 
-local function capture_frames(level, problem, written)
+-- What has been written: before response.lua is there, a page of developers is worth compiling it.
+local function written() return server.response.written() end
+
+local function capture_frames(level, problem)
     local before = inner and is_same(problem) and inner or {}
     local ok, found = pcall(collect, before, nil, level + 2)
     frames = ok and "[" .. concat(found, ",") .. "]" or nil
@@ -205,7 +209,7 @@ local function watch_globals()
         -- What module() makes is meant to be one.
         if type(value) == "table" and loaded[name] == value then return end
         local where = type(name) == "string" and place()
-        if where then hint(name, where) end
+        if where then server.call("hint", name, where) end
     end })
 end
 

@@ -1,14 +1,13 @@
 -- load and loadstring, as this Lua has them but for bytecode. Compiled when the first of them is called.
 --
--- arguments: lua, natives: functions of Lua by their names (see boot.lua and standins.lua); errors(): those of errors.lua
---            pcall: as scripts have it; load_text, takes_strings: as in load.lua
+-- arguments: lua, server: see boot.lua
 -- returns: load and loadstring in a table
 
-local lua, natives, errors, pcall, load_text, takes_strings = ...
+local lua, server = ...
 
 local error, type, concat = lua.error, lua.type, lua.concat
-local native_load = errors().faithful(natives.load, "load")
-local native_loadstring = natives.loadstring and errors().faithful(natives.loadstring, "loadstring")
+local native_load = server.errors.faithful(lua.load, "load")
+local native_loadstring = lua.loadstring and server.errors.faithful(lua.loadstring, "loadstring")
 
 local function collect(reader)
     local parts, n = {}, 0
@@ -29,24 +28,25 @@ local function load(chunk, name, mode, ...)
         return native_load(chunk, name, mode, ...)
     end
     if type(chunk) == "function" then
-        local ok, text = pcall(collect, chunk)
+        local ok, text = server.pcall(collect, chunk)
         if not ok then return nil, text end
-        return load_text(native_loadstring or native_load, text, name or "=(load)", takes_strings and mode or nil, ...)
+        mode = server.takes_strings and mode or nil
+        return server.texts.load_text(native_loadstring or native_load, text, name or "=(load)", mode, ...)
     end
-    if not takes_strings then
-        errors().blame("bad argument #1 to 'load' (function expected, got " .. type(chunk) .. ")")
+    if not server.takes_strings then
+        server.errors.blame("bad argument #1 to 'load' (function expected, got " .. type(chunk) .. ")")
     elseif not is_text(chunk) then
         return native_load(chunk)
     end
     chunk = chunk .. ""
-    return load_text(native_load, chunk, name or chunk, mode, ...)
+    return server.texts.load_text(native_load, chunk, name or chunk, mode, ...)
 end
 
 -- Of 5.1; elsewhere it is load.
 local function loadstring(chunk, name)
     if not is_text(chunk) or name ~= nil and not is_text(name) then return native_loadstring(chunk, name) end
     chunk = chunk .. ""
-    return load_text(native_loadstring, chunk, name or chunk)
+    return server.texts.load_text(native_loadstring, chunk, name or chunk)
 end
 
 return { load = load, loadstring = loadstring }

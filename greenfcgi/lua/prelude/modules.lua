@@ -1,31 +1,32 @@
 -- require, dofile and loadfile as a script sees them: relative names are found beside the script, and the server learns
 -- which Lua files a script is made of. Compiled when the first of them is called.
 --
--- arguments: lua, natives: functions of Lua by their names (see boot.lua and standins.lua); errors(): those of errors.lua
---            source(path, fresh): the text of a Lua file, or nil and the reason
---            check(path, opens, writes): as in files.lua; native(path): nil, or why this native module cannot be loaded
---            package, jit: as they were; cpath: where native modules are searched (templates joined by ";")
---            absolute(name): beside the script; compile(source, name, ...): as in load.lua
+-- The server is asked: ask("source", path, fresh): the text of a Lua file, or nil and the reason
+-- check(path, opens, writes): as for files.lua
+-- native(path): nil, or why this native module cannot be loaded
+--
+-- arguments: lua, server: see boot.lua
 -- returns: a table: search(name): what require does with files of Lua; confined(searcher, name): what it does with native
 --          modules; searchpath, loadfile, dofile
 
-local lua, natives, errors, source, check, native, package, jit, cpath, absolute, compile = ...
+local lua, server = ...
 
 local error, ipairs, type = lua.error, lua.ipairs, lua.type
 local gmatch, gsub, match, concat = lua.gmatch, lua.gsub, lua.match, lua.concat
+local ask, absolute, package, cpath = server.ask, server.paths, server.package, server.settings.cpath
 
 local function is_name(value) return type(value) == "string" or type(value) == "number" end
 
 local function name_of(value, what)
     if is_name(value) then return absolute(value) end
-    errors().blame("bad argument #1 to '" .. what .. "' (string expected, got " .. type(value) .. ")")
+    server.errors.blame("bad argument #1 to '" .. what .. "' (string expected, got " .. type(value) .. ")")
 end
 
 local function loadfile(name, mode, ...)
     name = name_of(name, "loadfile")
-    local text, reason = source(name, true)
+    local text, reason = ask("source", name, true)
     if not text then return nil, "cannot open " .. name .. ": " .. reason end
-    return compile(text, name, mode, ...)
+    return server.texts.compile(text, name, mode, ...)
 end
 
 local function dofile(name)
@@ -43,15 +44,15 @@ local function search(name)
     local tried = {}
     for template in gmatch(package.path, "[^;]+") do
         local candidate = absolute((gsub(template, "%?", function() return file end)))
-        local text, reason = source(candidate, false)
+        local text, reason = ask("source", candidate, false)
         if text then
-            local chunk, problem = compile(text, candidate)
+            local chunk, problem = server.texts.compile(text, candidate)
             if chunk then return chunk, candidate end
             error("error loading module '" .. name .. "' from file '" .. candidate .. "':\n\t" .. problem, 0)
         end
         tried[#tried + 1] = candidate .. ": " .. reason
     end
-    if jit and (name == "ffi" or name == "string.buffer") then
+    if lua.is_jit and (name == "ffi" or name == "string.buffer") then
         tried[#tried + 1] = "lua.allow does not have \"" .. name .. "\""
     elseif cpath == "" then
         tried[#tried + 1] = "lua.cpath, for modules written in C: no folder"
@@ -67,7 +68,7 @@ local function confined(searcher, name)
         for template in gmatch(cpath, "[^;]+") do
             -- It, or the one that holds it among others.
             for _, file in ipairs { (gsub(name, "%.", "/")), match(name, "^[^.]*") } do
-                local problem = native((gsub(template, "%?", function() return file end)))
+                local problem = ask("native", (gsub(template, "%?", function() return file end)))
                 if problem then error(problem, 0) end
             end
         end
@@ -77,7 +78,7 @@ end
 
 local function searchpath(name, templates, separator, replacement)
     if not is_name(name) or not is_name(templates) then
-        return errors().call("searchpath", natives.searchpath, name, templates)
+        return server.errors.call("searchpath", lua.searchpath, name, templates)
     end
     separator, replacement = separator or ".", replacement or "/"
     local file = name .. ""
@@ -85,7 +86,7 @@ local function searchpath(name, templates, separator, replacement)
     local tried = {}
     for template in gmatch(templates, "[^;]+") do
         local candidate = absolute((gsub(template, "%?", function() return file end)))
-        local found = not check(candidate, true, false) and natives.open(candidate, "r")
+        local found = not server.call("check", candidate, true, false) and lua.io.open(candidate, "r")
         if found then
             found:close()
             return candidate

@@ -4,39 +4,33 @@
 -- generator, which the whole process shares: a script's math.randomseed(42) would decide about the numbers of others.
 -- There, each state has a generator of its own, which is compiled when the first number is drawn (generator.lua).
 --
--- arguments: later(name, ...): a part that is compiled now; errors(): the functions of errors.lua
---            entropy(n): so many bytes that nobody can guess
---            four whole numbers from 0 to 2^32 - 1, of which the same is true
+-- arguments: lua, server: see boot.lua
 
-local later, errors, entropy, a, b, c, d = ...
+local lua, server = ...
 
-local math = math
-local native_randomseed = math.randomseed
+local settings = server.settings
+local a, b, c, d = settings.chance1, settings.chance2, settings.chance3, settings.chance4
+local math, native_randomseed = math, math.randomseed
 
-if jit then
+if lua.is_jit then
     -- It takes a number of 53 bits.
     native_randomseed(a % 2097152 * 4294967296 + b)
-elseif _VERSION >= "Lua 5.4" then
-    local select = select
+elseif lua.version >= "Lua 5.4" then
     local first, second = a * 4294967296 + b, c * 4294967296 + d
     native_randomseed(first, second)
     function math.randomseed(...)
-        if select("#", ...) > 0 then return errors().call("randomseed", native_randomseed, ...) end
+        if lua.select("#", ...) > 0 then return server.errors.call("randomseed", native_randomseed, ...) end
         -- Lua itself would take the time in seconds and an address, which are often the same.
         first = first + 1
         return native_randomseed(first, second)
     end
 else
-    local floor, tointeger, maxinteger = math.floor, math.tointeger, math.maxinteger
-    local functions, random
+    local random
 
     local function generator()
-        if not functions then
-            functions = later("generator", errors, entropy, floor, tointeger, maxinteger)
-            -- Without the way through here, unless it has been copied before.
-            if math.random == random then math.random = functions.random end
-        end
-        return functions
+        -- Without the way through here, unless it has been copied before.
+        if math.random == random then math.random = server.generator.random end
+        return server.generator
     end
 
     function random(...) return generator().random(...) end

@@ -1,7 +1,6 @@
 -- Values for people: an error object in the log, a variable on a page. Few scripts need it, so it is compiled when the
 -- first of them does.
 --
--- arguments: lua: functions of Lua by their names (see boot.lua)
 -- returns: shown(value): a value as text
 
 local lua = ...

@@ -1,21 +1,20 @@
 -- What scripts write to the standard streams goes to the error log, as by print; and /dev/urandom and /dev/random, files
 -- without an end. Read when the first of it is used, which most scripts do never.
 --
--- arguments: lua, natives: functions of Lua by their names (see boot.lua and standins.lua); errors(): those of errors.lua
---            log(level, text); random(n): so many bytes of entropy; setmetatable of the debug library
---            files(): the functions of files.lua
+-- arguments: lua, server: see boot.lua
 -- returns: a table: methods; output, write, close of io; open_random(name); address(file) for tostring; type(file) as io.type;
 --          settle(): the run is over, so what is left of an unfinished line is logged
 
-local lua, natives, errors, log, random, set_metatable, files = ...
+local lua, server = ...
 
 local select, setmetatable, tostring, type, unpack = lua.select, lua.setmetatable, lua.tostring, lua.type, lua.unpack
 local match, concat = lua.match, lua.concat
+local natives, set_metatable = lua.io, server.debug.setmetatable
 local native_write, native_close = natives.write, natives.close
 
-local function native_output(...) return files().output(...) end
+local function native_output(...) return server.files.output(...) end
 
-local function blame(problem) errors().blame(problem) end
+local function blame(problem) server.errors.blame(problem) end
 
 -- Bytes of a line that are kept for its end to come; bytes of one read.
 local MAX_LINE, MAX_READ = 8192, 1048576
@@ -40,7 +39,7 @@ local function flush(own)
     if own.line ~= "" then
         local text = own.line
         own.line = ""
-        log(own.level, text)
+        server.call("log", own.level, text)
     end
 end
 
@@ -76,7 +75,7 @@ local function read(own, ...)
         if type(n) ~= "number" or n < 0 or n > MAX_READ then
             blame(own.name .. " has no end: read a number of bytes, " .. MAX_READ .. " at most")
         end
-        results[i] = random(n - n % 1)
+        results[i] = server.ask("entropy", n - n % 1)
     end
     return unpack(results, 1, count)
 end
@@ -114,9 +113,9 @@ function methods.close(file)
 end
 
 local function standard(file, level)
-    set_metatable(file, natives.file_meta)
+    set_metatable(file, lua.file_meta)
     local own = { level = level, line = "", address = tostring(file) }
-    set_metatable(file, natives.stream_meta)
+    set_metatable(file, lua.stream_meta)
     streams[file] = own
     return own
 end
@@ -125,12 +124,12 @@ local stdout, stderr = standard(natives.stdout, "info"), standard(natives.stderr
 
 local function open_random(name)
     -- It counts until it has been closed.
-    local file, problem, number = files().open("/dev/null")
+    local file, problem, number = server.files.open("/dev/null")
     if not file then return nil, problem, number end
     streams[file] = { name = name, address = tostring(file) }
     native_close(file)
-    files().closed(file)
-    set_metatable(file, natives.stream_meta)
+    server.files.closed(file)
+    set_metatable(file, lua.stream_meta)
     return file
 end
 
