@@ -255,7 +255,7 @@ class Template(NamedTuple):
 
 
 #: Bytes of a value in the text of a `Template`.
-MAX_VALUE: Final = 1000
+MAX_VALUE: Final = 500
 #: Bytes that stand for themselves between quotation marks: printable ASCII but quotation marks and backslashes.
 PLAIN: Final = bytes([byte for byte in range(0x20, 0x7F) if byte not in b'"\\'])
 

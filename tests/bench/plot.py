@@ -19,6 +19,7 @@ _COLOURS = {
     "greenfcgi-lua54": "#b5ddc4",
     "greenfcgi-log": "#3f6b55",
     "greenfcgi-compiled": "#bb5566",
+    "greenfcgi-compiled-log": "#a0404f",
     "greenfcgi-compiled-jit": "#d68a96",
     REFERENCE_PEER: "#777bb3",
     "uwsgi": "#c0803c",

@@ -221,9 +221,12 @@ def test_only_the_server_itself_has_the_targets_of_a_row() -> None:
     assert list(of_line(_line("uwsgi", ROWS[0], 0.9))) == []
 
 
-def test_an_access_log_is_held_against_the_same_server_without_one() -> None:
-    (verdict,) = of_line(_line("greenfcgi-log", ROWS[0], 1.2))
-    assert (verdict.target, verdict.met) == (1.08, False)
+@pytest.mark.parametrize(("name", "base", "limit"), [
+    ("greenfcgi-log", "greenfcgi", 1.08), ("greenfcgi-compiled-log", "greenfcgi-compiled", 1.05),
+])  # fmt: skip
+def test_an_access_log_is_held_against_the_same_server_without_one(name: str, base: str, limit: float) -> None:
+    (verdict,) = of_line(_line(name, ROWS[0], 1.2))
+    assert (verdict.what, verdict.target, verdict.met) == (f"{name} hello/new to {base}", limit, False)
 
 
 def test_the_compiled_core_is_held_against_the_source_at_hellos_only() -> None:

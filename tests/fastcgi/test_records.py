@@ -294,6 +294,66 @@ def test_routing_inside_lua_says_the_same(routings: list[records.Routing], data:
         assert [routing(data) for routing in routings[1:]] == [expected] * len(FLAVOURS)
 
 
+#: Around variables that are everywhere in what tests draw, and one that comes twice.
+_TEMPLATES = (
+    records.Template((b"", b' - %b "', b" 100%% ", b"\n"), (b"HTTP_COOKIE", b"HTTP_X", b"HTTP_COOKIE")),
+    records.Template((b"<", b"\xff\0", b">"), (b"SCRIPT_FILENAME", b"HTTP_X"), needed=b"HTTP_X"),
+    records.Template((b"only this",), ()),
+    records.Template((), (b"HTTP_X", b"CONTENT_LENGTH")),
+)
+
+
+@pytest.fixture(scope="module", params=_TEMPLATES, ids=["text", "needed", "no variables", "no text"])
+def text_routings(request: pytest.FixtureRequest, flavours: list[LuaEngine]) -> list[records.Routing]:
+    """A router with a template, and what may stand in its place: one for each Lua."""
+    return [records.router(request.param), *(flavour.router(request.param) for flavour in flavours)]
+
+
+@quick
+@given(params_streams.map(lambda drawn: drawn[1]))
+@example(records.encode_pairs([(b"HTTP_X", b"a%20b%%b%d"), (b"HTTP_COOKIE", b"x")]))
+@example(records.encode_pairs([(b"HTTP_X", b""), (b"HTTP_COOKIE", b"")]))
+@example(records.encode_pairs([(b"HTTP_X", b"x"), (b"HTTP_COOKIE", b'"')]))
+@example(records.encode_pairs([(b"HTTP_X", b"x" * records.MAX_VALUE), (b"HTTP_X", b"y")]))
+def test_the_text_of_a_template_inside_lua_is_the_same(text_routings: list[records.Routing], data: bytes) -> None:
+    """And where there is none, the same values come in its place."""
+    expected = text_routings[0](data)
+    assert [routing(data) for routing in text_routings[1:]] == [expected] * len(FLAVOURS)
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        (b"", b"-"),
+        (b" !#$&'()*+,-./09:;<=>?@AZ[]^_`az{|}~", b" !#$&'()*+,-./09:;<=>?@AZ[]^_`az{|}~"),
+        (b"%", b"%%"),
+        (b"%%d%b", b"%%%%d%%b"),
+        (b"v" * records.MAX_VALUE, b"v" * records.MAX_VALUE),
+        (b"v" * (records.MAX_VALUE + 1), None),
+        *((b"a" + bytes([byte]), None) for byte in (*range(0x20), 0x22, 0x5C, *range(0x7F, 0x100))),
+    ],
+)
+def test_values_in_the_text_of_a_template(flavours: list[LuaEngine], value: bytes, expected: bytes | None) -> None:
+    """Nothing that would have to be escaped, nothing long, and each percent sign twice; asked again, it is the same."""
+    template = records.Template((b"[", b"]"), (b"HTTP_X",))
+    data = records.encode_pairs([(b"HTTP_X", value)])
+    for routing in [records.router(template), *(flavour.router(template) for flavour in flavours)]:
+        for _ in range(2):
+            found = routing(data)
+            assert found == ((None, None, b"[%b]" % expected) if expected is not None else (None, None, None, value))
+
+
+def test_a_template_with_many_different_values(flavours: list[LuaEngine]) -> None:
+    """More of them than a router may remember, good and bad ones in turn."""
+    template = records.Template((b"", b""), (b"HTTP_X",))
+    expected = records.router(template)
+    streams = [records.encode_pairs([(b"HTTP_X", b"%d%s" % (n, b"\n" * (n % 3 == 0)))]) for n in range(2000)]
+    streams += streams
+    for flavour in flavours:
+        routing = flavour.router(template)
+        assert [(routing(data), routing(data)) for data in streams] == [(expected(data),) * 2 for data in streams]
+
+
 #: Puts out all variables of a request, each as the lengths of name and value, then both.
 _ALL_VARIABLES = """
     function main(env, con)

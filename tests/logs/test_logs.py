@@ -575,6 +575,12 @@ class TestAccessFormat:
         """What is missing or empty is a dash, and a length of nothing is 0 or a dash."""
         assert access_line(file, format, Entry({b"REMOTE_USER": b""}, 204, 0, 0.0, HEAD)) == expected
 
+    @pytest.mark.parametrize("format", ['"%(r)s" %(s)s %(D)s', '"%(r)s" %(s)s %(M)s'])
+    def test_percent_signs(self, file: Path, format: str) -> None:
+        """Whatever stands behind them in a value, they are what they are."""
+        entry = Entry({b"REQUEST_METHOD": b"%s", b"REQUEST_URI": b"/%20%d%%(s)s%"}, 200, 1, 0.0, b"")
+        assert access_line(file, f"100%% {format}", entry) == '100% "%s /%20%d%%(s)s% -" 200 0'
+
     @pytest.mark.parametrize(
         ("params", "expected"),
         [
@@ -780,6 +786,37 @@ class TestAccessFile:
         assert file.read_bytes() == b""
         write(log)
         assert file.read_bytes() == b"GET\n" * (lines + 1)
+
+    def test_order(self, file: Path) -> None:
+        """Lines stand in the order in which requests end, however much or little work they are."""
+        log = AccessLog(str(file), "%(a)s %(r)s %(b)s %(s)s")
+        agents = [b"plain", b"", b'"', b"x" * 5000, b"%d"] * 60
+        for number, agent in enumerate(agents):
+            params = {b"HTTP_USER_AGENT": agent, b"REQUEST_URI": b"/" * (number % 4)}
+            write(log, Entry(params, 200 + number, number, 0.0, HEAD))
+        log.close()
+        expected = [b"%d %d" % (number, 200 + number) if number else b"- 200" for number in range(len(agents))]
+        assert [line.partition(b" - ")[2].split(b" - ")[-1] for line in file.read_bytes().splitlines()] == expected
+
+    def test_lengths(self, file: Path) -> None:
+        """Of more lengths than are remembered, each is right."""
+        log = AccessLog(str(file), "%(b)s")
+        lengths = [*range(3000), *range(3000)]
+        for length in lengths:
+            write(log, ENTRY._replace(sent=length))
+        log.close()
+        assert file.read_text().split() == [str(length) if length else "-" for length in lengths]
+
+    @pytest.mark.parametrize("as_json", [False, True])
+    def test_seconds(self, file: Path, clock: Callable[[float], None], as_json: bool) -> None:
+        """A line says when its request ended, not when it was written."""
+        log = AccessLog(str(file), "%(t)s", as_json=as_json)
+        for seconds in (0.25, 0.5, 2.5, 2.75):
+            clock(NOON + seconds)
+            write(log, ENTRY._replace(seconds=seconds))
+        clock(NOON + 60)
+        log.close()
+        assert [int(re.findall(r":(\d\d)[ +]", line)[0]) for line in file.read_text().splitlines()] == [9, 9, 11, 11]
 
     def test_stdout(self, capfd: pytest.CaptureFixture[str]) -> None:
         """The path "-" is stdout, which close leaves open."""
