@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final, NamedTuple, Protocol
 
 import gevent
@@ -46,18 +46,42 @@ Hint = Callable[[str, str, str], None]
 class Module(NamedTuple):
     """A module that scripts may require. It costs a state nothing before its script does.
 
-    `lua_source` is a chunk that gets three tables: functions of Lua as they were before any script, what all modules
-    share, and the module's own functions by their names (see `boot.lua`). What it returns is what `require` gives.
+    `read` returns the source of a chunk that gets three tables: functions of Lua as they were before any script, what
+    all modules share, and the module's own functions by their names (see `boot.lua`). What it returns is what `require`
+    gives.
 
     `functions` makes these for one state, when the module is first required there. They are called from Lua as all of
     `Bridge` is; what has to happen when a run of the script is over, they add to `bridge.at_end`.
     """
 
     name: str
-    lua_source: bytes
+    read: Callable[[], bytes]
     functions: Callable[[Bridge], Mapping[str, ModuleFunction]]
     #: It runs in each new state before the script does, and is no module for `require`.
     at_start: bool = False
+
+
+class ModuleStore:
+    """The modules that scripts may require, each compiled when the first of them does.
+
+    `compiled` makes bytecode of a chunk of this name; without it, states get the source.
+    """
+
+    def __init__(self, modules: Iterable[Module] = (), compiled: Callable[[str, bytes], bytes] | None = None) -> None:
+        self.by_name = {module.name.encode(): module for module in modules}
+        self._compiled = compiled
+        self._codes: dict[bytes, bytes] = {}
+
+    def code(self, name: bytes) -> bytes:
+        """What a state runs for it. Raises `OSError`."""
+        code = self._codes.get(name)
+        if code is None:
+            module = self.by_name[name]
+            code = module.read()
+            if self._compiled is not None:
+                code = self._compiled(module.name, code)
+            self._codes[name] = code
+        return code
 
 
 class Exchange(Protocol):
@@ -123,7 +147,7 @@ class Bridge:
         files: Quota | None = None,
         minor: int = 1,
         parts: Mapping[str, bytes] | None = None,
-        modules: Mapping[str, Module] | None = None,
+        modules: ModuleStore | None = None,
     ) -> None:
         self._name = name
         #: Where the script lies.
@@ -137,11 +161,11 @@ class Bridge:
         #: Of Lua's version, 5.x.
         self._minor = minor
         self._parts = parts or {}
-        self._modules = modules or {}
+        self._modules = modules or ModuleStore()
         #: The functions of the modules that the script has required, which Lua knows by their numbers; and by module,
         #: their names in lines, and the number of the first.
         self._functions: list[ModuleFunction] = []
-        self._opened: dict[str, tuple[bytes, int]] = {}
+        self._opened: dict[bytes, tuple[bytes, int]] = {}
         #: What modules do when a run of the script is over.
         self.at_end: list[Callable[[], None]] = []
         self._version = version
@@ -175,27 +199,30 @@ class Bridge:
         """The count hook asks whether the script may go on."""
         return self.budget.tick()
 
+    def has_module(self, name: bytes) -> bool:
+        """There is a module of this name for `require`."""
+        module = self._modules.by_name.get(name)
+        return module is not None and not module.at_start
+
     def open_module(self, name: bytes) -> Outcome:
-        """The script requires a module: its source, the names of its functions in lines, and the first one's number; or
+        """The script requires a module: its code, the names of its functions in lines, and the first one's number; or
         nil and why it has none.
         """
-        module = self._modules[name.decode()]
-        opened = self._opened.get(module.name)
-        if opened is not None:
-            # The script has made Lua forget it.
-            return (module.lua_source, *opened) if self.reserve(len(module.lua_source)) else False
         try:
-            functions = module.functions(self)
+            code = self._modules.code(name)
+            # The script may have made Lua forget it.
+            names, first = self._opened.get(name) or self._functions_of(name)
         except BaseException as problem:
             # Whatever its import has come to.
-            return self._failed(f"module '{module.name}'", problem)
-        names = "\n".join(functions).encode()
-        if not self.reserve(len(module.lua_source) + len(names)):
-            return False
-        first = len(self._functions)
+            return self._failed(f"module '{decode(name)}'", problem)
+        return (code, names, first) if self.reserve(len(code) + len(names)) else False
+
+    def _functions_of(self, name: bytes) -> tuple[bytes, int]:
+        functions = self._modules.by_name[name].functions(self)
+        opened = "\n".join(functions).encode(), len(self._functions)
         self._functions += functions.values()
-        self._opened[module.name] = names, first
-        return module.lua_source, names, first
+        self._opened[name] = opened
+        return opened
 
     def _failed(self, what: str, problem: BaseException) -> Outcome:
         text = f"{what}: {described(problem)}"
@@ -388,5 +415,6 @@ _FUNCTIONS: Final[Mapping[bytes, Callable[..., Outcome]]] = {
     b"log": Bridge.log, b"send": Bridge.send, b"read": Bridge.read, b"sleep": Bridge.sleep, b"source": Bridge.source,
     b"check": Bridge.check, b"native": Bridge.native, b"grant": Bridge.grant, b"entropy": Bridge.entropy,
     b"more": Bridge.more, b"slow": Bridge.slow, b"hint": Bridge.hint, b"tick": Bridge.tick,
-    b"on_out_of_memory": lambda bridge: bridge.on_out_of_memory(), b"open_module": Bridge.open_module,
+    b"on_out_of_memory": lambda bridge: bridge.on_out_of_memory(), b"has_module": Bridge.has_module,
+    b"open_module": Bridge.open_module,
 }  # fmt: skip

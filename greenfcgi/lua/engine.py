@@ -18,7 +18,7 @@ from ..logs.error_log import ErrorLog
 from ..logs.text import decode
 from ..quota import Quota
 from ..system.executable_memory import may_make_code
-from .bridge import Bridge, Hint, LogSlow, Module
+from .bridge import Bridge, Hint, LogSlow, Module, ModuleStore
 from .budget import Budget
 from .bytecode import stripped
 from .sources import lua_literal, lua_parts
@@ -103,9 +103,8 @@ class LuaEngine:
         names = [*_BOOT_PARTS, *(_BOOT_PARTS_OF_5_1 if version == "lua51" else [])]
         names += ["inspect"] if hint is not None else []
         self._boot_parts = {name.encode(): self.parts[name] for name in names}
-        #: Those that scripts may require, by name; compiled, too.
-        codes = self._compiled({module.name: module.lua_source for module in modules})
-        self.modules = {module.name: module._replace(lua_source=codes[module.name]) for module in modules}
+        #: Those that scripts may require.
+        self.modules = ModuleStore(modules, lambda name, source: self._compiled({name: source})[name])
         #: LuaJIT may compile: the server's own Lua, and scripts where `lua.jit` says so.
         self.compiles = version.startswith("luajit") and self._has_executable_memory()
         self._settings = self._fixed_settings()
@@ -156,8 +155,8 @@ class LuaEngine:
         lua, scripts = self.config.lua, self.config.scripts
         lines = {
             b"allow": lua.allow,
-            b"modules": [module.name for module in self.modules.values() if not module.at_start],
-            b"at_start": [module.name for module in self.modules.values() if module.at_start],
+            b"users_modules": [*self.config.modules],
+            b"at_start": [module.name for module in self.modules.by_name.values() if module.at_start],
         }
         return {name: "\n".join(line).encode() for name, line in lines.items()} | {
             b"cpath": _search_path(lua.cpath, (".so",)),

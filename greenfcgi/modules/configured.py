@@ -1,31 +1,35 @@
 """The modules that scripts may require: those that come with greenfcgi, and those that the configuration names.
 
-Each file NAME.lua of this folder is one, `require "greenfcgi.NAME"`. Where it needs the server, NAME.py beside it has a
-function `functions(bridge)`, which makes for one state what the Lua source calls. It is imported when a script first
-requires the module.
+Each that comes with it is a file NAME.lua in this folder, `require "greenfcgi.NAME"`, or one that a table here names.
+Where it needs the server, NAME.py beside it has a function `functions(bridge)`, which makes for one state what the Lua
+source calls. Both are read when a script first requires the module.
 """
 
 from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping
-from functools import partial
+from functools import cache, partial
 from importlib import import_module
 from types import ModuleType
+from typing import Final
 
 from ..config.load import Config
 from ..lua.bridge import Bridge, Module, ModuleFunction
 
-_FOLDER = os.path.dirname(__file__)
-#: What scripts of luafcgid require.
-_OLD_NAMES = {"luafcgid": "luafcgid"}
+_FOLDER: Final = os.path.dirname(__file__)
+#: What scripts require by another name than that of its file, or what lies in a folder below.
+_OTHER_NAMES: Final[Mapping[str, str]] = {
+    "luafcgid": "luafcgid",
+}
 #: What is not required, but defines functions of Lua's own, where `lua.allow` names one of these.
-_AT_START = {"programs": ("os.execute", "io.popen")}
+_AT_START: Final[Mapping[str, tuple[str, ...]]] = {"programs": ("os.execute", "io.popen")}
 
 
 def modules(config: Config) -> list[Module]:
     """All of them."""
-    found = [_shipped(name, with_python) for name, with_python in _shipped_names(config)]
+    found = [_shipped(name, file) for name, file in _names().items()]
+    found += [_shipped(name, name)._replace(at_start=True) for name in _at_start(config)]
     if config.modules:
         # Threads, and what they need: a process without such modules does without.
         from . import python_modules
@@ -35,10 +39,15 @@ def modules(config: Config) -> list[Module]:
 
 
 def import_shipped(config: Config) -> None:
-    """Import what would be when a script requires it: it may not be readable any more by then."""
-    for name, with_python in _shipped_names(config):
-        if with_python:
-            _python_of(name)
+    """Read what would be read when a script requires it: it may not be readable any more by then."""
+    for file in (*_names().values(), *_at_start(config)):
+        _lua_source(file)
+        if _has_python(file):
+            _python_of(file)
+    if config.modules:
+        from . import python_modules
+
+        python_modules.lua_source()
 
 
 def import_users(config: Config) -> None:
@@ -49,32 +58,38 @@ def import_users(config: Config) -> None:
         python_modules.import_all(config)
 
 
-def _shipped_names(config: Config) -> Iterator[tuple[str, bool]]:
-    """Those that come with greenfcgi, and whether a Python module is beside each."""
-    files = set(os.listdir(_FOLDER))
-    for file in sorted(files):
-        name, ending = os.path.splitext(file)
-        allow = _AT_START.get(name)
-        is_allowed = allow is None or not set(allow).isdisjoint(config.lua.allow)
-        if ending == ".lua" and not name.startswith("_") and is_allowed:
-            yield name, f"{name}.py" in files
+def _names() -> Mapping[str, str]:
+    """What scripts may require, and the file that it is, without its ending."""
+    here = (os.path.splitext(file) for file in sorted(os.listdir(_FOLDER)))
+    others = {*_OTHER_NAMES.values(), *_AT_START}
+    named = {f"greenfcgi.{name}": name for name, end in here if end == ".lua" and name[0] != "_" and name not in others}
+    return {**_OTHER_NAMES, **named}
 
 
-def _shipped(name: str, with_python: bool) -> Module:
-    with open(os.path.join(_FOLDER, f"{name}.lua"), "rb") as file:
-        source = file.read()
-    functions = partial(_functions, name) if with_python else _no_functions
-    return Module(_OLD_NAMES.get(name, f"greenfcgi.{name}"), source, functions, name in _AT_START)
+def _at_start(config: Config) -> Iterator[str]:
+    return (name for name, allow in _AT_START.items() if not set(allow).isdisjoint(config.lua.allow))
 
 
-def _python_of(name: str) -> ModuleType:
-    return import_module(f".{name}", __package__)
+def _shipped(name: str, file: str) -> Module:
+    return Module(name, partial(_lua_source, file), partial(_functions, file))
 
 
-def _functions(name: str, bridge: Bridge) -> Mapping[str, ModuleFunction]:
-    functions: Mapping[str, ModuleFunction] = _python_of(name).functions(bridge)
+@cache
+def _lua_source(file: str) -> bytes:
+    with open(os.path.join(_FOLDER, f"{file}.lua"), "rb") as source:
+        return source.read()
+
+
+def _has_python(file: str) -> bool:
+    return os.path.exists(os.path.join(_FOLDER, f"{file}.py"))
+
+
+def _python_of(file: str) -> ModuleType:
+    return import_module("." + file.replace("/", "."), __package__)
+
+
+def _functions(file: str, bridge: Bridge) -> Mapping[str, ModuleFunction]:
+    if not _has_python(file):
+        return {}
+    functions: Mapping[str, ModuleFunction] = _python_of(file).functions(bridge)
     return functions
-
-
-def _no_functions(_: Bridge) -> Mapping[str, ModuleFunction]:
-    return {}

@@ -12,7 +12,7 @@
 
 local _, server, functions = ...
 
-local library, raise_disconnected = server.debug, server.raise_disconnected
+local library = server.debug
 local execute, popen = server.allowed["os.execute"], server.allowed["io.popen"]
 local start, read, write, finish = functions.start, functions.read, functions.write, functions.finish
 local error, math_type, pcall, select, setmetatable, tonumber, tostring, type =
@@ -22,24 +22,11 @@ local concat, floor, unpack = table.concat, math.floor, unpack or table.unpack
 local native_close, native_input, native_lines, native_open, native_output, native_read, native_type, native_write =
     io.close, io.input, io.lines, io.open, io.output, io.read, io.type, io.write
 
-local GONE = "the client has gone"
 -- What LuaJIT does only when it is built that way.
 local AS_IN_5_2 = _VERSION ~= "Lua 5.1" or table.pack ~= nil
 
--- Functions that wait. A number: log where the script is, and call again.
-local function waiting(f)
-    return function(...)
-        local result, problem, errno = f(...)
-        while type(result) == "number" do
-            server.call("slow", server.errors.way(2))
-            result, problem, errno = f(...)
-        end
-        if problem == GONE then raise_disconnected() end
-        return result, problem, errno
-    end
-end
-
-read, write, finish = waiting(read), waiting(write), waiting(finish)
+local waits = server.waiting.waits
+read, write, finish = waits(read), waits(write), waits(finish)
 
 local function argument_error(position, name, detail, level)
     error(format("bad argument #%d to '%s' (%s)", position, name, detail), level or 3)

@@ -10,18 +10,15 @@ from __future__ import annotations
 import importlib
 import os
 import sys
-from collections import deque
 from collections.abc import Callable, Iterator, Mapping
-from functools import partial
+from functools import cache, partial
 from importlib import import_module, invalidate_caches
 from importlib.machinery import ModuleSpec
 from importlib.util import find_spec, module_from_spec, spec_from_file_location
 from types import CodeType, ModuleType, TracebackType
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 
-from gevent.event import Event
 from gevent.lock import RLock
-from gevent.threadpool import ThreadPool
 
 from ..config.load import Config
 from ..config.types import PythonModule
@@ -29,10 +26,9 @@ from ..errors import ConfigError
 from ..logs.text import described, traceback_of
 from ..lua.bridge import Bridge, Module, ModuleFunction, Outcome
 from ..scripts.file_signature import Signature, signature
+from .threads import Job, Jobs
 from .values import Uncrossable, decode, encode
 
-#: Blocking functions that run at a time in one process; more wait.
-MAX_THREADS: Final = 16
 #: Results of one call: some Luas have no room for more on their stack.
 _MAX_RESULTS: Final = 200
 #: The files of what imports a module, which are none of its own.
@@ -57,12 +53,17 @@ class Result(NamedTuple):
 
 def modules(config: Config) -> list[Module]:
     """Those of this configuration. Nothing is imported before `import_all`, or before a script requires it."""
-    with open(os.path.join(os.path.dirname(__file__), "_python.lua"), "rb") as file:
-        source = file.read()
     return [
-        Module(name, source, partial(_functions, name, module, config.reload))
+        Module(name, lua_source, partial(_functions, name, module, config.reload))
         for name, module in config.modules.items()
     ]  # fmt: skip
+
+
+@cache
+def lua_source() -> bytes:
+    """The Lua side of each of them."""
+    with open(os.path.join(os.path.dirname(__file__), "_python.lua"), "rb") as file:
+        return file.read()
 
 
 def import_all(config: Config) -> None:
@@ -225,119 +226,64 @@ def _functions(name: str, module: PythonModule, follow: bool, bridge: Bridge) ->
 
 
 class _Calls:
-    """The calls of one state. Of blocking ones several can be under way: finalizers call, too."""
+    """The calls of one state."""
 
     def __init__(self, name: str, bridge: Bridge) -> None:
         self._name = name
         self._bridge = bridge
-        self._last = 0
-        self._jobs: dict[int, _Job] = {}
+        self._jobs = Jobs(bridge)
+        self.wait = self._jobs.wait
 
     def call(self, exported: Exported, arguments: bytes) -> Outcome:
         """Call a function. A number: it is to be waited for on, by `wait` with that number."""
         if self._bridge.is_ending:
             # A finalizer's. What it got could not be given to Lua.
             return None, b"the state is being closed"
-        title = self._bridge.title()
-        values = decode(arguments)
-        if not exported.is_blocking:
-            return self._finish(_call(exported, values), exported.name, title)
-        self._last += 1
-        self._jobs[self._last] = _Job(exported, values, title)
-        return self.wait(self._last)
-
-    def wait(self, number: int) -> Outcome:
-        """Wait for a function that runs in a thread."""
-        job = self._jobs[number]
-        while job.result is None:
-            outcome = self._bridge.wait(job.changed)
-            if outcome == 0 and type(outcome) is int:
-                # Somebody wants to know where the script is, and it waits on.
-                return number
-            if outcome is not None:
-                del self._jobs[number]
-                job.give_up(partial(self._log, job.exported.name, job.title))
-                return outcome
-        del self._jobs[number]
-        return self._finish(job.result, job.exported.name, job.title)
-
-    def _finish(self, result: Result, name: str, title: str) -> Outcome:
-        if result.problem:
-            self._log(name, title, result)
-            text = result.problem.encode("utf-8", "backslashreplace")
-            return (None, text) if self._bridge.reserve(len(text)) else False
-        return result.values if self._bridge.reserve(len(result.values)) else False
-
-    def _log(self, name: str, title: str, result: Result) -> None:
-        self._bridge.log_error(f"{self._name}.{name}: {result.problem}", result.traceback, title)
+        call = _Call(self._name, exported, decode(arguments), self._bridge)
+        if exported.is_blocking:
+            return self._jobs.run(call)
+        call.work()
+        return call.outcome()
 
 
-class _Job:
-    """A blocking function, which runs in a thread as soon as one is free."""
+class _Call(Job):
+    """A function that is called, here or in a thread."""
 
-    def __init__(self, exported: Exported, values: list[object], title: str) -> None:
-        self.exported = exported
+    def __init__(self, module: str, exported: Exported, values: list[object], bridge: Bridge) -> None:
+        super().__init__()
+        self._name = f"{module}.{exported.name}"
+        self._exported = exported
+        self._values = values
+        self._bridge = bridge
         #: The request that it is called for.
-        self.title = title
-        self.work: Callable[[], Result] = partial(_call, exported, values)
-        self.result: Result | None = None
-        #: Set when the result is there.
-        self.changed = Event()
-        self._log: Callable[[Result], None] | None = None
-        _threads.start(self)
+        self._title = bridge.title()
+        self._result = Result(b"")
 
-    def give_up(self, log: Callable[[Result], None]) -> None:
-        """Nobody waits any more. What has not begun never does; a thread cannot be ended, and what fails is logged."""
-        self._log = log
-        _threads.cancel(self)
+    def work(self) -> None:
+        """Call it."""
+        self._result = _call(self._exported, self._values)
 
-    def end(self, result: Result) -> None:
-        """The result is there."""
-        self.result = result
-        self.changed.set()
-        if self._log is not None and result.problem:
-            self._log(result)
+    def fail(self, problem: Exception) -> None:
+        """There is no thread for it."""
+        self._result = Result(b"", described(problem), traceback_of(problem))
 
+    def outcome(self) -> Outcome:
+        """Its results as text; or nil and why it has failed."""
+        self._log()
+        values, text = self._result.values, self._result.problem.encode("utf-8", "backslashreplace")
+        if not self._bridge.reserve(len(text or values)):
+            return False
+        return (None, text) if text else values
 
-class _Threads:
-    """gevent's pool of threads, with a queue before it: to wait for one would hold up whoever asks."""
+    def end(self) -> None:
+        """It has ended. What fails is logged where nobody has waited for it: a thread cannot be ended."""
+        if self.is_given_up:
+            self._log()
+        super().end()
 
-    def __init__(self) -> None:
-        self._pool: Any = None
-        self._running = 0
-        self._waiting: deque[_Job] = deque()
-
-    def start(self, job: _Job) -> None:
-        """Run a job in a thread, now or as soon as one is free; its `end` is called in the event loop."""
-        if self._running >= MAX_THREADS:
-            self._waiting.append(job)
-            return
-        if self._pool is None:
-            self._pool = ThreadPool(MAX_THREADS)
-        try:
-            pending = self._pool.spawn(job.work)
-        except Exception as problem:
-            # The system lets the process have no thread more.
-            job.end(Result(b"", described(problem), traceback_of(problem)))
-            return
-        self._running += 1
-        pending.rawlink(partial(self._next, job))
-
-    def cancel(self, job: _Job) -> None:
-        """Forget a job that has not begun."""
-        try:
-            self._waiting.remove(job)
-        except ValueError:
-            pass
-
-    def _next(self, job: _Job, pending: Any) -> None:
-        self._running -= 1
-        if self._waiting:
-            self.start(self._waiting.popleft())
-        job.end(pending.get())
-
-
-_threads = _Threads()
+    def _log(self) -> None:
+        if self._result.problem:
+            self._bridge.log_error(f"{self._name}: {self._result.problem}", self._result.traceback, self._title)
 
 
 def _call(exported: Exported, values: list[object]) -> Result:

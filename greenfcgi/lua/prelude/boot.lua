@@ -15,7 +15,7 @@
 --            settings: directory, path, cpath, handler; code, http_status, head (the status, its line, and the header block,
 --            of a response without a word of the script's); once (headers that come once, with a space around each);
 --            buffering; jit: LuaJIT may compile scripts; interprets: it may compile, but no scripts; config (Lua source of a
---            table); allow, modules, at_start (names joined by "\n"); chance1 to chance4: whole numbers that nobody can
+--            table); allow, users_modules, at_start (names joined by "\n"); chance1 to chance4: whole numbers that nobody can
 --            guess, below 2^32
 -- returns: load(path, source, is_startup), run(params), hook(name, only_ask), collect(), settle(is_end); for developers:
 --          report()
@@ -128,11 +128,12 @@ if follow then follow() end
 -- Modules of the server's: each is compiled, and gets its functions, when a script first requires it.
 local function open(name) return server.opening(name) end
 
-for name in lua.gmatch(settings.modules, "[^\n]+") do
-    -- Some Luas come with one of this name.
-    package.loaded[name] = nil
-    package.preload[name] = open
-end
+lua.setmetatable(package.preload, {
+    __index = function(_, name) return lua.type(name) == "string" and call("has_module", name) and open or nil end,
+    __metatable = false,
+})
+-- Some Luas come with one of this name.
+for name in lua.gmatch(settings.users_modules, "[^\n]+") do package.loaded[name] = nil end
 for name in lua.gmatch(settings.at_start, "[^\n]+") do open(name) end
 
 -- Those that stay as long as the state.

@@ -1,10 +1,13 @@
--- Functions of the server that may wait: con:sleep, and sending. Compiled when the first of them is called.
+-- Functions of the server that may wait: con:sleep, sending, and those of modules. Compiled when the first of them is called.
 --
 -- returns: a table: wait(name, ...): calls one of the server's, which returns nil, or text when the client has gone meanwhile.
 --          When it has waited for so long that somebody wants to know, it returns a number, and is called again with that
 --          sleep: of con
+--          waits(f): what calls f, a function of a module, which returns three values: again while the first is a number
 
 local lua, server = ...
+
+local GONE <const> = "the client has gone"
 
 local function wait(name, ...)
     local result = server.ask(name, ...)
@@ -20,4 +23,16 @@ local function sleep(_, seconds)
     wait("sleep", seconds)
 end
 
-return { wait = wait, sleep = sleep }
+local function waits(f)
+    return function(...)
+        local result, problem, number = f(...)
+        while lua.type(result) == "number" do
+            server.call("slow", server.errors.way(2))
+            result, problem, number = f(...)
+        end
+        if problem == GONE then server.raise_disconnected() end
+        return result, problem, number
+    end
+end
+
+return { wait = wait, sleep = sleep, waits = waits }

@@ -1,0 +1,121 @@
+"""Work that blocks, in threads: a script waits for it, and nobody else does.
+
+gevent's pool of threads with a queue before it, since to wait for a free thread would hold up whoever asks; and the
+jobs of one state, which a function of a module starts and waits for.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from functools import partial
+from typing import Any, Final
+
+from gevent.event import Event
+from gevent.threadpool import ThreadPool
+
+from ..lua.bridge import Bridge, Outcome
+
+#: Jobs that run at a time in one process; more wait.
+MAX_THREADS: Final = 16
+
+
+class Job:
+    """Work that runs in a thread, as soon as one is free."""
+
+    def __init__(self) -> None:
+        #: Set when the work has been done, or never will be.
+        self.ended = Event()
+        self.is_given_up = False
+
+    def work(self) -> None:
+        """Do it, in a thread. Must not raise."""
+        raise NotImplementedError
+
+    def fail(self, problem: Exception) -> None:
+        """The system lets the process have no thread more."""
+        raise NotImplementedError
+
+    def outcome(self) -> Outcome:
+        """What Lua gets for it, when it has ended."""
+        raise NotImplementedError
+
+    def give_up(self) -> None:
+        """Nobody waits any more: what has not begun never does."""
+        self.is_given_up = True
+        threads.cancel(self)
+
+    def end(self) -> None:
+        """It has ended. Called in the event loop."""
+        self.ended.set()
+
+
+class Threads:
+    """Some threads of this process."""
+
+    def __init__(self, max_threads: int = MAX_THREADS) -> None:
+        self._max = max_threads
+        self._pool: Any = None
+        self._running = 0
+        self._waiting: deque[Job] = deque()
+
+    def start(self, job: Job) -> None:
+        """Run a job, now or as soon as a thread is free."""
+        if self._running >= self._max:
+            self._waiting.append(job)
+            return
+        if self._pool is None:
+            self._pool = ThreadPool(self._max)
+        try:
+            pending = self._pool.spawn(job.work)
+        except Exception as problem:
+            job.fail(problem)
+            job.end()
+            return
+        self._running += 1
+        pending.rawlink(partial(self._next, job))
+
+    def cancel(self, job: Job) -> None:
+        """Forget a job, if it has not begun."""
+        if job in self._waiting:
+            self._waiting.remove(job)
+
+    def _next(self, job: Job, pending: Any) -> None:
+        self._running -= 1
+        if self._waiting:
+            self.start(self._waiting.popleft())
+        pending.get()
+        job.end()
+
+
+threads: Final = Threads()
+
+
+class Jobs:
+    """The jobs of one state that its script waits for. Several can be under way: finalizers call, too."""
+
+    def __init__(self, bridge: Bridge) -> None:
+        self._bridge = bridge
+        self._last = 0
+        self._jobs: dict[int, Job] = {}
+
+    def run(self, job: Job) -> Outcome:
+        """Start a job, and wait for it as `wait` does."""
+        threads.start(job)
+        self._last += 1
+        self._jobs[self._last] = job
+        return self.wait(self._last)
+
+    def wait(self, number: int) -> Outcome:
+        """Wait for a job. A number: it is to be waited for on, with that number (see `Answer`)."""
+        job = self._jobs[number]
+        while not job.ended.is_set():
+            outcome = self._bridge.wait(job.ended)
+            if outcome == 0 and type(outcome) is int:
+                # Somebody wants to know where the script is, and it waits on.
+                return number
+            if outcome is not None:
+                del self._jobs[number]
+                job.give_up()
+                return outcome
+        del self._jobs[number]
+        return job.outcome()
