@@ -59,6 +59,8 @@ class Module(NamedTuple):
     functions: Callable[[Bridge], Mapping[str, ModuleFunction]]
     #: It runs in each new state before the script does, and is no module for `require`.
     at_start: bool = False
+    #: A part that other modules share, which is none for `require` either.
+    is_part: bool = False
 
 
 class ModuleStore:
@@ -130,8 +132,8 @@ class Bridge:
 
     __slots__ = (
         "_files", "_functions", "_hint", "_log", "_log_slow", "_minor", "_modules", "_name", "_opened", "_parts",
-        "_rules", "_version", "at_end", "budget", "closes_with", "directory", "exchange", "granted", "is_ending",
-        "loading", "on_out_of_memory", "reserve",
+        "_rules", "_version", "at_close", "at_end", "budget", "closes_with", "directory", "exchange", "granted",
+        "is_ending", "loading", "on_out_of_memory", "reserve",
     )  # fmt: skip
 
     def __init__(
@@ -166,8 +168,9 @@ class Bridge:
         #: their names in lines, and the number of the first.
         self._functions: list[ModuleFunction] = []
         self._opened: dict[bytes, tuple[bytes, int]] = {}
-        #: What modules do when a run of the script is over.
+        #: What modules do when a run of the script is over, and when the state goes.
         self.at_end: list[Callable[[], None]] = []
+        self.at_close: list[Callable[[], None]] = []
         self._version = version
         self._log = log
         self._log_slow = log_slow
@@ -193,7 +196,8 @@ class Bridge:
             return self._functions[function](*arguments)
         except BaseException as problem:
             # The border to Lua, which would get the exception as an object of Python's.
-            return self._failed("a module of the server", problem)
+            self._failed("a module of the server", problem)
+            return self._problem(b"an error of the server's own: its log has it")
 
     def tick(self) -> int | None:
         """The count hook asks whether the script may go on."""
@@ -202,7 +206,7 @@ class Bridge:
     def has_module(self, name: bytes) -> bool:
         """There is a module of this name for `require`."""
         module = self._modules.by_name.get(name)
-        return module is not None and not module.at_start
+        return module is not None and not module.at_start and not module.is_part
 
     def open_module(self, name: bytes) -> Outcome:
         """The script requires a module: its code, the names of its functions in lines, and the first one's number; or
@@ -310,16 +314,19 @@ class Bridge:
             if seconds <= 0:
                 return None
 
-    def wait(self, event: Event) -> Outcome:
-        """Wait for an event, for a function of a module.
+    def wait(self, event: Event, most: float | None = None) -> Outcome:
+        """Wait for an event, for a function of a module; at most so many seconds.
 
         Returns nil when it is to be looked for again; true when the time is over; 0 when somebody wants to know where
         the script is; nil, text and 0 when the client has gone.
         """
+        seconds = self.budget.max_wait()
+        if most is not None and most < seconds:
+            seconds = most
         if self.exchange is None:
-            event.wait(self.budget.max_wait())
+            event.wait(seconds)
         else:
-            self.exchange.wait(event, self.budget.max_wait())
+            self.exchange.wait(event, seconds)
             if self.exchange.aborted:
                 self.budget.resume()
                 return (None, GONE, 0) if self.reserve(len(GONE)) else False

@@ -232,6 +232,8 @@ class State:
             self._bridge.keep_files(0)
         self._run = self._hook = self._report = self._load_text = self._collect_garbage = self._settle = None
         self._runtime = None
+        for close in self._bridge.at_close:
+            close()
         self._budget.end()
         # Each has held the other.
         self._budget.state = None

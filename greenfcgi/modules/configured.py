@@ -21,6 +21,13 @@ _FOLDER: Final = os.path.dirname(__file__)
 #: What scripts require by another name than that of its file, or what lies in a folder below.
 _OTHER_NAMES: Final[Mapping[str, str]] = {
     "luafcgid": "luafcgid",
+    "mime.core": "sockets/mime",
+    "socket.core": "sockets/core",
+    "socket.unix": "sockets/unix",
+}
+#: What several of them share.
+_PARTS: Final[Mapping[str, str]] = {
+    "sockets": "sockets/sockets",
 }
 #: What is not required, but defines functions of Lua's own, where `lua.allow` names one of these.
 _AT_START: Final[Mapping[str, tuple[str, ...]]] = {"programs": ("os.execute", "io.popen")}
@@ -29,6 +36,7 @@ _AT_START: Final[Mapping[str, tuple[str, ...]]] = {"programs": ("os.execute", "i
 def modules(config: Config) -> list[Module]:
     """All of them."""
     found = [_shipped(name, file) for name, file in _names().items()]
+    found += [_shipped(name, file)._replace(is_part=True) for name, file in _PARTS.items()]
     found += [_shipped(name, name)._replace(at_start=True) for name in _at_start(config)]
     if config.modules:
         # Threads, and what they need: a process without such modules does without.
@@ -40,7 +48,7 @@ def modules(config: Config) -> list[Module]:
 
 def import_shipped(config: Config) -> None:
     """Read what would be read when a script requires it: it may not be readable any more by then."""
-    for file in (*_names().values(), *_at_start(config)):
+    for file in (*_names().values(), *_PARTS.values(), *_at_start(config)):
         _lua_source(file)
         if _has_python(file):
             _python_of(file)

@@ -19,36 +19,6 @@ from ..lua.bridge import Bridge, Outcome
 MAX_THREADS: Final = 16
 
 
-class Job:
-    """Work that runs in a thread, as soon as one is free."""
-
-    def __init__(self) -> None:
-        #: Set when the work has been done, or never will be.
-        self.ended = Event()
-        self.is_given_up = False
-
-    def work(self) -> None:
-        """Do it, in a thread. Must not raise."""
-        raise NotImplementedError
-
-    def fail(self, problem: Exception) -> None:
-        """The system lets the process have no thread more."""
-        raise NotImplementedError
-
-    def outcome(self) -> Outcome:
-        """What Lua gets for it, when it has ended."""
-        raise NotImplementedError
-
-    def give_up(self) -> None:
-        """Nobody waits any more: what has not begun never does."""
-        self.is_given_up = True
-        threads.cancel(self)
-
-    def end(self) -> None:
-        """It has ended. Called in the event loop."""
-        self.ended.set()
-
-
 class Threads:
     """Some threads of this process."""
 
@@ -87,7 +57,39 @@ class Threads:
         job.end()
 
 
-threads: Final = Threads()
+class Job:
+    """Work that runs in a thread, as soon as one of `threads` is free."""
+
+    def __init__(self, threads: Threads) -> None:
+        self._threads = threads
+        #: Set when the work has been done, or never will be.
+        self.ended = Event()
+        self.is_given_up = False
+
+    def start(self) -> None:
+        """Have it done, now or as soon as a thread is free."""
+        self._threads.start(self)
+
+    def work(self) -> None:
+        """Do it, in a thread. Must not raise."""
+        raise NotImplementedError
+
+    def fail(self, problem: Exception) -> None:
+        """The system lets the process have no thread more."""
+        raise NotImplementedError
+
+    def outcome(self) -> Outcome:
+        """What Lua gets for it, when it has ended."""
+        raise NotImplementedError
+
+    def give_up(self) -> None:
+        """Nobody waits any more: what has not begun never does."""
+        self.is_given_up = True
+        self._threads.cancel(self)
+
+    def end(self) -> None:
+        """It has ended. Called in the event loop."""
+        self.ended.set()
 
 
 class Jobs:
@@ -100,7 +102,7 @@ class Jobs:
 
     def run(self, job: Job) -> Outcome:
         """Start a job, and wait for it as `wait` does."""
-        threads.start(job)
+        job.start()
         self._last += 1
         self._jobs[self._last] = job
         return self.wait(self._last)

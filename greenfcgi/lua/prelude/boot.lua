@@ -266,9 +266,11 @@ local function collect() lua.pcall(native_collect) end
 
 -- A run is over, or with is_end the state goes. Returns how many files are open, and how many of these nobody can close.
 local function settle(is_end)
-    local files = lua.rawget(server, "files")
-    if files then return files.settle(is_end) end
-    return 0, 0
+    local files, sockets = lua.rawget(server, "files"), lua.rawget(server, "sockets")
+    local held, lost = 0, 0
+    if files then held, lost = files.settle(is_end) end
+    if sockets then held = held + sockets.settle(is_end) end
+    return held, lost
 end
 
 return load_script, run, hook, collect, settle, report
