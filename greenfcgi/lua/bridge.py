@@ -14,7 +14,6 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final, NamedTuple, Protocol
 
 import gevent
-from gevent.event import Event
 
 from ..logs.error_log import ErrorLog
 from ..logs.text import MAX_TEXT, decode, described, shorten, traceback_of
@@ -86,6 +85,16 @@ class ModuleStore:
         return code
 
 
+class Waitable(Protocol):
+    """What a function of a module waits for: an Event of gevent's, or the like."""
+
+    def set(self) -> None:
+        """Wake who waits."""
+
+    def wait(self, timeout: float) -> object:
+        """Wait until it is set, at most so many seconds."""
+
+
 class Exchange(Protocol):
     """The request that a script answers, as far as its `con` reaches it."""
 
@@ -120,7 +129,7 @@ class Exchange(Protocol):
     def sleep(self, seconds: float) -> None:
         """Wait, as long as the client is there."""
 
-    def wait(self, event: Event, seconds: float) -> None:
+    def wait(self, event: Waitable, seconds: float) -> None:
         """Wait for the event, as long as the client is there, at most so long."""
 
     def computes_long(self) -> None:
@@ -314,7 +323,7 @@ class Bridge:
             if seconds <= 0:
                 return None
 
-    def wait(self, event: Event, most: float | None = None) -> Outcome:
+    def wait(self, event: Waitable, most: float | None = None) -> Outcome:
         """Wait for an event, for a function of a module; at most so many seconds.
 
         Returns nil when it is to be looked for again; true when the time is over; 0 when somebody wants to know where

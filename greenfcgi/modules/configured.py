@@ -24,6 +24,7 @@ _OTHER_NAMES: Final[Mapping[str, str]] = {
     "mime.core": "sockets/mime",
     "socket.core": "sockets/core",
     "socket.unix": "sockets/unix",
+    "ssl": "sockets/tls",
 }
 #: What several of them share.
 _PARTS: Final[Mapping[str, str]] = {

@@ -13,6 +13,7 @@ from ..fastcgi.records import Buffer
 from ..fastcgi.request import Request
 from ..fastcgi.response import Reply
 from ..logs.text import MAX_TITLE, decode, shorten
+from ..lua.bridge import Waitable
 from .body import Body
 
 #: Seconds to sleep that give others a turn: with 0, gevent looks at timers and sockets only every 50th time.
@@ -70,7 +71,7 @@ class Exchange:
         #: The web server has taken the request back, or is not there any more.
         self.aborted = False
         #: What the script waits for; set when the request is aborted.
-        self._awaited: Event | None = None
+        self._awaited: Waitable | None = None
         #: A worker, or the server's internal handler, has taken it, and will end it.
         self.has_owner = False
         #: When the request began, in seconds of the monotonic clock.
@@ -135,7 +136,7 @@ class Exchange:
         """Wait; returns soon when the request is aborted."""
         self.wait(Event(), seconds)
 
-    def wait(self, event: Event, seconds: float) -> None:
+    def wait(self, event: Waitable, seconds: float) -> None:
         """Wait for an event, at most so long; returns soon when the request is aborted, which sets the event."""
         if self.aborted:
             # A script that goes on all the same must not keep others from their turn.

@@ -11,11 +11,10 @@ from pathlib import Path
 from time import monotonic
 from typing import NamedTuple
 
-from gevent.event import Event
-
 from greenfcgi.config.load import load
 from greenfcgi.fastcgi import records
 from greenfcgi.logs.error_log import ErrorLog
+from greenfcgi.lua.bridge import Waitable
 from greenfcgi.lua.engine import LuaEngine
 from greenfcgi.lua.loader import StateLoader
 from greenfcgi.lua.state import LuaFailure, State
@@ -80,7 +79,7 @@ class Request:
         """Note it, and do not wait."""
         self.slept.append(seconds)
 
-    def wait(self, event: Event, seconds: float) -> None:
+    def wait(self, event: Waitable, seconds: float) -> None:
         """Wait for the event."""
         event.wait(seconds)
 

@@ -96,7 +96,7 @@ local function collected(list, position)
         -- What other libraries wrap a socket in has one by its descriptor, and may know more.
         local is_dirty
         if record then
-            is_dirty = record.at <= #record.buffer
+            is_dirty = sockets.is_dirty(record)
         elseif type(object) == "table" and type(object.getfd) == "function" then
             record = sockets.of_descriptor(object:getfd())
             is_dirty = type(object.dirty) == "function" and object:dirty()

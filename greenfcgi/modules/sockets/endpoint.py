@@ -8,9 +8,9 @@ from time import monotonic
 from typing import Any, Final
 
 from gevent import get_hub
-from gevent.event import Event
 
 from .operations import NEVER, Operations
+from .wakeup import Wakeup
 
 READ: Final = 1
 WRITE: Final = 2
@@ -19,7 +19,10 @@ WRITE: Final = 2
 class Endpoint:
     """A socket that never blocks, its watchers, and the operation that is under way on it."""
 
-    __slots__ = ("_watchers", "any_family", "is_new", "operations", "options", "pool_name", "raw", "reused", "sock")
+    __slots__ = (
+        "_awaited", "_wakeup", "_watched", "_watchers", "any_family", "is_new", "operations", "options", "pool_name",
+        "raw", "reused", "sock", "wanted",
+    )  # fmt: skip
 
     def __init__(self, sock: socket.socket, any_family: bool = False) -> None:
         sock.setblocking(False)
@@ -36,34 +39,72 @@ class Endpoint:
         #: Where `setkeepalive` keeps it, and how often it was taken from there.
         self.pool_name = b""
         self.reused = 0
+        #: What tells that it can be read, or written; those of them that run, as they do from one question to the
+        #: next, since each start and stop is a system call; and which of them somebody waits for.
         self._watchers: dict[int, Any] = {}
+        self._watched: set[int] = set()
+        self._awaited = 0
+        #: What was waited for last, and never came.
+        self.wanted = 0
+        self._wakeup = Wakeup()
 
-    def watcher(self, mask: int) -> Any:
-        """What tells that it can be read or written."""
-        watcher = self._watchers.get(mask)
-        if watcher is None:
-            watcher = self._watchers[mask] = get_hub().loop.io(self.raw.fileno(), mask)
-        return watcher
-
-    def ready(self, mask: int, seconds: float) -> Generator[tuple[Event, float], None, None]:
+    def ready(self, mask: int, seconds: float) -> Generator[tuple[Wakeup, float], None, None]:
         """An operation: wait until it can be read or written, at most so many seconds; below zero: for ever.
 
         Raises `TimeoutError`.
         """
-        until = NEVER if seconds < 0 else monotonic() + seconds
-        if until != NEVER and seconds == 0:
+        if seconds == 0:
+            self.wanted = mask
             raise TimeoutError
-        event = Event()
-        watcher = self.watcher(mask)
-        watcher.start(event.set)
+        until = NEVER if seconds < 0 else monotonic() + seconds
+        wakeup = self._wakeup
+        wakeup.clear()
+        self._awaited = self.wanted = mask
+        if mask not in self._watched:
+            self._watch(mask)
         try:
-            yield event, until
-            while not event.is_set():
+            while True:
+                yield wakeup, until
+                if wakeup.is_set:
+                    self.wanted = 0
+                    return
                 if monotonic() >= until:
                     raise TimeoutError
-                yield event, until
         finally:
-            watcher.stop()
+            self._awaited = 0
+
+    def _watch(self, mask: int) -> None:
+        watcher = self._watchers.get(mask)
+        if watcher is None:
+            watcher = self._watchers[mask] = get_hub().loop.io(self.raw.fileno(), mask)
+        watcher.start(self._on_ready, mask)
+        self._watched.add(mask)
+
+    def _on_ready(self, mask: int) -> None:
+        if self._awaited == mask:
+            self._wakeup.set()
+        else:
+            # Nobody asks: it would be called again and again.
+            self._watchers[mask].stop()
+            self._watched.discard(mask)
+
+    def encrypt(self, stream: Any) -> None:
+        """From now on it is read and written by way of this stream, which has taken its descriptor over."""
+        self.sock, self.raw = stream, stream.sock
+
+    def is_quiet(self) -> bool:
+        """Nothing has come, not even the end."""
+        try:
+            if self.sock is self.raw:
+                self.raw.recv(1, socket.MSG_PEEK)
+            else:
+                # It may have to read what is none of the other end's data.
+                self.sock.recv(1)
+        except BlockingIOError:
+            return True
+        except OSError:
+            return False
+        return False
 
     def renew(self, family: int) -> None:
         """Put a new socket in the place of one that is not connected."""
@@ -79,6 +120,7 @@ class Endpoint:
             watcher.stop()
             watcher.close()
         self._watchers.clear()
+        self._watched.clear()
 
     def close(self) -> None:
         """Close it."""

@@ -6,7 +6,6 @@ most so many in it, of which the one that was used least recently goes first; ea
 
 from __future__ import annotations
 
-import socket
 from collections import deque
 from time import monotonic
 from typing import Any, Final, NamedTuple
@@ -40,7 +39,7 @@ def take(name: bytes) -> Endpoint | None:
         kept = pool.pop()
         kept.bridge.give_descriptors(1)
         endpoint = kept.endpoint
-        if monotonic() < kept.until and _is_quiet(endpoint):
+        if monotonic() < kept.until and endpoint.is_quiet():
             endpoint.reused += 1
             return endpoint
         endpoint.close()
@@ -52,7 +51,7 @@ def give(endpoint: Endpoint, seconds: float, size: int, bridge: Bridge) -> bytes
     """Keep a connection; 0 seconds: for ever. Returns "", or why it cannot be: the caller closes it then."""
     if not endpoint.pool_name:
         return b"not connected"
-    if not _is_quiet(endpoint):
+    if not endpoint.is_quiet():
         return b"unread data in buffer, or closed"
     if not bridge.take_descriptors(1):
         return b"Too many open files"
@@ -77,17 +76,6 @@ def _drop(kept: _Kept) -> None:
     kept.bridge.give_descriptors(1)
 
 
-def _is_quiet(endpoint: Endpoint) -> bool:
-    """Nothing has come, not even the end. What has come belongs to nobody's question."""
-    try:
-        endpoint.raw.recv(1, socket.MSG_PEEK)
-    except BlockingIOError:
-        return True
-    except OSError:
-        return False
-    return False
-
-
 def _look_later() -> None:
     global _timer
     if _timer is None:
@@ -101,7 +89,7 @@ def _look() -> None:
     now = monotonic()
     for name, pool in list(_pools.items()):
         for kept in list(pool):
-            if now >= kept.until or not _is_quiet(kept.endpoint):
+            if now >= kept.until or not kept.endpoint.is_quiet():
                 pool.remove(kept)
                 _drop(kept)
         if not pool:

@@ -8,16 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator
 from time import monotonic
-from typing import Final
+from typing import Any, Final
 
-from gevent.event import Event
-
-from ...lua.bridge import Bridge, Outcome
+from ...lua.bridge import Bridge, Outcome, Waitable
 from .problems import problem_text
 
 NEVER: Final = float("inf")
 
-Waits = Generator[tuple[Event, float], None, Outcome]
+Step = Generator[tuple[Waitable, float], None, Any]
+Waits = Generator[tuple[Waitable, float], None, Outcome]
 
 
 class Operations:

@@ -45,4 +45,4 @@ def problem_text(problem: OSError | UnicodeError) -> bytes:
         return _RESOLVER.get(number or 0, _RESOLVER[socket.EAI_NONAME])
     if isinstance(problem, TimeoutError) and problem.errno is None:
         return TIMEOUT
-    return of_system(problem.errno) if problem.errno else str(problem).encode("utf-8", "replace")
+    return of_system(problem.errno) if problem.errno else (problem.strerror or str(problem)).encode("utf-8", "replace")

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import select
-from collections.abc import Callable, Generator, Iterable
-from functools import partial
+from collections.abc import Generator, Iterable
 from time import monotonic
 from typing import Final
 
 from gevent import get_hub
-from gevent.event import Event
 
+from ...lua.bridge import Waitable
 from .endpoint import READ, WRITE
 from .operations import NEVER
+from .wakeup import Wakeup
 
 #: A descriptor, and READ or WRITE.
 Interest = tuple[int, int]
@@ -35,22 +35,21 @@ def ready_now(wanted: Iterable[Interest]) -> set[Interest]:
     }
 
 
-def ready_within(wanted: Iterable[Interest], seconds: float) -> Generator[tuple[Event, float], None, set[Interest]]:
+def ready_within(wanted: Iterable[Interest], seconds: float) -> Generator[tuple[Waitable, float], None, set[Interest]]:
     """An operation: those that are ready when the first is, at most so many seconds later; below zero: whenever."""
     until = NEVER if seconds < 0 else monotonic() + seconds
     interests = list(wanted)
     found = ready_now(interests)
     if found or seconds == 0:
         return found
-    event = Event()
+    wakeup = Wakeup()
     loop = get_hub().loop
     watchers = [loop.io(descriptor, mask) for descriptor, mask in interests]
-    set_event: Callable[[], None] = partial(event.set)
     try:
         for watcher in watchers:
-            watcher.start(set_event)
-        while not event.is_set() and monotonic() < until:
-            yield event, until
+            watcher.start(wakeup.set)
+        while not wakeup.is_set and monotonic() < until:
+            yield wakeup, until
     finally:
         for watcher in watchers:
             watcher.stop()

@@ -11,9 +11,7 @@ from collections.abc import Callable, Generator
 from functools import partial
 from typing import Any, Final
 
-from gevent.event import Event
-
-from ...lua.bridge import Outcome
+from ...lua.bridge import Outcome, Waitable
 from ..threads import Job, Threads
 from .operations import NEVER
 
@@ -65,7 +63,7 @@ def numeric(host: str, port: str, family: int, kind: int) -> list[Address] | Non
         return None
 
 
-def addresses(host: str, port: str, family: int, kind: int) -> Generator[tuple[Event, float], None, list[Address]]:
+def addresses(host: str, port: str, family: int, kind: int) -> Generator[tuple[Waitable, float], None, list[Address]]:
     """An operation: the addresses of a host and a port. Raises `OSError` and `UnicodeError`."""
     found = numeric(host, port, family, kind)
     if found is None:
@@ -73,7 +71,7 @@ def addresses(host: str, port: str, family: int, kind: int) -> Generator[tuple[E
     return found
 
 
-def lines(what: bytes, host: str, service: str | None) -> Generator[tuple[Event, float], None, list[bytes]]:
+def lines(what: bytes, host: str, service: str | None) -> Generator[tuple[Waitable, float], None, list[bytes]]:
     """An operation: what the resolver says about a host, in lines of words.
 
     `what` is b"addresses" (a family and an address in each line), b"names" (a name and a service), or b"by_name" and
@@ -91,7 +89,7 @@ def lines(what: bytes, host: str, service: str | None) -> Generator[tuple[Event,
     return [os.fsencode(line) for line in (name, *aliases, "", *numbers)]
 
 
-def _asked(ask: Callable[[], Any]) -> Generator[tuple[Event, float], None, Any]:
+def _asked(ask: Callable[[], Any]) -> Generator[tuple[Waitable, float], None, Any]:
     lookup = _Lookup(ask)
     lookup.start()
     try:

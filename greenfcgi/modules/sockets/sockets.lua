@@ -23,7 +23,7 @@ local MAX_DATAGRAM = 65536
 
 local functions = {}
 for name, f in next, native do functions[name] = f end
-for name in gmatch("bind connect accept receive send send_to receive_from select resolve", "[^ ]+") do
+for name in gmatch("bind connect accept receive send send_to receive_from select resolve handshake", "[^ ]+") do
     functions[name] = waits(native[name])
 end
 
@@ -91,6 +91,12 @@ local function close_record(record)
         functions.close(number)
     end
     record.buffer, record.at = "", 1
+end
+
+-- A socket becomes another object's: the old one is closed for the script.
+local function take_over(record, new)
+    by_number[record.number] = new
+    record.number, record.buffer, record.at = nil, "", 1
 end
 
 local function sweep()
@@ -200,10 +206,13 @@ function every.close(self)
     return 1
 end
 
-function every.dirty(self)
-    local record = of_class(ANY, self, "dirty")
-    return record.at <= #record.buffer
+-- Something can be read at once.
+local function is_dirty(record)
+    return record.at <= #record.buffer or record.number ~= nil and record.is_ready == true
+        and functions.pending(record.number) ~= nil
 end
+
+function every.dirty(self) return is_dirty(of_class(ANY, self, "dirty")) end
 
 function every.getfd(self)
     local record = of_class(ANY, self, "getfd")
@@ -604,9 +613,9 @@ for class in gmatch("tcp{master} tcp{client} tcp{server}", "[^ ]+") do define(cl
 for class in gmatch("udp{unconnected} udp{connected}", "[^ ]+") do define(class, "udp") end
 
 local sockets = {
-    functions = functions, create = create, records = records, of_class = of_class, of_descriptor = of_descriptor, define = define, methods = methods,
-    settle = settle, text = text, number = number, wrong = wrong, set_class = set_class, object_of = object_of,
-    STREAMS = STREAMS, ANY = ANY,
+    functions = functions, create = create, records = records, of_class = of_class, of_descriptor = of_descriptor,
+    define = define, methods = methods, settle = settle, text = text, number = number, wrong = wrong, is_dirty = is_dirty,
+    set_class = set_class, object_of = object_of, take_over = take_over,
 }
 server.sockets = sockets
 return sockets

@@ -9,26 +9,23 @@ from __future__ import annotations
 import errno
 import os
 import socket
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Mapping
 from time import time
 from typing import Any, Final
-
-from gevent.event import Event
 
 from ...lua.bridge import Bridge, ModuleFunction, Outcome
 from . import kept, resolver
 from .endpoint import READ, WRITE, Endpoint, Timeouts
-from .operations import Operations, Waits
+from .operations import Operations, Step, Waits
 from .options import OPTIONS, get_option, set_option
 from .problems import CLOSED, TIMEOUT, of_system, problem_text
 from .readiness import ready_within
+from .tls_calls import TlsCalls
 
 _FAMILIES: Final = {b"inet": socket.AF_INET, b"inet6": socket.AF_INET6, b"unix": socket.AF_UNIX}
 _FAMILY_NAMES: Final = {socket.AF_INET: b"inet", socket.AF_INET6: b"inet6", socket.AF_UNIX: b"unix"}
 _KINDS: Final = {b"tcp": socket.SOCK_STREAM, b"udp": socket.SOCK_DGRAM}
 _DIRECTIONS: Final = {b"receive": socket.SHUT_RD, b"send": socket.SHUT_WR, b"both": socket.SHUT_RDWR}
-
-Step = Generator[tuple[Event, float], None, Any]
 
 
 class Sockets:
@@ -37,7 +34,8 @@ class Sockets:
     def __init__(self, bridge: Bridge) -> None:
         self._bridge = bridge
         self._last = 0
-        self._endpoints: dict[int, Endpoint] = {}
+        #: Those that are open, by number.
+        self.endpoints: dict[int, Endpoint] = {}
         #: For what waits and belongs to no socket.
         self._operations = Operations()
         #: The client had gone when the last run ended.
@@ -66,7 +64,7 @@ class Sockets:
             yield from self._each(endpoint, found, self._bind_to)
             return b""
 
-        return self._operate(number, "bind", operation)
+        return self.operate(number, "bind", operation)
 
     def listen(self, number: int, backlog: float) -> Outcome:
         """Listen. Returns ""."""
@@ -79,14 +77,14 @@ class Sockets:
 
         Returns "" and how often the connection was used before.
         """
-        endpoint = self._endpoints.get(number)
+        endpoint = self.endpoints.get(number)
         if endpoint is not None and endpoint.operations.is_idle and endpoint.raw.type == socket.SOCK_STREAM:
             endpoint.pool_name = pool or host + b":" + port
             found = kept.take(endpoint.pool_name)
             if found is not None:
                 endpoint.close()
                 found.is_new = True
-                self._endpoints[number] = found
+                self.endpoints[number] = found
                 return b"", found.reused
 
         def operation(endpoint: Endpoint) -> Waits:
@@ -98,7 +96,7 @@ class Sockets:
                 yield from self._each(endpoint, found, self._connect_to, timeouts)
             return b"", 0
 
-        return self._operate(number, "connect", operation)
+        return self.operate(number, "connect", operation)
 
     def disconnect(self, number: int) -> Outcome:
         """Let a udp socket forget its peer; it keeps its own address. Returns ""."""
@@ -123,11 +121,11 @@ class Sockets:
                 except BlockingIOError:
                     yield from endpoint.ready(READ, timeouts.next())
 
-        return self._operate(number, "accept", operation)
+        return self.operate(number, "accept", operation)
 
     def receive(self, number: int, most: float, each: float, total: float) -> Outcome:
         """The next bytes, at most so many."""
-        endpoint = self._endpoints.get(number)
+        endpoint = self.endpoints.get(number)
         if endpoint is None:
             return self._problem(CLOSED)
         mask = READ
@@ -135,9 +133,10 @@ class Sockets:
             try:
                 return self._received(endpoint.sock.recv(int(most)))
             except BlockingIOError as problem:
-                if each == 0 or total == 0:
-                    return self._problem(TIMEOUT)
                 mask = _awaited(problem, READ)
+                if each == 0 or total == 0:
+                    endpoint.wanted = mask
+                    return self._problem(TIMEOUT)
             except OSError as problem:
                 return self._failure(problem)
 
@@ -151,11 +150,11 @@ class Sockets:
                 except BlockingIOError as problem:
                     waits_for = _awaited(problem, READ)
 
-        return self._operate(number, "receive", operation)
+        return self.operate(number, "receive", operation)
 
     def send(self, number: int, data: bytes, start: float, end: float, each: float, total: float) -> Outcome:
         """Send these bytes of the data, from `start` to before `end`. Returns ("", how many)."""
-        endpoint = self._endpoints.get(number)
+        endpoint = self.endpoints.get(number)
         if endpoint is None:
             return self._problem(CLOSED)
         part = memoryview(data)[int(start) : int(end)]
@@ -183,7 +182,7 @@ class Sockets:
                     waits_for = _awaited(problem, WRITE)
             return b"", len(part)
 
-        return self._operate(number, "send", operation)
+        return self.operate(number, "send", operation)
 
     def send_to(self, number: int, data: bytes, host: bytes, port: bytes) -> Outcome:
         """Send a datagram to an address, which must not be a name. Returns ("", its length)."""
@@ -201,7 +200,7 @@ class Sockets:
                 except BlockingIOError:
                     yield from endpoint.ready(WRITE, -1)
 
-        return self._operate(number, "send_to", operation)
+        return self.operate(number, "send_to", operation)
 
     def receive_from(self, number: int, most: float, each: float, total: float) -> Outcome:
         """The next datagram, cut to so many bytes, and whom it is from: (data, "host port", 0)."""
@@ -217,11 +216,11 @@ class Sockets:
                     sender = _shown(address)
                     return (data, sender, 0) if self._bridge.reserve(len(data) + len(sender)) else False
 
-        return self._operate(number, "receive_from", operation)
+        return self.operate(number, "receive_from", operation)
 
     def address(self, number: int, is_peer: bool) -> Outcome:
         """That of this end, or of the other: "host port family"."""
-        endpoint = self._endpoints.get(number)
+        endpoint = self.endpoints.get(number)
         if endpoint is None:
             return self._failure(OSError(errno.EBADF, ""))
         try:
@@ -230,7 +229,9 @@ class Sockets:
             return self._failure(problem)
         return self._text(_shown(found) + b" " + _FAMILY_NAMES[endpoint.raw.family])
 
-    def set_option(self, number: int, name: bytes, first: bytes | float, second: bytes | float | None = None) -> Outcome:
+    def set_option(
+        self, number: int, name: bytes, first: bytes | float, second: bytes | float | None = None
+    ) -> Outcome:
         """Set an option. Returns ""."""
 
         def set_it(endpoint: Endpoint) -> None:
@@ -241,7 +242,7 @@ class Sockets:
 
     def get_option(self, number: int, name: bytes) -> Outcome:
         """An option: (text, number, 0). Text is what an error is called, and "on" for `linger`."""
-        endpoint = self._endpoints.get(number)
+        endpoint = self.endpoints.get(number)
         if endpoint is None:
             return self._failure(OSError(errno.EBADF, ""))
         try:
@@ -264,18 +265,18 @@ class Sockets:
 
     def descriptor(self, number: int) -> int:
         """Its descriptor, -1 where it is closed."""
-        endpoint = self._endpoints.get(number)
+        endpoint = self.endpoints.get(number)
         return endpoint.raw.fileno() if endpoint is not None else -1
 
     def close(self, number: int) -> None:
         """Close it, if it is open."""
-        endpoint = self._endpoints.pop(number, None)
+        endpoint = self.endpoints.pop(number, None)
         if endpoint is not None:
             endpoint.close()
 
     def keep(self, number: int, seconds: float, size: float) -> Outcome:
         """Keep the connection for whoever connects to the same next; for the script it is closed. Returns ""."""
-        endpoint = self._endpoints.pop(number, None)
+        endpoint = self.endpoints.pop(number, None)
         if endpoint is None:
             return self._problem(CLOSED)
         endpoint.release()
@@ -293,10 +294,10 @@ class Sockets:
 
         def operation() -> Waits:
             wanted = {
-                (self._endpoints[int(number)].raw.fileno(), mask): number
+                (self.endpoints[int(number)].raw.fileno(), mask): number
                 for numbers, mask in ((reads, READ), (writes, WRITE))
                 for number in numbers.split()
-                if int(number) in self._endpoints
+                if int(number) in self.endpoints
             }
             found = yield from ready_within(wanted, seconds)
             texts = [
@@ -328,20 +329,20 @@ class Sockets:
         """The client had gone when the last run ended: what the run had opened is closed. Returns whether it had."""
         if not self._was_gone:
             return None
-        for number in [number for number, endpoint in self._endpoints.items() if endpoint.is_new]:
+        for number in [number for number, endpoint in self.endpoints.items() if endpoint.is_new]:
             self.close(number)
         return None
 
     def settle(self) -> int:
         """A run is over: what is open is not new any more. Returns how many are open."""
-        for endpoint in self._endpoints.values():
+        for endpoint in self.endpoints.values():
             endpoint.is_new = False
-        return len(self._endpoints)
+        return len(self.endpoints)
 
     def close_all(self) -> None:
         """The state goes."""
-        while self._endpoints:
-            self._endpoints.popitem()[1].close()
+        while self.endpoints:
+            self.endpoints.popitem()[1].close()
 
     def _end_run(self) -> None:
         exchange = self._bridge.exchange
@@ -349,7 +350,7 @@ class Sockets:
 
     def _add(self, sock: socket.socket, any_family: bool = False) -> int:
         self._last += 1
-        self._endpoints[self._last] = Endpoint(sock, any_family)
+        self.endpoints[self._last] = Endpoint(sock, any_family)
         return self._last
 
     def _addresses(self, endpoint: Endpoint, host: bytes, port: bytes) -> Step:
@@ -385,14 +386,15 @@ class Sockets:
         if number:
             raise OSError(number, os.strerror(number))
 
-    def _operate(self, number: int, purpose: str, operation: Callable[[Endpoint], Waits]) -> Outcome:
-        endpoint = self._endpoints.get(number)
+    def operate(self, number: int, purpose: str, operation: Callable[[Endpoint], Waits]) -> Outcome:
+        """Run an operation on a socket, or go on with the one of this purpose."""
+        endpoint = self.endpoints.get(number)
         if endpoint is None:
             return self._problem(CLOSED)
         return endpoint.operations.run(purpose, lambda: operation(endpoint), self._bridge)
 
     def _now(self, number: int, function: Callable[[Endpoint], object]) -> Outcome:
-        endpoint = self._endpoints.get(number)
+        endpoint = self.endpoints.get(number)
         if endpoint is None:
             return self._failure(OSError(errno.EBADF, ""))
         try:
@@ -421,16 +423,15 @@ class Sockets:
 def functions(bridge: Bridge) -> Mapping[str, ModuleFunction]:
     """What `sockets.lua` calls, for one state."""
     sockets = Sockets(bridge)
-    return {
-        function.__name__: function
-        for function in (
-            sockets.create, sockets.bind, sockets.listen, sockets.connect, sockets.disconnect, sockets.accept,
-            sockets.receive, sockets.send, sockets.send_to, sockets.receive_from, sockets.address, sockets.set_option,
-            sockets.get_option, sockets.option_kind, sockets.shutdown, sockets.descriptor, sockets.close,
-            sockets.keep, sockets.select, sockets.resolve, sockets.host_name, sockets.time, sockets.end_gone,
-            sockets.settle,
-        )
-    }  # fmt: skip
+    own: tuple[ModuleFunction, ...] = (
+        sockets.create, sockets.bind, sockets.listen, sockets.connect, sockets.disconnect, sockets.accept,
+        sockets.receive, sockets.send, sockets.send_to, sockets.receive_from, sockets.address, sockets.set_option,
+        sockets.get_option, sockets.option_kind, sockets.shutdown, sockets.descriptor, sockets.close,
+        sockets.keep, sockets.select, sockets.resolve, sockets.host_name, sockets.time, sockets.end_gone,
+        sockets.settle,
+    )  # fmt: skip
+    tls = TlsCalls(bridge, sockets.endpoints, sockets.operate)
+    return {function.__name__: function for function in (*own, *tls.functions())}
 
 
 def _awaited(problem: BlockingIOError, usual: int) -> int:
