@@ -183,7 +183,11 @@ class Inside:
 
     def main(self, statements: str, request: Request | None = None) -> Answer:
         """What a script answers whose handler, with `env` and `con`, is made of these statements."""
-        return self.run(self.load(f"function main(env, con)\n{textwrap.dedent(statements)}\nend\n"), request)
+        state = self.load(f"function main(env, con)\n{textwrap.dedent(statements)}\nend\n")
+        try:
+            return self.run(state, request)
+        finally:
+            state.close()
 
     @staticmethod
     def run(state: State, request: Request | None = None) -> Answer:
