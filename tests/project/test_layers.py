@@ -39,7 +39,15 @@ FOLDERS: tuple[tuple[str, tuple[str, ...]], ...] = (
             "loader", "startup",
         ),
     ),
-    ("modules", ("programs", "values", "threads", "python_modules", "configured")),
+    ("modules", ("threads",)),
+    (
+        "modules.sockets",
+        (
+            "problems", "options", "wakeup", "operations", "endpoint", "kept", "readiness", "resolver", "tls",
+            "tls_calls", "sockets", "mime",
+        ),
+    ),
+    ("modules", ("programs", "values", "python_modules", "configured")),
     (
         "serving",
         (
@@ -82,7 +90,8 @@ ORDER = [f"{folder}.{name}".lstrip(".") for folder, names in FOLDERS for name in
 
 #: The modules in which something waits, or is called by the event loop.
 WITH_GEVENT = {
-    "lua.bridge", "lua.turns", "modules.programs", "modules.python_modules", "modules.threads", "processes.heartbeat",
+    "lua.bridge", "lua.turns", "modules.programs", "modules.python_modules", "modules.threads",
+    "modules.sockets.endpoint", "modules.sockets.kept", "modules.sockets.readiness", "modules.sockets.wakeup", "processes.heartbeat",
     "processes.link", "processes.server_process", "reload.inotify", "reload.polling", "reload.reloader", "scripts.pool",
     "serving.exchange", "serving.handover", "serving.outbox", "serving.server", "serving.session", "serving.workers",
     "system.gevent_import", "dev.try_request", "dev.http.gateway", "dev.http_handler", "dev.live_reload",
