@@ -238,6 +238,8 @@ class ServerProcess:
         self.start()
         for bound in sockets:
             self.server.listen(bound.socket)
+        # What the import system remembers of folders; whoever imports more makes it look again.
+        sys.path_importer_cache.clear()
         # What is here now stays: the garbage collector need not traverse it again and again.
         gc.collect()
         gc.freeze()

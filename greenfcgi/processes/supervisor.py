@@ -333,7 +333,6 @@ def _import_for_all() -> None:
     Each of several processes takes 0.7 MB less then (PSS); a single one would share it with the supervisor alone.
     """
     import heapq  # noqa: F401
-    import traceback  # noqa: F401
     import weakref  # noqa: F401
 
     from ..scripts import catalogue  # noqa: F401

@@ -6,6 +6,7 @@ import ast
 import re
 import subprocess
 import sys
+import tempfile
 import textwrap
 from collections.abc import Iterator
 from pathlib import Path
@@ -259,6 +260,53 @@ def test_gevent_comes_without_its_declarations() -> None:
     """
     printed = subprocess.check_output([sys.executable, "-c", textwrap.dedent(source)], cwd=PROJECT, text=True)
     assert printed.splitlines() == ["gevent.libev.corecext", "[]", "runs zope.interface"]
+
+
+def test_gevent_imports_tracebacks_when_it_writes_one() -> None:
+    """Not before; then they are whole."""
+    source = """
+        import sys
+        from greenfcgi.system.gevent_import import import_gevent
+        import_gevent()
+        import gevent
+        print("traceback" in sys.modules)
+        sys.stderr = sys.stdout
+        gevent.spawn(lambda: 1 / 0).join()
+        print("traceback" in sys.modules)
+    """
+    printed = subprocess.check_output([sys.executable, "-c", textwrap.dedent(source)], cwd=PROJECT, text=True)
+    lines = printed.splitlines()
+    assert (lines[0], lines[-1]) == ("False", "True")
+    assert lines[1] == "Traceback (most recent call last):"
+    assert "ZeroDivisionError: division by zero" in lines
+
+
+def test_the_configuration_is_read_with_little() -> None:
+    """What only dates and files in sockets need is imported for these."""
+    source = """
+        import sys
+        from greenfcgi.cli import main
+        heavy = {"datetime", "selectors"}
+        print(main(["--print-config", sys.argv[1]]), heavy & set(sys.modules))
+        print(main(["--print-config", sys.argv[2]]))
+        import socket
+        here, there = socket.socketpair()
+        with open(sys.argv[2], "rb") as file:
+            print(here.sendfile(file), sorted(heavy & set(sys.modules)))
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        plain, dated = Path(folder, "plain.toml"), Path(folder, "dated.toml")
+        plain.write_text(f'[scripts]\nroot = "{folder}"\n')
+        dates = "2024-02-29T12:30:00+02:00", "2024-02-29", "12:30:00.500000"
+        app = "".join(f"date{number} = {date}\n" for number, date in enumerate(dates))
+        dated.write_text(f'[scripts]\nroot = "{folder}"\n[app]\n{app}')
+        printed = subprocess.check_output(
+            [sys.executable, "-c", textwrap.dedent(source), str(plain), str(dated)], cwd=PROJECT, text=True
+        )
+        size = dated.stat().st_size
+    assert "\n0 set()\n" in printed
+    assert app in printed
+    assert printed.endswith(f"\n{size} ['datetime', 'selectors']\n")
 
 
 def test_the_supervisor_stays_without_gevent_and_lua() -> None:

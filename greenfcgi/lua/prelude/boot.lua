@@ -71,16 +71,14 @@ local lua = {
     },
 }
 call = load_part("guard")(lua, settings, allowed)(call)
-if allowed.debug then
-    -- Scripts have the table itself, and may change it.
-    local own = {}
-    for name, f in lua.next, library do own[name] = f end
-    library = own
-end
 
 local server = {
-    call = call, allowed = allowed, debug = library, settings = settings, package = package, loaded = package.loaded,
+    call = call, allowed = allowed, settings = settings, package = package, loaded = package.loaded,
     compile_own = compiled, capture_frames = false,
+    debug = {
+        sethook = library.sethook, setmetatable = library.setmetatable, getfenv = library.getfenv,
+        setfenv = library.setfenv, getlocal = parts.inspect and library.getlocal,
+    },
 }
 
 -- Call a function of the server that returns text, which the state may have no memory for (false), or that may have waited
