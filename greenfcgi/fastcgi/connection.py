@@ -253,7 +253,7 @@ class Connection:
                 self._release(request)
 
     def _complete_partial(self, data: bytes) -> int:
-        """Add to the incomplete record what it misses, or all that has come. Returns how many bytes of `data` it took."""
+        """Add to the incomplete record what it misses, or all that has come. Returns how many bytes were taken."""
         partial = self._partial
         taken = self._missing - len(partial)
         partial += data[:taken]
