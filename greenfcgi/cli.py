@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple, NoReturn
 
 from .errors import BindError, BootError, ConfigError, ExitStatus
+from .system.standard_streams import open_standard_streams
 from .system.stub_modules import deferred
 from .version import NAME
 
@@ -33,6 +34,7 @@ class Options(NamedTuple):
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command. Returns its exit status."""
+    open_standard_streams()
     status = _run(arguments)
     _leave_threads(status)
     return status
@@ -92,7 +94,7 @@ def _parse(arguments: Sequence[str]) -> Options:
     parser.add_argument(
         "config", nargs="?", help="the configuration file (default: config.toml); with --dev, also a folder of scripts"
     )
-    parser.add_argument("--version", action="version", version=NAME)
+    parser.add_argument("--version", action="store_true", help="print the version, and exit")
     task = parser.add_mutually_exclusive_group()
     task.add_argument("--check-config", action="store_true", help="report OK or each mistake, and exit")
     task.add_argument("--print-config", action="store_true", help="print the effective settings as TOML, and exit")
@@ -104,6 +106,9 @@ def _parse(arguments: Sequence[str]) -> Options:
     )
     parser.add_argument("--http", metavar="ADDR:PORT", help=f"with --dev: the address of its pages (default: {_HTTP})")
     found = parser.parse_args(arguments)
+    if found.version:
+        # Not argparse's own, which breaks the line where the terminal ends.
+        raise SystemExit(_print(f"{NAME}\n".encode()))
     if found.http and not found.dev:
         parser.error("--http goes with --dev")
     config = found.config or ("." if found.dev and not os.path.exists(_CONFIG) else _CONFIG)

@@ -28,8 +28,8 @@ FOLDERS: tuple[tuple[str, tuple[str, ...]], ...] = (
     (
         "system",
         (
-            "stub_modules", "gevent_import", "executable_memory", "malloc", "signals", "systemd", "pidfile",
-            "privileges", "socket_lock", "listen",
+            "stub_modules", "gevent_import", "executable_memory", "malloc", "signals", "standard_streams", "systemd",
+            "pidfile", "privileges", "socket_lock", "listen",
         ),
     ),
     ("scripts", ("file_signature", "texts", "version", "script", "catalogue", "pool")),

@@ -91,7 +91,8 @@ end
 local meta = { __index = methods }
 
 local function begin(head_only, is_authorizer)
-    current = lua.setmetatable({}, meta)
+    -- What is called most is found there, and not by way of the metatable.
+    current = lua.setmetatable({ puts = methods.puts }, meta)
     -- With a place for the first piece.
     out, count, size = { "" }, 0, 0
     if head_only or is_authorizer or lua.rawget(server, "response") then

@@ -56,15 +56,21 @@ local function key_of(name)
     return key
 end
 
--- Status stands last, where HAProxy needs it: it takes a Location behind it for a redirect of its own, with 302. So it is
--- left out here.
+-- The header lines of the settings, each behind its name in small letters. Status stands last in a response, where HAProxy
+-- needs it: it takes a Location behind it for a redirect of its own, with 302. So it is left out here.
+local defaults = {}
+for name, value in gmatch(settings.head, "([^:\r\n]+): ([^\r\n]*)\r\n") do
+    if name ~= "Status" then
+        defaults[#defaults + 1] = lua.lower(name)
+        defaults[#defaults + 1] = name .. ": " .. value .. "\r\n"
+    end
+end
+
 local function copy_defaults()
     lines, places = {}, {}
-    for name, value in gmatch(settings.head, "([^:\r\n]+): ([^\r\n]*)\r\n") do
-        if name ~= "Status" then
-            lines[#lines + 1] = name .. ": " .. value .. "\r\n"
-            places[lua.lower(name)] = #lines
-        end
+    for at = 1, #defaults, 2 do
+        local place = #lines + 1
+        lines[place], places[defaults[at]] = defaults[at + 1], place
     end
 end
 
