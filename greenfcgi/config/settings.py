@@ -126,6 +126,10 @@ class Config(NamedTuple):
     timeout: Annotated[
         float, Setting(types.seconds(0.1), 30, "Seconds that a request may run; then it is answered with 504.")
     ]
+    after_timeout: Annotated[
+        float,
+        Setting(types.seconds(0.1), 300, "Seconds that a script may go on after con:finish() has sent its reply."),
+    ]
     graceful_timeout: Annotated[float, Setting(types.seconds(0), 30, "Seconds that a stop waits for running requests.")]
     keepalive: Annotated[float, Setting(types.seconds(0), 75, "Seconds that a kept connection may be idle.")]
     heartbeat: Annotated[float, Setting(types.seconds(0.01), 1.0, "Seconds between two rounds of housekeeping.")]

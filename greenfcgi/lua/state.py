@@ -90,7 +90,7 @@ class State:
         self._budget.begin()
         self._bridge = Bridge(
             script.path, version, engine.log, engine.log_slow, self._budget, self._reserve, self._on_out_of_memory,
-            engine.hint, engine.files, engine.minor, engine.parts, engine.modules,
+            engine.hint, engine.files, engine.minor, engine.parts, engine.modules, engine.config.after_timeout,
         )  # fmt: skip
         # Only these hold the runtime. None once it has been let go.
         self._runtime: Any = None
@@ -274,7 +274,10 @@ class State:
         if kind == _LATE:
             self.is_healthy = False
             self._engine.timeouts += 1
-            return LuaFailure(f"stopped: it ran longer than timeout, {self._budget.timeout:g} s", way, 504)
+            limit = f"timeout, {self._budget.timeout:g} s"
+            if self._budget.is_extended:
+                limit = f"after_timeout, {self._engine.config.after_timeout:g} s, after con:finish()"
+            return LuaFailure(f"stopped: it ran longer than {limit}", way, 504)
         if kind == _MEMORY or (message == _IN_HANDLER and self.memory() + _HEADROOM > self._limit):
             self.is_healthy = False
             self._is_full = True
