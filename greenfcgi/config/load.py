@@ -19,7 +19,7 @@ __all__ = ["Address", "Config", "Lua", "Row", "Scripts", "States", "defaults", "
 
 _TABLES: dict[str, type] = {"scripts": Scripts, "lua": Lua, "states": States}
 #: Tables whose keys are free.
-_FREE_TABLES = ("modules", "app")
+_FREE_TABLES = ("modules", "tasks", "app")
 _ESCAPES = {'"': '\\"', "\\": "\\\\", "\n": "\\n", "\r": "\\r", "\t": "\\t"}
 _MAX_SHOWN = 60  # characters of a found value that a message repeats
 
@@ -271,8 +271,11 @@ def _written(values: Any) -> dict[str, Any]:
 
 def _table_lines(table: Mapping[str, Any], name: str) -> Iterator[str]:
     for key, value in table.items():
-        if not isinstance(value, dict):
+        if not isinstance(value, dict) and key != "tasks":
             yield f"{_key(key)} = {_value(value)}"
+    for task in table.get("tasks", ()) if not name else ():
+        yield "\n[[tasks]]"
+        yield from _table_lines(task, "tasks")
     for key, value in table.items():
         if isinstance(value, dict):
             inner = f"{name}.{_key(key)}" if name else _key(key)

@@ -180,4 +180,8 @@ class Config(NamedTuple):
         "Mapping[str, types.PythonModule]",
         Setting(types.MODULES, {}, 'For require: modules written in Python, such as mailer = "mysite.mailer".'),
     ]
+    tasks: Annotated[
+        "tuple[types.Task, ...]",
+        Setting(types.TASKS, [], 'Scripts that run by the clock, with every = "10m" or cron = "0 3 * * *".'),
+    ]
     app: Annotated[Mapping[str, object], Setting(types.ANY_TABLE, {}, "Free: scripts read it with con:config(name).")]

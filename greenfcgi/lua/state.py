@@ -134,11 +134,16 @@ class State:
         # The counter is unsigned, and can pass below zero when garbage of the boot is freed.
         return used if used < 1 << 62 else 0
 
-    def run(self, exchange: Exchange) -> Reply | LuaFailure:
-        """Answer one request. Never raises what a script has done; `is_healthy` says whether the state survived it."""
+    def run(self, exchange: Exchange, seconds: float = 0.0) -> Reply | LuaFailure:
+        """Answer one request. Never raises what a script has done; `is_healthy` says whether the state survived it.
+
+        With `seconds`, it may run for so long, whatever the deadline of the request is.
+        """
         params = exchange.params
         room = _ROOM_FOR_PARAMS * len(params)
         self._budget.begin(exchange.deadline, exchange)
+        if seconds:
+            self._budget.extend(seconds)
         if self._limited and self._runtime.get_memory_used() + 2 * room + _HEADROOM > self._collect_above:
             self._collect()
             self._make_room(room)
@@ -276,7 +281,7 @@ class State:
             self._engine.timeouts += 1
             limit = f"timeout, {self._budget.timeout:g} s"
             if self._budget.is_extended:
-                limit = f"after_timeout, {self._engine.config.after_timeout:g} s, after con:finish()"
+                limit = f"after_timeout, {self._engine.config.after_timeout:g} s"
             return LuaFailure(f"stopped: it ran longer than {limit}", way, 504)
         if kind == _MEMORY or (message == _IN_HANDLER and self.memory() + _HEADROOM > self._limit):
             self.is_healthy = False

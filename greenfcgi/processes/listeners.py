@@ -29,6 +29,8 @@ class ListenerSet:
         #: The descriptor of the predecessor's `VersionStore`, -1 for none; the supervisor puts its own here. It is
         #: passed on with the sockets.
         self.versions = inheritance.versions if inheritance else -1
+        #: The same of the `TaskBoard`.
+        self.tasks = inheritance.tasks if inheritance else -1
         self.bound: list[Bound] = []
         #: The process id of the new binary, while there is one; 0: none.
         self.successor = 0
@@ -100,7 +102,7 @@ class ListenerSet:
 
     def start_successor(self) -> int:
         """Start a new binary on these sockets. Returns its process id. Raises `OSError`."""
-        self.successor = upgrade.start(self.bound, self.channel, self._handed_over, self.versions)
+        self.successor = upgrade.start(self.bound, self.channel, self._handed_over, self.versions, self.tasks)
         return self.successor
 
     def forget_successor(self) -> None:

@@ -11,7 +11,7 @@ import signal
 import stat
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import gevent
@@ -45,6 +45,8 @@ if TYPE_CHECKING:
     from ..reload.last_good import LastGood
     from ..reload.version_store import VersionStore
     from ..status.reporter import Reporter
+    from ..tasks.board import Run, TaskBoard
+    from ..tasks.runner import TaskRunner
     from .link import Link
 
 # Read when the hub is made. The default imports pprint, and with it dataclasses and inspect: 1.4 MB.
@@ -64,7 +66,8 @@ class ServerProcess:
     """Everything that serves requests. Raises `ConfigError` when the configuration cannot be carried out.
 
     `logs` and `inspector` are the developer mode's, which shows what happens to whoever writes the scripts. `versions`
-    keeps the last good versions of scripts, for all processes of a supervisor.
+    keeps the last good versions of scripts, for all processes of a supervisor, and `board` sees to it that one of them
+    runs each task.
     """
 
     def __init__(
@@ -73,6 +76,7 @@ class ServerProcess:
         logs: Logs | None = None,
         inspector: Inspector | None = None,
         versions: VersionStore | None = None,
+        board: TaskBoard | None = None,
     ) -> None:
         self._config = config
         self._inspector = inspector
@@ -115,13 +119,26 @@ class ServerProcess:
         if config.status_path:
             from ..status.reporter import Reporter
 
-            self._reporter = Reporter(self.server, self.pool, self.catalogue, self._engine, self._flushes)
+            self._reporter = Reporter(
+                self.server, self.pool, self.catalogue, self._engine, self._flushes, self._task_runs
+            )
             context.observers.append(self._reporter.observe)
         if config.status_path or config.ping_path:
             from ..status.endpoint import StatusEndpoint
 
             overview = None if self._reporter is None else self._reporter.overview
             context.internal_handler = StatusEndpoint(config, overview).answer
+        self._tasks_by_clock: TaskRunner | None = None
+        if config.tasks:
+            from ..tasks.board import TaskBoard
+            from ..tasks.runner import TaskRunner, check
+
+            problem = check(config.tasks, self.catalogue)
+            if problem:
+                raise ConfigError(problem)
+            self._tasks_by_clock = TaskRunner(
+                config.tasks, board or TaskBoard(), self.catalogue, self.pool, self.log, config.after_timeout
+            )
         self._link: Link | None = None
         #: It stops because another process takes its place.
         self._is_replaced = False
@@ -188,6 +205,9 @@ class ServerProcess:
             self.log.warning(f"{lost} files of scripts stay open for ever: leaving for another process")
             self._on_replaced()
 
+    def _task_runs(self) -> Mapping[str, Run]:
+        return self._tasks_by_clock.runs() if self._tasks_by_clock is not None else {}
+
     def _flushes(self) -> int:
         return self.reloader.flushes if self.reloader is not None else 0
 
@@ -250,6 +270,8 @@ class ServerProcess:
             link.attach(self.server, self.log, self._engine.turns, self._on_orphaned, message)
         if ready is not None:
             ready()
+        if self._tasks_by_clock is not None:
+            self._tasks_by_clock.start()
         self._stop.wait()
         return self.stop()
 
@@ -322,7 +344,11 @@ class ServerProcess:
         if self._link is not None:
             self._link.stop_taking_over()
             hand_over = self._link.hand_over if self._is_replaced else None
+        if self._tasks_by_clock is not None:
+            self._tasks_by_clock.stop()
         finished = self.server.stop(seconds, hand_over)
+        if self._tasks_by_clock is not None and not self._tasks_by_clock.join(max(0.0, deadline - time.monotonic())):
+            finished = False
         self._heartbeat.stop()
         if self.watcher is not None:
             self.watcher.stop()

@@ -27,18 +27,23 @@ class Inheritance(NamedTuple):
     sockets: dict[str, Open]
     channel: tuple[socket.socket, socket.socket]
     handed_over: list[int]
-    #: The descriptor of the `VersionStore`; -1 for none.
+    #: The descriptors of the `VersionStore` and of the `TaskBoard`; -1 for none.
     versions: int
+    tasks: int
 
 
 def start(
-    bound: list[Bound], channel: tuple[socket.socket, socket.socket], handed_over: list[int], versions: int
+    bound: list[Bound],
+    channel: tuple[socket.socket, socket.socket],
+    handed_over: list[int],
+    versions: int,
+    tasks: int,
 ) -> int:
     """Start the command of this process again, with these sockets. Returns its process id. Raises `OSError`."""
     named = [(str(one.address), one.socket.fileno()) for one in bound]
     named += [(_LOCK + str(one.address), one.lock) for one in bound if one.lock != -1]
     named += [("give", channel[0].fileno()), ("take", channel[1].fileno())]
-    named += [("versions", versions)] if versions != -1 else []
+    named += [(name, kept) for name, kept in (("versions", versions), ("tasks", tasks)) if kept != -1]
     lines = [f"{number} {name}" for name, number in named] + [f"{number} systemd" for number in handed_over]
     environment = {**os.environ, _VARIABLE: "\n".join(lines)}
     pid = os.fork()
@@ -66,7 +71,7 @@ def inherited() -> Inheritance | None:
     for number in named.values():
         os.set_inheritable(number, False)
     channel = socket.socket(fileno=named.pop("give")), socket.socket(fileno=named.pop("take"))
-    versions = named.pop("versions", -1)
+    versions, tasks = named.pop("versions", -1), named.pop("tasks", -1)
     locks = {name.removeprefix(_LOCK): number for name, number in named.items() if name.startswith(_LOCK)}
     sockets = {name: Open(number, locks.get(name, -1)) for name, number in named.items() if not name.startswith(_LOCK)}
-    return Inheritance(sockets, channel, handed_over, versions)
+    return Inheritance(sockets, channel, handed_over, versions, tasks)

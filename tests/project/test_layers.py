@@ -29,7 +29,7 @@ FOLDERS: tuple[tuple[str, tuple[str, ...]], ...] = (
         "system",
         (
             "stub_modules", "gevent_import", "executable_memory", "malloc", "signals", "standard_streams", "systemd",
-            "pidfile", "privileges", "socket_lock", "listen",
+            "pidfile", "privileges", "socket_lock", "listen", "nameless_file",
         ),
     ),
     ("scripts", ("file_signature", "texts", "version", "script", "catalogue", "pool")),
@@ -63,6 +63,7 @@ FOLDERS: tuple[tuple[str, tuple[str, ...]], ...] = (
             "version_store", "last_good",
         ),
     ),
+    ("tasks", ("schedule", "board", "task_request", "runner")),
     (
         "status",
         (
@@ -91,6 +92,7 @@ ORDER = [f"{folder}.{name}".lstrip(".") for folder, names in FOLDERS for name in
 
 #: The modules in which something waits, or is called by the event loop.
 WITH_GEVENT = {
+    "tasks.runner", "tasks.task_request",
     "lua.bridge", "lua.turns", "modules.programs", "modules.python_modules", "modules.threads",
     "modules.sockets.endpoint", "modules.sockets.kept", "modules.sockets.readiness", "modules.sockets.wakeup",
     "processes.heartbeat", "processes.link", "processes.server_process", "reload.inotify", "reload.polling",
