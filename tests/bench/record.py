@@ -5,6 +5,7 @@ from pathlib import Path
 
 from .growth import Grown
 from .load import CLIENTS
+from .regression import BOUND, Comparison
 from .results import Results, of_line
 from .rounds import Line
 from .spread import Spread
@@ -23,6 +24,7 @@ def write_json(results: Results, path: Path) -> None:
         "rows": [_line(line) for line in results.lines],
         "waiting": [_passed(line) for line in results.passed],
         "growth": [_grown(point) for point in results.grown],
+        "regression": _comparison(results.comparison) if results.comparison else None,
         "servers": [
             {**holder._asdict(), "ready": holder.ready._asdict(), "loaded": holder.loaded._asdict()}
             for holder in results.holders
@@ -65,3 +67,8 @@ def _passed(line: Passed) -> dict[str, object]:
 
 def _grown(point: Grown) -> dict[str, object]:
     return {**point.point._asdict(), "cpu": point.cpu, "ratio": point.ratio._asdict()}
+
+
+def _comparison(comparison: Comparison) -> dict[str, object]:
+    series = [{**one._asdict(), "ratio": one.ratio._asdict(), "grew": one.grew} for one in comparison.series]
+    return {**comparison._asdict(), "series": series, "bound": BOUND, "grown": comparison.grown}

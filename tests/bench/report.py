@@ -6,6 +6,7 @@ from .columns import aligned
 from .growth import Grown
 from .load import CLIENTS
 from .memory import MEGABYTE, Holder, Holding, sized
+from .regression import BOUND, Comparison
 from .results import Results, of_grown, of_holding, of_line, of_passed
 from .rounds import Line
 from .spread import Spread
@@ -20,6 +21,8 @@ def as_text(results: Results) -> str:
     parts = [_heading(results)]
     if results.lines:
         parts.append(_speed_table(results.lines))
+    if results.comparison and results.comparison.series:
+        parts.append(_comparison_table(results.comparison))
     if results.passed:
         parts.append(_passed_table(results.passed))
     if results.grown:
@@ -30,6 +33,7 @@ def as_text(results: Results) -> str:
         parts.append(_holding_table(results.holdings))
     notes = [f"INVALID: {fault}. Do not use this line." for fault in results.faults]
     notes += [f"left out: {reason}" for reason in results.left_out]
+    notes += results.comparison.notes if results.comparison else []
     return "\n\n".join([*parts, "\n".join(notes)] if notes else parts)
 
 
@@ -80,6 +84,15 @@ def _targets(line: Line) -> str:
         else:
             told.append(_verdict(verdict, f"{verdict.target:.2f} of {against}" if against else f"{verdict.target:.2f}"))
     return ", ".join(told) or "-"
+
+
+def _comparison_table(comparison: Comparison) -> str:
+    cells = [(f"beside {comparison.revision}", "us CPU/request", "there", "ratio", "no growth")]
+    for series in comparison.series:
+        here, there = (_spread(Spread.of(cpu), ".1f") for cpu in (series.here, series.there))
+        told = f"<= {BOUND:.2f} {'no' if series.grew else 'yes'}"
+        cells.append((series.row, here, there, _spread(series.ratio, ".2f"), "INVALID" if series.faults else told))
+    return aligned(cells)
 
 
 def _passed_table(lines: Sequence[Passed]) -> str:
