@@ -12,6 +12,7 @@ from .frontend import frontend
 from .growth import measure_growth
 from .machine import Setting, describe
 from .memory import Holder, measure_memory, resident
+from .nginx_lua import nginx_lua
 from .peers import Peer, Upstream, started
 from .regression import measure_regression
 from .results import Results
@@ -73,7 +74,7 @@ class Choice(NamedTuple):
 
 def available() -> dict[str, Peer]:
     """Every server that there can be a line of, by name, in the order of the table and of the runs."""
-    peers = [greenfcgi(), php_fpm(), *variants(), uwsgi(), wsapi(), floor()]
+    peers = [greenfcgi(), php_fpm(), *variants(), uwsgi(), wsapi(), nginx_lua(), floor()]
     return {peer.name: peer for peer in peers}
 
 

@@ -15,6 +15,11 @@ from .throughput import LIMIT, Passed
 from .verdicts import Verdict
 from .work import FLOOR_PEER, REFERENCE_PEER
 
+_SPEED_HEAD = (
+    "row", "server", "us CPU/request", "with nginx", "requests/s", "p50 ms", "p99 ms", "to reference", "same work",
+    "target",
+)  # fmt: skip
+
 
 def as_text(results: Results) -> str:
     """The whole report, ready to print."""
@@ -50,9 +55,7 @@ def _heading(results: Results) -> str:
 
 
 def _speed_table(lines: Sequence[Line]) -> str:
-    cells = [
-        ("row", "server", "us CPU/request", "requests/s", "p50 ms", "p99 ms", "to reference", "same work", "target")
-    ]
+    cells = [_SPEED_HEAD]
     for line in lines:
         loads = [sample.load for sample in line.samples]
         cells.append(
@@ -60,6 +63,7 @@ def _speed_table(lines: Sequence[Line]) -> str:
                 line.entry.row.name,
                 line.entry.upstream.peer.name,
                 _spread(Spread.of([sample.cpu for sample in line.samples]), ".1f"),
+                f"{Spread.of([sample.total for sample in line.samples]).median:.1f}",
                 f"{Spread.of([load.requests_per_second for load in loads]).median:.0f}",
                 f"{Spread.of([load.p50 for load in loads]).median:.2f}",
                 f"{Spread.of([load.p99 for load in loads]).median:.2f}",
@@ -87,7 +91,7 @@ def _targets(line: Line) -> str:
 
 
 def _comparison_table(comparison: Comparison) -> str:
-    cells = [(f"beside {comparison.revision}", "us CPU/request", "there", "ratio", "no growth")]
+    cells = [(f"beside {comparison.revision.split()[0]}", "us CPU/request", "there", "ratio", "no growth")]
     for series in comparison.series:
         here, there = (_spread(Spread.of(cpu), ".1f") for cpu in (series.here, series.there))
         told = f"<= {BOUND:.2f} {'no' if series.grew else 'yes'}"

@@ -10,7 +10,7 @@ from typing import NamedTuple
 from .accounting import cpu_seconds, wait_until_quiet
 from .errors import BenchError
 from .frontend import Frontend
-from .load import Load, run_wrk, warm_up
+from .load import Load, Target, run_wrk, warm_up
 from .peers import Upstream
 from .replies import Check, checked
 from .spread import Spread
@@ -40,9 +40,13 @@ class Entry(NamedTuple):
 
 
 class Sample(NamedTuple):
-    """One run: microseconds of server CPU per request, and what the clients saw."""
+    """One run: microseconds of CPU per request, of the server and of all with nginx, and what the clients saw.
+
+    Of a web server, the first is what its script takes beyond a canned reply of the same bytes.
+    """
 
     cpu: float
+    total: float
     load: Load
 
 
@@ -86,16 +90,32 @@ def measure_row(
 
 def measure_run(upstream: Upstream, row: Row, frontend: Frontend, seconds: int) -> Sample:
     """One run of a server. Raises `BenchError` when it or wrk ends, or it is busy before or after the run."""
-    pids = upstream.server.pids()
-    wait_until_quiet(pids)
-    before = cpu_seconds(pids)
-    load = run_wrk(frontend.target(upstream, row.connection, row.work), seconds)
+    used = _load(upstream, frontend, frontend.target(upstream, row.connection, row.work), seconds)
+    if not upstream.peer.web:
+        return Sample(used.server, used.server + used.nginx, used.load)
+    canned = _load(upstream, frontend, frontend.target(upstream, "canned", row.work), seconds)
+    return Sample(used.server - canned.server, used.server, used.load)
+
+
+class _Used(NamedTuple):
+    """Microseconds of CPU per request, of the server and of the nginx before it, which a web server does not use."""
+
+    server: float
+    nginx: float
+    load: Load
+
+
+def _load(upstream: Upstream, frontend: Frontend, target: Target, seconds: int) -> _Used:
+    pids, before_it = upstream.server.pids(), frontend.server.pids()
+    wait_until_quiet([*pids, *before_it])
+    before = cpu_seconds(pids), cpu_seconds(before_it)
+    load = run_wrk(target, seconds)
     # Requests that wrk gave up at its end are still being worked on; they are at most one for each client.
-    wait_until_quiet(pids)
-    used = cpu_seconds(pids) - before
+    wait_until_quiet([*pids, *before_it])
+    server, nginx = cpu_seconds(pids) - before[0], cpu_seconds(before_it) - before[1]
     if upstream.server.pids() != pids:
         raise BenchError(f"{upstream.peer.name} changed its processes during a run: its CPU time is incomplete")
-    return Sample(used * 1e6 / load.requests, load)
+    return _Used(server * 1e6 / load.requests, nginx * 1e6 / load.requests, load)
 
 
 def _entries(row: Row, upstreams: Sequence[Upstream]) -> list[Entry]:

@@ -94,7 +94,7 @@ def test_a_wrong_reply_of_this_tree_is_the_exit_status(capsys: pytest.CaptureFix
 def test_each_series_is_told(tmp_path: Path) -> None:
     results = _results(GREW, SAME, notes=("a note",))
     *_, head, first, second, _, note = as_text(results).splitlines()
-    assert head.startswith("beside 1234567 before  us CPU/request")
+    assert head.startswith("beside 1234567  us CPU/request")
     assert first.endswith("1.16 (1.16..1.16)  <= 1.15 no")
     assert second.endswith("1.00 (1.00..1.00)  <= 1.15 yes")
     assert note == "a note"
