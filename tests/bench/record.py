@@ -71,5 +71,8 @@ def _grown(point: Grown) -> dict[str, object]:
 
 
 def _comparison(comparison: Comparison) -> dict[str, object]:
-    series = [{**one._asdict(), "ratio": one.ratio._asdict(), "grew": one.grew} for one in comparison.series]
+    series = [
+        {**one._asdict(), "ratio": one.ratio._asdict(), "quickest": one.quickest, "grew": one.grew}
+        for one in comparison.series
+    ]
     return {**comparison._asdict(), "series": series, "bound": BOUND, "grown": comparison.grown}

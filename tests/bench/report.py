@@ -91,11 +91,14 @@ def _targets(line: Line) -> str:
 
 
 def _comparison_table(comparison: Comparison) -> str:
-    cells = [(f"beside {comparison.revision.split()[0]}", "us CPU/request", "there", "ratio", "no growth")]
+    cells = [
+        (f"beside {comparison.revision.split()[0]}", "us CPU/request", "there", "ratio", "of the quickest", "no growth")
+    ]
     for series in comparison.series:
         here, there = (_spread(Spread.of(cpu), ".1f") for cpu in (series.here, series.there))
         told = f"<= {BOUND:.2f} {'no' if series.grew else 'yes'}"
-        cells.append((series.row, here, there, _spread(series.ratio, ".2f"), "INVALID" if series.faults else told))
+        ratios = _spread(series.ratio, ".2f"), f"{series.quickest:.2f}"
+        cells.append((series.row, here, there, *ratios, "INVALID" if series.faults else told))
     return aligned(cells)
 
 

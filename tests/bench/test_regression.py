@@ -35,10 +35,13 @@ GREW, SAME = _series([BOUND + 0.01] * 9), _series([1.0] * 9)
     ([1.0] * 9, False),
     ([BOUND] * 9, False),
     ([BOUND + 0.01] * 9, True),
-    ([2.0] * 4 + [1.0] * 5, False),
-    ([2.0] * 5 + [0.5] * 4, True),
+    ([2.0] * 4 + [BOUND] * 5, False),
+    ([2.0] * 5 + [BOUND + 0.01] * 4, True),
+    ([2.0] * 8 + [1.0], False),
 ])  # fmt: skip
-def test_a_series_grew_when_its_median_is_beyond_the_bound(ratios: list[float], grew: bool) -> None:
+def test_a_series_grew_when_its_median_and_its_quickest_run_are_beyond_the_bound(
+    ratios: list[float], grew: bool
+) -> None:
     assert _series(ratios).grew is grew
 
 
@@ -95,8 +98,8 @@ def test_each_series_is_told(tmp_path: Path) -> None:
     results = _results(GREW, SAME, notes=("a note",))
     *_, head, first, second, _, note = as_text(results).splitlines()
     assert head.startswith("beside 1234567  us CPU/request")
-    assert first.endswith("1.16 (1.16..1.16)  <= 1.15 no")
-    assert second.endswith("1.00 (1.00..1.00)  <= 1.15 yes")
+    assert first.endswith("1.16 (1.16..1.16)  1.16             <= 1.15 no")
+    assert second.endswith("1.00 (1.00..1.00)  1.00             <= 1.15 yes")
     assert note == "a note"
     write_json(results, tmp_path / "file")
     assert '"grown": []' in (tmp_path / "file").read_text()
