@@ -76,7 +76,6 @@ def _missing() -> str:
     return ""
 
 
-@pytest.mark.xdist_group("machine")
 @pytest.mark.skipif(bool(_missing()), reason=_missing())
 def test_the_short_form_measures_checks_every_reply_and_memory(tmp_path: Path) -> None:
     file = tmp_path / "bench.json"

@@ -119,7 +119,6 @@ class Fuzzer:
         return figures(self._folder / "counts")
 
 
-@pytest.mark.xdist_group("machine")
 @source_only
 @pytest.mark.skipif(
     find_spec("atheris") is None,

@@ -16,9 +16,6 @@ from ..support import compiled
 from ..support.compiled import Built, NotBuilt
 from ..support.running import PATIENCE
 
-#: Each worker of pytest-xdist would build the package for itself.
-pytestmark = pytest.mark.xdist_group("machine")
-
 #: What the compiled modules do is in these: bytes, requests, states, limits, ends.
 PART = (
     "serving/test_faults.py::test_what_no_hook_can_stop", "lua/test_errors_in_lua.py::test_the_address_of_the_state",
