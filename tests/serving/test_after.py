@@ -113,7 +113,7 @@ def test_after_timeout(serve: Serve, tmp_path: Path) -> None:
         {"after.lua": going_on(tmp_path / "go"), "loop.lua": going_on(tmp_path / "go", "while true do end")}, settings
     )
     assert server.get("after.lua").stdout.endswith(b"early")
-    text = "stopped: it ran longer than after_timeout, 0.6 s, after con:finish()"
+    text = "stopped: it ran longer than after_timeout, 0.6 s"
     server.logged(f"after.lua: GET /after.lua: {text}")
     (tmp_path / "go").touch()
     assert server.get("loop.lua").stdout.endswith(b"early")
