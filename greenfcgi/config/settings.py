@@ -177,3 +177,5 @@ class Config(NamedTuple):
         Setting(types.MODULES, {}, 'For require: modules written in Python, such as mailer = "mysite.mailer".'),
     ]
     app: Annotated[Mapping[str, object], Setting(types.ANY_TABLE, {}, "Free: scripts read it with con:config(name).")]
+    #: Where the file lies, to which paths are relative. No setting.
+    folder: str

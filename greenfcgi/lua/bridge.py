@@ -29,8 +29,10 @@ from .file_rules import FileRules
 Answer = bytes | bool | float | None | tuple[bytes | None, bytes | None]
 
 GONE = b"the client has gone"
-#: What a function of a module returns to Lua: an answer, or (nil, problem, errno), or (text, number).
-Outcome = Answer | tuple[bytes | None, bytes | int] | tuple[None, bytes, int] | tuple[bytes, bytes, int]
+Scalar = bytes | float | bool | None
+#: What a function of a module returns to Lua: an answer, or several results, of which the first is text, or nil where it
+#: has failed: then the second is the problem, and the third, if any, an errno or a code.
+Outcome = Answer | tuple[Scalar, ...]
 ModuleFunction = Callable[..., Outcome]
 
 #: Bytes for any of these parts, twice: as text, and compiled.
@@ -130,8 +132,8 @@ class Bridge:
 
     __slots__ = (
         "_files", "_functions", "_hint", "_log", "_log_slow", "_minor", "_modules", "_name", "_opened", "_parts",
-        "_rules", "_version", "at_end", "budget", "closes_with", "directory", "exchange", "granted", "is_ending",
-        "loading", "on_out_of_memory", "reserve",
+        "_rules", "_version", "at_close", "at_end", "budget", "closes_with", "directory", "exchange", "granted", "home",
+        "is_ending", "loading", "on_out_of_memory", "reserve",
     )  # fmt: skip
 
     def __init__(
@@ -148,7 +150,10 @@ class Bridge:
         minor: int = 1,
         parts: Mapping[str, bytes] | None = None,
         modules: ModuleStore | None = None,
+        home: str = "",
     ) -> None:
+        #: Where config.toml lies.
+        self.home = home
         self._name = name
         #: Where the script lies.
         self.directory = os.path.dirname(name)
@@ -166,8 +171,9 @@ class Bridge:
         #: their names in lines, and the number of the first.
         self._functions: list[ModuleFunction] = []
         self._opened: dict[bytes, tuple[bytes, int]] = {}
-        #: What modules do when a run of the script is over.
+        #: What modules do when a run of the script is over, and when the state goes.
         self.at_end: list[Callable[[], None]] = []
+        self.at_close: list[Callable[[], None]] = []
         self._version = version
         self._log = log
         self._log_slow = log_slow
@@ -310,16 +316,19 @@ class Bridge:
             if seconds <= 0:
                 return None
 
-    def wait(self, event: Event) -> Outcome:
-        """Wait for an event, for a function of a module.
+    def wait(self, event: Event, most: float | None = None) -> Outcome:
+        """Wait for an event, for a function of a module; at most so many seconds.
 
         Returns nil when it is to be looked for again; true when the time is over; 0 when somebody wants to know where
         the script is; nil, text and 0 when the client has gone.
         """
+        seconds = self.budget.max_wait()
+        if most is not None and most < seconds:
+            seconds = most
         if self.exchange is None:
-            event.wait(self.budget.max_wait())
+            event.wait(seconds)
         else:
-            self.exchange.wait(event, self.budget.max_wait())
+            self.exchange.wait(event, seconds)
             if self.exchange.aborted:
                 self.budget.resume()
                 return (None, GONE, 0) if self.reserve(len(GONE)) else False

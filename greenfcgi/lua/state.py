@@ -90,7 +90,7 @@ class State:
         self._budget.begin()
         self._bridge = Bridge(
             script.path, version, engine.log, engine.log_slow, self._budget, self._reserve, self._on_out_of_memory,
-            engine.hint, engine.files, engine.minor, engine.parts, engine.modules,
+            engine.hint, engine.files, engine.minor, engine.parts, engine.modules, engine.config.folder,
         )  # fmt: skip
         # Only these hold the runtime. None once it has been let go.
         self._runtime: Any = None
@@ -232,6 +232,8 @@ class State:
             self._bridge.keep_files(0)
         self._run = self._hook = self._report = self._load_text = self._collect_garbage = self._settle = None
         self._runtime = None
+        for close in self._bridge.at_close:
+            close()
         self._budget.end()
         # Each has held the other.
         self._budget.state = None

@@ -21,6 +21,7 @@ _FOLDER: Final = os.path.dirname(__file__)
 #: What scripts require by another name than that of its file, or what lies in a folder below.
 _OTHER_NAMES: Final[Mapping[str, str]] = {
     "luafcgid": "luafcgid",
+    "greenfcgi.sql": "sql/sql",
 }
 #: What is not required, but defines functions of Lua's own, where `lua.allow` names one of these.
 _AT_START: Final[Mapping[str, tuple[str, ...]]] = {"programs": ("os.execute", "io.popen")}
