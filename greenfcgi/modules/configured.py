@@ -22,6 +22,8 @@ _FOLDER: Final = os.path.dirname(__file__)
 _OTHER_NAMES: Final[Mapping[str, str]] = {
     "luafcgid": "luafcgid",
     "greenfcgi.sql": "sql/sql",
+    "luasql.sqlite3": "sql/luasql",
+    "luasql.postgres": "sql/luasql",
 }
 #: What is not required, but defines functions of Lua's own, where `lua.allow` names one of these.
 _AT_START: Final[Mapping[str, tuple[str, ...]]] = {"programs": ("os.execute", "io.popen")}

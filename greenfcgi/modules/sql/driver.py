@@ -28,22 +28,25 @@ class Done(NamedTuple):
     last_id: int | None = None
 
 
-class Column(NamedTuple):
-    """A column of a result: its name, and its type as the database calls it; "" where it does not say."""
+class Columns(NamedTuple):
+    """The columns of a result: their names, and their types as the database calls them; "" where it does not say."""
 
-    name: str
-    type: str
+    names: tuple[str, ...]
+    types: tuple[str, ...]
+
+
+NO_COLUMNS = Columns((), ())
 
 
 class Cursor(Protocol):
     """The rows of a statement."""
 
-    #: Empty where the statement gives no rows; then `done` says what it did.
-    columns: tuple[Column, ...]
+    #: `NO_COLUMNS` where the statement gives no rows; then `done` says what it did.
+    columns: Columns
     done: Done
 
     def fetch(self, number: int) -> list[Row]:
-        """The next rows, at most so many; none at the end. Raises `SqlError`."""
+        """The next rows, at most so many; fewer at the end. Raises `SqlError`."""
 
     def close(self) -> None:
         """There will be no more. Never raises."""
@@ -67,6 +70,9 @@ class Connection(Protocol):
 
     def query(self, sql: str, parameters: Parameters, is_long: bool) -> Cursor:
         """Execute a statement for its rows; `is_long`: others may be executed before the last one has come."""
+
+    def declared_types(self, sql: str) -> Columns:
+        """The columns of a statement with the types that their tables declare, where `query` does not say."""
 
     def begin(self) -> None:
         """Begin a transaction."""
@@ -96,6 +102,8 @@ class Settings(NamedTuple):
     address: str
     #: PostgreSQL: statements that are executed again and again are prepared.
     prepares: bool = True
+    #: As LuaSQL has it: PostgreSQL's values are text, and all rows of a result come at once.
+    is_luasql: bool = False
 
 
 class Driver(Protocol):

@@ -49,6 +49,23 @@ def target(url: str, home: str) -> Target:
     return Target(kind, rest if rest == MEMORY else os.path.join(home, rest))
 
 
+def luasql_target(kind: str, home: str, source: str, user: str, password: str, host: str, port: str) -> Target:
+    """The database that LuaSQL's `connect` means; for PostgreSQL, empty is not given."""
+    if kind != "postgres":
+        return Target(kind, MEMORY if source in (MEMORY, "") else os.path.join(home, source))
+    if source.startswith(("postgres://", "postgresql://")):
+        return Target(kind, source)
+    parts = [source if "=" in source else _assigned("dbname", source)]
+    given = {"user": user, "password": password, "host": host, "port": port}
+    return Target(kind, " ".join([*parts, *[_assigned(name, value) for name, value in given.items() if value]]))
+
+
+def _assigned(name: str, value: str) -> str:
+    """A part of what libpq takes."""
+    quoted = value.replace("\\", "\\\\").replace("'", "\\'")
+    return f"{name}='{quoted}'" if value else ""
+
+
 def _without_password(url: str) -> str:
     """What of a URL may be shown."""
     head, at, tail = url.rpartition("@")

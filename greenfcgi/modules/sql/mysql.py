@@ -17,7 +17,7 @@ from pymysql.constants import FIELD_TYPE
 from pymysql.converters import encoders
 from pymysql.cursors import SSCursor
 
-from .driver import CONNECT_TIMEOUT, Column, Connection, Cursor, Done, Parameters, Row, Settings
+from .driver import CONNECT_TIMEOUT, NO_COLUMNS, Columns, Connection, Cursor, Done, Parameters, Row, Settings
 from .placeholders import mysql
 from .problem import SqlError
 from .supplied import supplied
@@ -151,6 +151,10 @@ class MysqlConnection:
         """There is room again."""
         self._rows = None
 
+    def declared_types(self, sql: str) -> Columns:
+        """`query` says it."""
+        return NO_COLUMNS
+
     def begin(self) -> None:
         """Begin a transaction."""
         self.execute("begin", ())
@@ -204,7 +208,12 @@ class _Rows:
         self._owner = owner
         self._cursor = cursor
         description = cursor.description or ()
-        self.columns = tuple([Column(_name(column[0]), _TYPES.get(column[1], "")) for column in description])
+        self.columns = NO_COLUMNS
+        if description:
+            self.columns = Columns(
+                tuple([_name(column[0]) for column in description]),
+                tuple([_TYPES.get(column[1], "") for column in description]),
+            )
         self.done = Done(0 if description else cursor.rowcount, cursor.lastrowid or None)
         if not description:
             self._end()

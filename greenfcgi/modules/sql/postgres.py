@@ -18,7 +18,7 @@ from psycopg import capabilities, pq
 from psycopg.adapt import Loader
 from psycopg.pq import TransactionStatus
 
-from .driver import ROWS, Column, Connection, Cursor, Done, Parameters, Row, Settings
+from .driver import NO_COLUMNS, ROWS, Columns, Connection, Cursor, Done, Parameters, Row, Settings
 from .placeholders import postgresql
 from .problem import SqlError
 from .supplied import supplied
@@ -40,9 +40,10 @@ class _Text(Loader):
         return bytes(data)
 
 
-def _adapters() -> psycopg.adapt.AdaptersMap:
+def _adapters(*names: str) -> psycopg.adapt.AdaptersMap:
+    """What makes text of all types but these."""
     adapters = psycopg.adapt.AdaptersMap(psycopg.adapters)
-    known = {psycopg.adapters.types[name].oid for name in _NUMBERS}
+    known = {psycopg.adapters.types[name].oid for name in names}
     for info in psycopg.adapters.types:
         if info.oid not in known:
             adapters.register_loader(info.oid, _Text)
@@ -51,14 +52,25 @@ def _adapters() -> psycopg.adapt.AdaptersMap:
     return adapters
 
 
-_ADAPTERS: Final = _adapters()
+
+class _Context:
+    """What values are on this side."""
+
+    connection = None
+
+    def __init__(self, *names: str) -> None:
+        self.adapters = _adapters(*names)
+
+
+_VALUES: Final = _Context(*_NUMBERS)
+_TEXTS: Final = _Context()
 
 
 def connect(settings: Settings, seconds: float) -> Connection:
     """Connect. Raises `SqlError`."""
     try:
         connection = psycopg.connect(
-            settings.address, autocommit=True, context=_Context(),
+            settings.address, autocommit=True, context=_TEXTS if settings.is_luasql else _VALUES,
             connect_timeout=max(_MIN_TIMEOUT, round(seconds)), client_encoding="UTF8",
             prepare_threshold=5 if settings.prepares else None,
         )  # fmt: skip
@@ -66,14 +78,7 @@ def connect(settings: Settings, seconds: float) -> Connection:
         raise _problem(problem, True) from None
     if not (connection.info.parameter_status("DateStyle") or "").startswith("ISO"):
         connection.execute("set datestyle to iso")
-    return PostgresConnection(connection)
-
-
-class _Context:
-    """What values are on this side."""
-
-    adapters = _ADAPTERS
-    connection = None
+    return PostgresConnection(connection, settings.is_luasql)
 
 
 def _problem(problem: psycopg.Error, is_lost: bool) -> SqlError:
@@ -88,8 +93,9 @@ def _problem(problem: psycopg.Error, is_lost: bool) -> SqlError:
 class PostgresConnection:
     """A connection to a server."""
 
-    def __init__(self, connection: psycopg.Connection[Any]) -> None:
+    def __init__(self, connection: psycopg.Connection[Any], is_luasql: bool) -> None:
         self._connection = connection
+        self._is_luasql = is_luasql
         self._cursors = 0
         self.is_lost = False
 
@@ -134,6 +140,8 @@ class PostgresConnection:
     def query(self, sql: str, parameters: Parameters, is_long: bool) -> Cursor:
         """Execute a statement for its rows; one that is long has a cursor at the server, and so a transaction."""
         text, values = supplied(postgresql, sql, parameters)
+        if self._is_luasql:
+            return _Result(self, self._connection.cursor(), text, values)
         if not is_long:
             return _Stream(self, self._connection.cursor(), text, values)
         return _ServerCursor(self, text, values)
@@ -146,6 +154,10 @@ class PostgresConnection:
     def failed(self, problem: psycopg.Error) -> SqlError:
         """What went wrong in a cursor."""
         return self._failed(problem)
+
+    def declared_types(self, sql: str) -> Columns:
+        """`query` says it."""
+        return NO_COLUMNS
 
     def begin(self) -> None:
         """Begin a transaction."""
@@ -191,12 +203,18 @@ class PostgresConnection:
             self._connection.close()
 
 
-def _columns(cursor: Any) -> tuple[Column, ...]:
-    found = []
-    for column in cursor.description or ():
-        info = psycopg.adapters.types.get(column.type_code)
-        found.append(Column(column.name, info.name if info is not None else ""))
-    return tuple(found)
+def _columns(cursor: Any) -> Columns:
+    description = cursor.description
+    if not description:
+        return NO_COLUMNS
+    return Columns(tuple([column.name for column in description]), tuple([_type(column) for column in description]))
+
+
+def _type(column: psycopg.Column) -> str:
+    info = psycopg.adapters.types.get(column.type_code)
+    if info is None:
+        return ""
+    return f"{info.name} ({column.display_size})" if column.display_size else info.name
 
 
 class _Stream:
@@ -235,6 +253,26 @@ class _Stream:
         """The rest is not wanted: psycopg asks the server to stop."""
         with suppress(psycopg.Error):
             self._rows.close()  # type: ignore[attr-defined]
+
+
+class _Result:
+    """Rows that are all here."""
+
+    def __init__(self, owner: PostgresConnection, cursor: psycopg.Cursor[Any], text: str, values: Any) -> None:
+        self._cursor = cursor
+        try:
+            cursor.execute(text, values)
+        except psycopg.Error as problem:
+            raise owner.failed(problem) from None
+        self.columns = _columns(cursor)
+        self.done = Done(max(cursor.rowcount, 0))
+
+    def fetch(self, number: int) -> list[Row]:
+        """The next rows."""
+        return self._cursor.fetchmany(number)
+
+    def close(self) -> None:
+        """They are let go with it."""
 
 
 class _ServerCursor:

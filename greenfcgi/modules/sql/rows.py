@@ -16,6 +16,8 @@ from .driver import ROWS, Row
 MAX_VALUES: Final = 100
 #: Whole numbers up to here are exact in a double.
 _EXACT: Final = 2**53
+#: Bytes for which there is always room.
+_LITTLE: Final = 16384
 _MIN_INT, _MAX_INT = -(2**63), 2**63 - 1
 
 
@@ -30,20 +32,38 @@ class Portion(NamedTuple):
 def portions(rows: Sequence[Row], has_integers: bool) -> Iterator[Portion]:
     """The rows in portions. `has_integers`: Lua has them, with 64 bits; else, what is beyond 53 bits becomes text."""
     width = len(rows[0])
+    if len(rows) == 1 and width <= MAX_VALUES:
+        yield _single(rows[0], has_integers)
+        return
     step = max(1, min(ROWS, MAX_VALUES // width))
+    size = _size(rows, has_integers)
+    if 0 <= size <= _LITTLE and width <= MAX_VALUES:
+        # As room for each of them.
+        for start in range(0, len(rows), step):
+            yield Portion(tuple(chain.from_iterable(rows[start : start + step])), size)
+        return
     for start in range(0, len(rows), step):
         some = rows[start : start + step]
         values = tuple(chain.from_iterable(some))
-        size = _size(some, has_integers)
-        if size < 0:
-            values = tuple([_crossing(value, has_integers) for value in values])
-            size = sum([len(value) for value in values if isinstance(value, bytes)])
-        if width <= MAX_VALUES:
-            yield Portion(values, size)
-        else:
-            for at in range(0, width, MAX_VALUES):
-                part = values[at : at + MAX_VALUES]
-                yield Portion(part, sum([len(value) for value in part if isinstance(value, bytes)]))
+        for at in range(0, len(values), MAX_VALUES):
+            yield _looked_through(values[at : at + MAX_VALUES], has_integers)
+
+
+def _single(row: Row, has_integers: bool) -> Portion:
+    low, high = (_MIN_INT, _MAX_INT) if has_integers else (-_EXACT, _EXACT)
+    size = 0
+    for value in row:
+        kind = type(value)
+        if kind is bytes:
+            size += len(value)  # type: ignore[arg-type]
+        elif kind is int and not low <= value <= high:  # type: ignore[operator]
+            return _looked_through(row, has_integers)
+    return Portion(row, size)
+
+
+def _looked_through(values: Row, has_integers: bool) -> Portion:
+    crossing = tuple([_crossing(value, has_integers) for value in values])
+    return Portion(crossing, sum([len(value) for value in crossing if isinstance(value, bytes)]))
 
 
 def _size(rows: Sequence[Row], has_integers: bool) -> int:

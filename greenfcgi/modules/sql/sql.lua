@@ -59,16 +59,13 @@ local function note(number)
 end
 
 -- An object; when nobody has it any more, what has this number at the server is closed.
-local function watched(number)
-    local object
-    local function collected() pcall(note, number) end
-    if newproxy then
-        object = newproxy(true)
-        metatable_of(object).__gc = collected
-    else
-        object = setmetatable({}, { __gc = collected })
-    end
-    return object
+-- It has the fields of `meta` in its metatable.
+local function watched(number, meta)
+    local object = newproxy and newproxy(true)
+    local own = object and metatable_of(object) or {}
+    for name, value in next, meta or {} do own[name] = value end
+    if number > 0 then own.__gc = function() pcall(note, number) end end
+    return object or setmetatable({}, own)
 end
 
 local function close_dropped()

@@ -13,7 +13,7 @@ from typing import Final
 from ...lua.bridge import Bridge, ModuleFunction, Outcome
 from ..threads import Job, Jobs
 from . import drivers
-from .driver import Column, Connection, Parameters, Settings, Value
+from .driver import NO_COLUMNS, Columns, Connection, Parameters, Settings, Value
 from .pool import Key, Pool, housekeeping, pool_of
 from .problem import SqlError
 from .statements import Control, Execute, Hold, More, Query, Rows, next_portion
@@ -22,13 +22,14 @@ from .statements import Control, Execute, Hold, More, Query, Rows, next_portion
 _MAX_SHAPES: Final = 1000
 #: A statement on LuaSQL's connections waits for none.
 _UNLIMITED: Final = 1 << 30
+_IDLE_OF_LUASQL: Final = 60.0
 
-_shapes: dict[tuple[Column, ...], int] = {}
-_columns: dict[int, tuple[Column, ...]] = {}
+_shapes: dict[Columns, int] = {}
+_columns: dict[int, Columns] = {}
 _last_shape = 0
 
 
-def shape_of(columns: tuple[Column, ...]) -> int:
+def shape_of(columns: Columns) -> int:
     """The number of these columns."""
     global _last_shape
     found = _shapes.get(columns)
@@ -67,6 +68,14 @@ class _Loading(Job):
         return self._outcome(self._problem)
 
 
+class _Types(Control):
+    """The types of columns."""
+
+    def result(self) -> Outcome:
+        """The number of these columns."""
+        return b"", shape_of(self.found) if isinstance(self.found, Columns) else 0
+
+
 class Databases:
     """The databases of one state."""
 
@@ -90,26 +99,42 @@ class Databases:
         return (None, text, code) if self._bridge.reserve(len(text) + len(code)) else False
 
     def open(
-        self, url: bytes, has_integers: bool, max_connections: int, idle: float, prepares: bool, is_luasql: bool
+        self, url: bytes, has_integers: bool, max_connections: int, idle: float, prepares: bool
     ) -> Outcome:
         """A database by its URL: "" and its number; or nil, the problem and its code. Connects to nothing yet."""
         self._has_integers = has_integers
-        if self._bridge.is_ending:
-            return self._failed(SqlError("the state is being closed"))
         try:
             target = drivers.target(url.decode(), self._bridge.home)
         except UnicodeDecodeError:
             return self._failed(SqlError("the URL is not UTF-8"))
         except SqlError as problem:
             return self._failed(problem)
+        return self._open(target, max_connections, idle, bool(prepares), False)
+
+    def open_luasql(
+        self, driver: bytes, has_integers: bool, source: bytes, user: bytes, password: bytes, host: bytes, port: bytes
+    ) -> Outcome:
+        """The same by what LuaSQL's `connect` takes."""
+        self._has_integers = has_integers
+        try:
+            target = drivers.luasql_target(
+                driver.decode(), self._bridge.home, *[part.decode() for part in (source, user, password, host, port)]
+            )
+        except UnicodeDecodeError:
+            return self._failed(SqlError("the name is not UTF-8"))
+        return self._open(target, _UNLIMITED, _IDLE_OF_LUASQL, True, True)
+
+    def _open(
+        self, target: drivers.Target, max_connections: int, idle: float, prepares: bool, is_luasql: bool
+    ) -> Outcome:
+        if self._bridge.is_ending:
+            return self._failed(SqlError("the state is being closed"))
         is_memory = target.address == drivers.MEMORY
         if target.kind == "sqlite" and not is_memory:
             refused = self._bridge.check(os.fsencode(target.address), True, True)
             if refused is not None:
                 return self._failed(SqlError(f"{target.address}: {os.strerror(refused)}", "SQLITE_CANTOPEN"))
-        if is_luasql:
-            max_connections = _UNLIMITED
-        key = Key(target.kind, Settings(target.address, bool(prepares)), max_connections, idle)
+        key = Key(target.kind, Settings(target.address, prepares, is_luasql), max_connections, idle)
         if is_memory:
             # It is in its connection.
             key = key._replace(max=1, idle=0)
@@ -213,8 +238,21 @@ class Databases:
 
     def columns(self, shape: int) -> Outcome:
         """The columns of this number, each as "LENGTH:NAMELENGTH:TYPE"."""
-        text = b"".join([_counted(column.name) + _counted(column.type) for column in _columns.get(shape, ())])
+        text = b"".join([_counted(name) + _counted(kind) for name, kind in zip(*_columns.get(shape, NO_COLUMNS), strict=True)])
         return text if self._bridge.reserve(len(text)) else False
+
+    def size(self, number: int) -> Outcome:
+        """How many rows a result has, where the database has said so."""
+        rows = self._rows.get(number)
+        return rows.done.affected if rows is not None else 0
+
+    def declared(self, pool: int, hold: int, sql: bytes) -> Outcome:
+        """LuaSQL's: "" and the number of the columns of a statement, with the types that their tables declare."""
+        try:
+            found, held = self._used(pool, hold)
+        except SqlError as problem:
+            return self._failed(problem)
+        return self._jobs.run(_Types(self._bridge, found, held, 0, lambda one: one.declared_types(sql.decode())))
 
     def _keep_hold(self, hold: Hold) -> int:
         number = self._number()
@@ -345,7 +383,7 @@ def functions(bridge: Bridge) -> Mapping[str, ModuleFunction]:
     bridge.at_end.append(databases.end_run)
     bridge.at_close.append(databases.end)
     named: tuple[ModuleFunction, ...] = (
-        databases.open, databases.execute, databases.query, databases.more, databases.finish, databases.columns,
+        databases.open, databases.open_luasql, databases.declared, databases.size, databases.execute, databases.query, databases.more, databases.finish, databases.columns,
         databases.begin, databases.commit, databases.rollback, databases.connect, databases.start, databases.release,
         databases.close, databases.is_exhausted, databases.wait,
     )  # fmt: skip

@@ -10,15 +10,21 @@ from __future__ import annotations
 import os
 import sqlite3
 from contextlib import suppress
+from functools import lru_cache
+from time import monotonic
 from typing import Any, Final
 
-from .driver import Column, Connection, Cursor, Done, Parameters, Row, Settings
+from .driver import NO_COLUMNS, Columns, Connection, Cursor, Done, Parameters, Row, Settings
 from .problem import Busy, SqlError
 
 MEMORY: Final = ":memory:"
 #: Permissions of a database that is created, less the umask.
 _MODE: Final = 0o640
 _BUSY: Final = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
+#: Seconds for which a connection has the file that it had.
+_FRESH: Final = 1.0
+#: Sets of columns that are remembered.
+_MAX_KEPT: Final = 256
 #: Which another try does not end: the transaction has read what has changed since.
 _BUSY_FOR_EVER: Final = 517  # SQLITE_BUSY_SNAPSHOT
 
@@ -77,6 +83,7 @@ class SqliteConnection:
         self._db.text_factory = bytes
         self._cursors: set[SqliteCursor] = set()
         self._file = self._identity()
+        self._checked = monotonic()
         try:
             self._db.execute("pragma journal_mode = wal").fetchone()
         except Exception as problem:
@@ -103,6 +110,10 @@ class SqliteConnection:
 
     def is_alive(self) -> bool:
         """The file is the same still: it has not been replaced."""
+        now = monotonic()
+        if now - self._checked < _FRESH:
+            return True
+        self._checked = now
         return self._identity() == self._file
 
     def execute(self, sql: str, parameters: Parameters) -> Done:
@@ -122,6 +133,19 @@ class SqliteConnection:
             return SqliteCursor(self._db.execute(sql, parameters), self._cursors)  # type: ignore[arg-type]
         except Exception as problem:
             raise _problem(problem) from None
+
+    def declared_types(self, sql: str) -> Columns:
+        """The columns of a SELECT with their types, which SQLite tells of a view only."""
+        view = "temp.greenfcgi_types"
+        try:
+            self._db.execute(f"create view {view} as {sql.rstrip().rstrip(';')}")
+            try:
+                found = self._db.execute("pragma temp.table_info(greenfcgi_types)").fetchall()
+            finally:
+                self._db.execute(f"drop view {view}")
+        except Exception as problem:
+            raise _problem(problem) from None
+        return Columns(tuple([row[1].decode() for row in found]), tuple([row[2].decode() for row in found]))
 
     def begin(self) -> None:
         """Begin one that writes: one that begins to only later may find that others have written meanwhile."""
@@ -162,24 +186,38 @@ class SqliteConnection:
 class SqliteCursor:
     """Rows that are computed as they are fetched."""
 
+    done = Done(0)
+
     def __init__(self, cursor: sqlite3.Cursor, open_cursors: set[SqliteCursor]) -> None:
         self._cursor = cursor
         self._open = open_cursors
-        description: Any = cursor.description or ()
-        self.columns = tuple([Column(name, "") for name, *_ in description])
-        self.done = Done(max(cursor.rowcount, 0), cursor.lastrowid)
-        if description:
+        description: Any = cursor.description
+        if description is None:
+            self.columns = NO_COLUMNS
+            self.done = Done(max(cursor.rowcount, 0), cursor.lastrowid)
+        else:
+            self.columns = _columns(tuple([column[0] for column in description]))
             open_cursors.add(self)
 
     def fetch(self, number: int) -> list[Row]:
         """The next rows."""
         try:
-            return self._cursor.fetchmany(number)
+            rows = self._cursor.fetchmany(number)
+            if len(rows) < number:
+                # It has let go of everything by itself.
+                self._open.discard(self)
+            return rows
         except Exception as problem:
             raise _problem(problem) from None
 
     def close(self) -> None:
         """Let go of what it has locked."""
-        self._open.discard(self)
-        with suppress(sqlite3.Error):
-            self._cursor.close()
+        if self in self._open:
+            self._open.discard(self)
+            with suppress(sqlite3.Error):
+                self._cursor.close()
+
+
+@lru_cache(_MAX_KEPT)
+def _columns(names: tuple[str, ...]) -> Columns:
+    return Columns(names, ("",) * len(names))

@@ -18,7 +18,7 @@ from gevent import get_hub
 from ...logs.text import described, traceback_of
 from ...lua.bridge import Bridge, Outcome
 from ..threads import Job
-from .driver import ROWS, Column, Connection, Cursor, Done, Parameters
+from .driver import NO_COLUMNS, ROWS, Columns, Connection, Cursor, Done, Parameters
 from .pool import Claim, Pool, housekeeping
 from .problem import Busy, SqlError
 from .rows import Portion, portions
@@ -79,15 +79,18 @@ class Rows:
         self.hold = hold
         self.is_long = is_long
         self.has_integers = has_integers
-        self.columns: tuple[Column, ...] = ()
+        self.columns = NO_COLUMNS
         self.portions: deque[Portion] = deque()
         #: None when all have been fetched; and its connection, which is taken until then.
         self.cursor: Cursor | None = None
+        self.done = Done(0)
         self.connection: Connection | None = None
 
     def fill(self) -> None:
         """Fetch some, in a thread. Raises `SqlError`."""
         cursor = self.cursor
+        if cursor is None:
+            return
         limit = _MAX_ROWS_OF_EACH if self.is_long else _MAX_ROWS
         number, count, size = ROWS, 0, 0
         while cursor is not None:
@@ -123,7 +126,8 @@ class _Work(Claim):
     def __init__(self, bridge: Bridge, pool: Pool, hold: Hold | None, timeout: float) -> None:
         super().__init__(pool, hold and hold.connection)
         self._bridge = bridge
-        self._title = bridge.title()
+        #: The request that it is for.
+        self._exchange = bridge.exchange
         self._hold = hold
         left = bridge.budget.left()
         self._seconds = min(timeout, left) if timeout else left
@@ -271,7 +275,8 @@ class _Work(Claim):
         else:
             self.settle()
         if self._traceback:
-            self._bridge.log_error("greenfcgi.sql: a driver has failed", self._traceback, self._title)
+            title = self._exchange.title if self._exchange is not None else ""
+            self._bridge.log_error("greenfcgi.sql: a driver has failed", self._traceback, title)
         super().end()
 
     def _abandon(self) -> None:
@@ -343,7 +348,7 @@ class Query(_Work):
         timeout: float,
         sql: str,
         parameters: Parameters,
-        shape: Callable[[tuple[Column, ...]], int],
+        shape: Callable[[Columns], int],
         keep: Callable[[Rows], int],
     ) -> None:
         super().__init__(bridge, rows.pool, rows.hold, timeout)
@@ -352,18 +357,19 @@ class Query(_Work):
         self._rows = rows
         self._shape = shape
         self._keep = keep
-        self._done = Done(0)
 
     def perform(self, connection: Connection) -> None:
         """Execute it, and fetch the first rows."""
         rows = self._rows
-        cursor = self.patiently(lambda: connection.query(self._sql, self._parameters, rows.is_long))
-        rows.columns, rows.connection = cursor.columns, connection
-        if rows.columns:
+        try:
+            cursor = connection.query(self._sql, self._parameters, rows.is_long)
+        except Busy:
+            cursor = self.patiently(lambda: connection.query(self._sql, self._parameters, rows.is_long))
+        rows.columns, rows.done, rows.connection = cursor.columns, cursor.done, connection
+        if rows.columns.names:
             rows.cursor = cursor
             self._fill(rows)
         else:
-            self._done = cursor.done
             cursor.close()
         self.leaves_no_transaction = rows.cursor is None
 
@@ -384,8 +390,8 @@ class Query(_Work):
     def result(self) -> Outcome:
         """The first rows; or what it has done, where it gives none."""
         rows = self._rows
-        if not rows.columns:
-            return b"", 0, 0, *self._done
+        if not rows.columns.names:
+            return b"", 0, 0, *rows.done
         number = self._keep(rows) if rows.cursor is not None or len(rows.portions) > 1 else 0
         return portion(self._bridge, rows, number, self._shape(rows.columns))
 
@@ -433,7 +439,7 @@ class More(_Work):
 
 
 class Control(_Work):
-    """A part of a transaction: its beginning keeps the connection, and its end gives it back."""
+    """`act` in a thread: a part of a transaction. `keep` keeps the connection, and returns its number."""
 
     leaves_no_transaction = False
 
@@ -443,7 +449,7 @@ class Control(_Work):
         pool: Pool,
         hold: Hold | None,
         timeout: float,
-        act: Callable[[Connection], None],
+        act: Callable[[Connection], object],
         keep: Callable[[Hold], int] | None = None,
         is_permanent: bool = False,
     ) -> None:
@@ -452,10 +458,12 @@ class Control(_Work):
         self._keep = keep
         self._is_permanent = is_permanent
         self._kept = 0
+        #: What `act` has returned.
+        self.found: object = None
 
     def perform(self, connection: Connection) -> None:
         """Do it."""
-        self.patiently(lambda: self._act(connection))
+        self.found = self.patiently(lambda: self._act(connection))
 
     def settle(self) -> None:
         """It is kept from here on."""
