@@ -194,11 +194,19 @@ class MysqlConnection:
     def close(self) -> None:
         """Let it go, and do not read what is under way."""
         self.is_lost = True
-        with suppress(Exception):
-            if self._rows is None and self._connection._result is None:
+        rows, self._rows = self._rows, None
+        if rows is not None:
+            rows.forget()
+        result = self._connection._result
+        if result is not None and result.unbuffered_active:
+            # When they go, PyMySQL would read all that is to come.
+            result.unbuffered_active = False
+            result.connection = None
+            with suppress(Exception):
+                self._connection._force_close()
+        else:
+            with suppress(Exception):
                 self._connection.close()
-        with suppress(Exception):
-            self._connection._force_close()
 
 
 class _Rows:
@@ -222,6 +230,10 @@ class _Rows:
         self._cursor.close()
         self._owner.rows_ended()
 
+    def forget(self) -> None:
+        """The connection is closed."""
+        self._cursor._result = self._cursor.connection = None
+
     def fetch(self, number: int) -> list[Row]:
         """The next rows."""
         try:
@@ -234,8 +246,9 @@ class _Rows:
         result = self._cursor._result
         if result is not None and result.unbuffered_active:
             self._owner.close()
-        with suppress(Exception):
-            self._end()
+        else:
+            with suppress(Exception):
+                self._end()
 
 
 def _name(name: str | bytes) -> str:

@@ -45,8 +45,8 @@ def _adapters(*names: str) -> psycopg.adapt.AdaptersMap:
     adapters = psycopg.adapt.AdaptersMap(psycopg.adapters)
     known = {psycopg.adapters.types[name].oid for name in names}
     for info in psycopg.adapters.types:
-        if info.oid not in known:
-            adapters.register_loader(info.oid, _Text)
+        for oid in {info.oid, info.array_oid} - known - {0}:
+            adapters.register_loader(oid, _Text)
     # Those that psycopg does not know.
     adapters.register_loader(0, _Text)
     return adapters
@@ -97,6 +97,8 @@ class PostgresConnection:
         self._connection = connection
         self._is_luasql = is_luasql
         self._cursors = 0
+        #: Those that psycopg would complain of when they go.
+        self._open: set[_ServerCursor] = set()
         self.is_lost = False
 
     @property
@@ -146,10 +148,15 @@ class PostgresConnection:
             return _Stream(self, self._connection.cursor(), text, values)
         return _ServerCursor(self, text, values)
 
-    def named_cursor(self) -> psycopg.ServerCursor[Any]:
+    def named_cursor(self, rows: _ServerCursor) -> psycopg.ServerCursor[Any]:
         """A cursor at the server, with a name of its own."""
         self._cursors += 1
+        self._open.add(rows)
         return self._connection.cursor(f"greenfcgi_{self._cursors}")
+
+    def forget(self, rows: _ServerCursor) -> None:
+        """It is closed."""
+        self._open.discard(rows)
 
     def failed(self, problem: psycopg.Error) -> SqlError:
         """What went wrong in a cursor."""
@@ -177,7 +184,9 @@ class PostgresConnection:
         self.execute("rollback", ())
 
     def reset(self) -> bool:
-        """Undo a transaction."""
+        """Undo a transaction, and close cursors."""
+        for rows in tuple(self._open):
+            rows.close()
         with suppress(SqlError):
             if self._status in (TransactionStatus.INTRANS, TransactionStatus.INERROR):
                 self.rollback()
@@ -201,6 +210,8 @@ class PostgresConnection:
         self.is_lost = True
         with suppress(Exception):
             self._connection.close()
+        for rows in tuple(self._open):
+            rows.close()
 
 
 def _columns(cursor: Any) -> Columns:
@@ -284,7 +295,7 @@ class _ServerCursor:
         self._has_begun = not owner.in_transaction
         if self._has_begun:
             owner.begin()
-        self._cursor = owner.named_cursor()
+        self._cursor = owner.named_cursor(self)
         self._cursor.itersize = ROWS
         try:
             self._cursor.execute(text, values)
@@ -304,6 +315,7 @@ class _ServerCursor:
 
     def close(self) -> None:
         """Close it, and end its transaction."""
+        self._owner.forget(self)
         with suppress(psycopg.Error):
             self._cursor.close()
         if self._has_begun and not self._owner.is_lost:

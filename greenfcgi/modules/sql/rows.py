@@ -18,6 +18,7 @@ MAX_VALUES: Final = 100
 _EXACT: Final = 2**53
 #: Bytes for which there is always room.
 _LITTLE: Final = 16384
+_SCALARS: Final = (float, bool, type(None))
 _MIN_INT, _MAX_INT = -(2**63), 2**63 - 1
 
 
@@ -56,13 +57,16 @@ def _single(row: Row, has_integers: bool) -> Portion:
         kind = type(value)
         if kind is bytes:
             size += len(value)  # type: ignore[arg-type]
-        elif kind is int and not low <= value <= high:  # type: ignore[operator]
+        elif kind is int:
+            if not low <= value <= high:  # type: ignore[operator]
+                return _looked_through(row, has_integers)
+        elif kind not in _SCALARS:
             return _looked_through(row, has_integers)
     return Portion(row, size)
 
 
 def _looked_through(values: Row, has_integers: bool) -> Portion:
-    crossing = tuple([_crossing(value, has_integers) for value in values])
+    crossing = tuple([crossing_of(value, has_integers) for value in values])
     return Portion(crossing, sum([len(value) for value in crossing if isinstance(value, bytes)]))
 
 
@@ -88,8 +92,12 @@ def _size(rows: Sequence[Row], has_integers: bool) -> int:
     return size
 
 
-def _crossing(value: None | bool | int | float | bytes, has_integers: bool) -> None | bool | int | float | bytes:
+def crossing_of(value: object, has_integers: bool) -> None | bool | int | float | bytes:
+    """A value as Lua gets it: what it has nothing for becomes text."""
     if type(value) is int:
         is_exact = _MIN_INT <= value <= _MAX_INT if has_integers else -_EXACT <= value <= _EXACT
         return value if is_exact else b"%d" % value
-    return value
+    if value is None or isinstance(value, (bytes, float, bool)):
+        return value
+    # No driver should have it; but no object of Python's may cross.
+    return str(value).encode("utf-8", "backslashreplace")

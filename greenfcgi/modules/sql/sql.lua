@@ -3,7 +3,7 @@
 -- arguments: lua: functions of Lua as they were before any script; server: what modules share (see boot.lua)
 --            functions of the server, which return nil, the problem and its code where they fail; a number: log where the
 --            script is, and go on with wait(number); nil, text and 0: the client has gone (see sql.py):
---            open(url, has_integers, max, idle, prepares, is_luasql): "", its number
+--            open(url, has_integers, max, idle, prepares): "", its number
 --            execute(number, hold, timeout, blobs, names, statement, ...): "", 0, 0, affected, last_id
 --            query(number, hold, timeout, is_long, blobs, names, statement, ...): "", rows, shape, count, values...: the
 --            number of the rows to come (0: there are none), that of their columns, and the values of the first of them
@@ -464,7 +464,7 @@ local function connect(url, options)
     local found = checked_options(options)
     if number_dropped > 0 then close_dropped() end
     local done, number, code = answer(functions.open(
-        url, HAS_INTEGERS, found.max or DEFAULT_MAX, found.idle or DEFAULT_IDLE, found.prepare ~= false, false
+        url, HAS_INTEGERS, found.max or DEFAULT_MAX, found.idle or DEFAULT_IDLE, found.prepare ~= false
     ))
     local handle = {
         number = number, hold = 0, depth = 0, timeout = found.timeout or 0, raises = found.errors == "raise",

@@ -188,7 +188,7 @@ class Databases:
             statement, parameters = _parameters(sql, blobs, names, values)
         except SqlError as problem:
             return self._failed(problem)
-        return self._jobs.run(Execute(self._bridge, found, held, timeout, statement, parameters))
+        return self._jobs.run(Execute(self._bridge, found, held, timeout, statement, parameters, self._has_integers))
 
     def query(
         self,

@@ -21,7 +21,7 @@ from ..threads import Job
 from .driver import NO_COLUMNS, ROWS, Columns, Connection, Cursor, Done, Parameters
 from .pool import Claim, Pool, housekeeping
 from .problem import Busy, SqlError
-from .rows import Portion, portions
+from .rows import Portion, crossing_of, portions
 
 #: Seconds for which what others have locked is tried again, and between two tries.
 _BUSY_TIMEOUT: Final = 5.0
@@ -322,9 +322,17 @@ class Execute(_Work):
     """A statement whose rows nobody wants."""
 
     def __init__(
-        self, bridge: Bridge, pool: Pool, hold: Hold | None, timeout: float, sql: str, parameters: Parameters
+        self,
+        bridge: Bridge,
+        pool: Pool,
+        hold: Hold | None,
+        timeout: float,
+        sql: str,
+        parameters: Parameters,
+        has_integers: bool,
     ) -> None:
         super().__init__(bridge, pool, hold, timeout)
+        self._has_integers = has_integers
         self._sql = sql
         self._parameters = parameters
         self._done = Done(0)
@@ -334,8 +342,8 @@ class Execute(_Work):
         self._done = self.patiently(lambda: connection.execute(self._sql, self._parameters))
 
     def result(self) -> Outcome:
-        """No rows: how many it has changed, and the last id."""
-        return b"", 0, 0, *self._done
+        """No rows."""
+        return done_result(self._done, self._has_integers)
 
 
 class Query(_Work):
@@ -391,7 +399,7 @@ class Query(_Work):
         """The first rows; or what it has done, where it gives none."""
         rows = self._rows
         if not rows.columns.names:
-            return b"", 0, 0, *rows.done
+            return done_result(rows.done, rows.has_integers)
         number = self._keep(rows) if rows.cursor is not None or len(rows.portions) > 1 else 0
         return portion(self._bridge, rows, number, self._shape(rows.columns))
 
@@ -475,6 +483,11 @@ class Control(_Work):
     def result(self) -> Outcome:
         """The number of what is kept."""
         return b"", self._kept
+
+
+def done_result(done: Done, has_integers: bool) -> Outcome:
+    """No rows: "", 0, 0, how many the statement has changed, and the last id."""
+    return b"", 0, 0, done.affected, crossing_of(done.last_id, has_integers)
 
 
 def portion(bridge: Bridge, rows: Rows, number: int, shape: int) -> Outcome:
