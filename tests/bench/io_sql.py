@@ -22,7 +22,8 @@ _ROUNDS = 15
 _ONE, _HUNDRED = 1000, 150
 _SQL = "select id, name, email, visits, score from people where id between ? and ?"
 
-_SCRIPT = """
+_SCRIPT = (
+    """
 local sql = require "greenfcgi.sql"
 local db = assert(sql.connect("sqlite:people.db"))
 function main(env, con)
@@ -31,9 +32,12 @@ function main(env, con)
     for _ = 1, number do rows = db:query("%s", first, last) end
     con:puts(rows[1].id .. " " .. rows[#rows].email .. " " .. #rows)
 end
-""" % _SQL
+"""
+    % _SQL
+)
 
-_PLAIN = """
+_PLAIN = (
+    """
 local connection = require "luasql.sqlite3".sqlite3():connect(arg[1])
 local first, last, number = arg[2] + 0, arg[3] + 0, arg[4] + 0
 local statement = ("%s"):gsub("?", first, 1):gsub("?", last, 1)
@@ -51,7 +55,9 @@ for _ = 1, number do
     cursor:close()
 end
 io.write((clock() - began) / number * 1e6, "\\n", rows[1].id .. " " .. rows[#rows].email .. " " .. #rows)
-""" % _SQL
+"""
+    % _SQL
+)
 
 
 class Figure(NamedTuple):

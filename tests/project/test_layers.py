@@ -41,6 +41,13 @@ FOLDERS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ),
     ("modules", ("programs", "values", "threads", "python_modules", "configured")),
     (
+        "modules.sql",
+        (
+            "problem", "driver", "placeholders", "supplied", "sqlite", "postgres", "mysql", "drivers", "rows", "pool",
+            "statements", "sql",
+        ),
+    ),
+    (
         "serving",
         (
             "timeouts", "shares", "spool", "body", "outbox", "exchange", "workers", "handover", "responder", "context",
@@ -82,7 +89,8 @@ ORDER = [f"{folder}.{name}".lstrip(".") for folder, names in FOLDERS for name in
 
 #: The modules in which something waits, or is called by the event loop.
 WITH_GEVENT = {
-    "lua.bridge", "lua.turns", "modules.programs", "modules.python_modules", "modules.threads", "processes.heartbeat",
+    "lua.bridge", "lua.turns", "modules.programs", "modules.python_modules", "modules.sql.pool",
+    "modules.sql.statements", "modules.threads", "processes.heartbeat",
     "processes.link", "processes.server_process", "reload.inotify", "reload.polling", "reload.reloader", "scripts.pool",
     "serving.exchange", "serving.handover", "serving.outbox", "serving.server", "serving.session", "serving.workers",
     "system.gevent_import", "dev.try_request", "dev.http.gateway", "dev.http_handler", "dev.live_reload",

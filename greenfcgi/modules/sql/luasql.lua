@@ -19,6 +19,8 @@ local is_postgres = name == "luasql.postgres"
 local NAMES = is_postgres and { "PostgreSQL", "postgres" } or { "SQLite3", "sqlite3" }
 local FAILED = is_postgres and "LuaSQL: error executing statement. PostgreSQL: ERROR:  " or "LuaSQL: "
 local NOT_CONNECTED = is_postgres and "LuaSQL: error connecting to database. PostgreSQL: " or "LuaSQL: "
+-- After so many connections, those that nobody has any more are looked for: they weigh little in Lua, and much outside.
+local COLLECT, opened = 8, 0
 local FORBIDDEN = "LuaSQL: you're not allowed to get this metatable"
 
 -- What is behind an object: environments, connections and cursors.
@@ -239,6 +241,8 @@ function environment_methods.connect(object, source, user, password, host, port)
         given = { user or "", password or "", host or "", port or "" }
         for i = 1, 4 do given[i] = text_argument(given[i], i + 2, "connect") end
     end
+    opened = opened + 1
+    if opened % COLLECT == 0 then lua.collectgarbage() end
     sql.close_dropped()
     local done, pool = answer(functions.open_luasql(
         NAMES[2], lua.math_type ~= nil, source, given[1] or "", given[2] or "", given[3] or "", given[4] or ""

@@ -7,6 +7,7 @@ have no type of their own on the way there, so PostgreSQL takes them for what it
 
 from __future__ import annotations
 
+import re
 import select
 import socket
 from collections.abc import Iterator
@@ -23,6 +24,8 @@ from .placeholders import postgresql
 from .problem import SqlError
 from .supplied import supplied
 
+#: What Python puts before the system's messages.
+_ERRNO: Final = re.compile(r"\[Errno -?\d+\] ")
 #: What libpq takes for a timeout at least.
 _MIN_TIMEOUT: Final = 2
 #: Seconds for the request to end a statement, which is a connection of its own.
@@ -50,7 +53,6 @@ def _adapters(*names: str) -> psycopg.adapt.AdaptersMap:
     # Those that psycopg does not know.
     adapters.register_loader(0, _Text)
     return adapters
-
 
 
 class _Context:
@@ -86,8 +88,9 @@ def _problem(problem: psycopg.Error, is_lost: bool) -> SqlError:
     if diagnosis.message_primary:
         detail = f" ({diagnosis.message_detail})" if diagnosis.message_detail else ""
         return SqlError(f"{diagnosis.message_primary}{detail}", problem.sqlstate or "", is_lost)
-    # Its last line is about the code that has called.
-    return SqlError(str(problem).partition("\nMultiple connection attempts")[0], problem.sqlstate or "", is_lost)
+    # Several addresses have been tried, and the same has been said of each.
+    text = str(problem).partition("\nMultiple connection attempts")[0]
+    return SqlError(_ERRNO.sub("", text), problem.sqlstate or "", is_lost)
 
 
 class PostgresConnection:

@@ -26,6 +26,9 @@ local HAS_INTEGERS = lua.math_type ~= nil
 -- Columns of rows that are made by a function of their own.
 local MAX_COMPILED, MAX_SHAPES = 100, 200
 local DEFAULT_MAX, DEFAULT_IDLE = 16, 60
+local MEMORY = "sqlite::memory:"
+-- After so many of these, those that nobody has any more are looked for: they weigh little in Lua, and much outside.
+local COLLECT, opened = 8, 0
 
 local function fixed(_, key) error("'" .. tostring(key) .. "' cannot be set here", 2) end
 
@@ -462,6 +465,10 @@ end
 local function connect(url, options)
     if type(url) ~= "string" then blame("bad argument #1 to 'connect' (string expected, got %s)", type(url)) end
     local found = checked_options(options)
+    if url == MEMORY then
+        opened = opened + 1
+        if opened % COLLECT == 0 then lua.collectgarbage() end
+    end
     if number_dropped > 0 then close_dropped() end
     local done, number, code = answer(functions.open(
         url, HAS_INTEGERS, found.max or DEFAULT_MAX, found.idle or DEFAULT_IDLE, found.prepare ~= false
@@ -470,7 +477,7 @@ local function connect(url, options)
         number = number, hold = 0, depth = 0, timeout = found.timeout or 0, raises = found.errors == "raise",
     }
     if not done then return failed(handle, number, code) end
-    if url == "sqlite::memory:" then handle.guard = watched(number) end
+    if url == MEMORY then handle.guard = watched(number) end
     local db = setmetatable({}, db_meta)
     handles[db] = handle
     return db

@@ -22,6 +22,8 @@ from .statements import Control, Execute, Hold, More, Query, Rows, next_portion
 _MAX_SHAPES: Final = 1000
 #: A statement on LuaSQL's connections waits for none.
 _UNLIMITED: Final = 1 << 30
+#: What each of these takes of the process's descriptors: SQLite has three files.
+_DESCRIPTORS: Final = 3
 _IDLE_OF_LUASQL: Final = 60.0
 
 _shapes: dict[Columns, int] = {}
@@ -98,9 +100,7 @@ class Databases:
         text, code = problem.message.encode("utf-8", "backslashreplace"), problem.code.encode()
         return (None, text, code) if self._bridge.reserve(len(text) + len(code)) else False
 
-    def open(
-        self, url: bytes, has_integers: bool, max_connections: int, idle: float, prepares: bool
-    ) -> Outcome:
+    def open(self, url: bytes, has_integers: bool, max_connections: int, idle: float, prepares: bool) -> Outcome:
         """A database by its URL: "" and its number; or nil, the problem and its code. Connects to nothing yet."""
         self._has_integers = has_integers
         try:
@@ -169,7 +169,7 @@ class Databases:
         return found, held
 
     def is_exhausted(self, pool: int) -> bytes | None:
-        """"" where a statement would have to wait for a connection, of which this state has some."""
+        """ "" where a statement would have to wait for a connection, of which this state has some."""
         found = self._pools.get(pool)
         if found is None or not found.is_exhausted:
             return None
@@ -177,7 +177,14 @@ class Databases:
         return b"" if has_some else None
 
     def execute(
-        self, pool: int, hold: int, timeout: float, blobs: bytes, names: bytes, sql: bytes, *values: bytes | float | None
+        self,
+        pool: int,
+        hold: int,
+        timeout: float,
+        blobs: bytes,
+        names: bytes,
+        sql: bytes,
+        *values: bytes | float | None,
     ) -> Outcome:
         """Execute a statement: "", 0, 0, how many rows it has changed, the last id; or nil, the problem, its code.
 
@@ -208,9 +215,7 @@ class Databases:
         except SqlError as problem:
             return self._failed(problem)
         rows = Rows(found, held, is_long, self._has_integers)
-        return self._jobs.run(
-            Query(self._bridge, rows, timeout, statement, parameters, shape_of, self._keep_rows)
-        )
+        return self._jobs.run(Query(self._bridge, rows, timeout, statement, parameters, shape_of, self._keep_rows))
 
     def _keep_rows(self, rows: Rows) -> int:
         number = self._number()
@@ -238,7 +243,9 @@ class Databases:
 
     def columns(self, shape: int) -> Outcome:
         """The columns of this number, each as "LENGTH:NAMELENGTH:TYPE"."""
-        text = b"".join([_counted(name) + _counted(kind) for name, kind in zip(*_columns.get(shape, NO_COLUMNS), strict=True)])
+        text = b"".join(
+            [_counted(name) + _counted(kind) for name, kind in zip(*_columns.get(shape, NO_COLUMNS), strict=True)]
+        )
         return text if self._bridge.reserve(len(text)) else False
 
     def size(self, number: int) -> Outcome:
@@ -283,7 +290,15 @@ class Databases:
 
     def connect(self, pool: int) -> Outcome:
         """LuaSQL's: "" and the number of a connection that stays until it is released."""
-        return self._control(pool, 0, 0, lambda found: None, self._keep_hold, True)
+        if not self._bridge.take_descriptors(_DESCRIPTORS):
+            return self._failed(SqlError("too many open files"))
+        self._bridge.give_descriptors(_DESCRIPTORS)
+
+        def keep(hold: Hold) -> int:
+            hold.descriptors = _DESCRIPTORS if self._bridge.take_descriptors(_DESCRIPTORS) else 0
+            return self._keep_hold(hold)
+
+        return self._control(pool, 0, 0, lambda found: None, keep, True)
 
     def start(self, pool: int, hold: int) -> Outcome:
         """Begin a transaction on a connection that is kept already."""
@@ -310,6 +325,7 @@ class Databases:
         if held is not None:
             for number in [number for number, rows in self._rows.items() if rows.hold is held]:
                 self.finish(number)
+            self._bridge.give_descriptors(held.descriptors)
             held.release()
         return None
 

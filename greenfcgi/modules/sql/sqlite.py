@@ -123,7 +123,7 @@ class SqliteConnection:
             if cursor.description is not None:
                 for _ in cursor:
                     pass
-            return Done(max(cursor.rowcount, 0), cursor.lastrowid)
+            return Done(max(cursor.rowcount, 0), cursor.lastrowid or None)
         except Exception as problem:
             raise _problem(problem) from None
 
@@ -194,7 +194,7 @@ class SqliteCursor:
         description: Any = cursor.description
         if description is None:
             self.columns = NO_COLUMNS
-            self.done = Done(max(cursor.rowcount, 0), cursor.lastrowid)
+            self.done = Done(max(cursor.rowcount, 0), cursor.lastrowid or None)
         else:
             self.columns = _columns(tuple([column[0] for column in description]))
             open_cursors.add(self)

@@ -54,6 +54,8 @@ class Hold:
         self.is_busy = self._is_released = False
         #: Cursors that are not wanted any more. They are closed before the next statement.
         self.left: list[Cursor] = []
+        #: What it takes of those that scripts may have.
+        self.descriptors = 0
 
     def release(self) -> None:
         """Undo what is under way, and give it back."""

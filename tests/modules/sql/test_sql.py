@@ -172,16 +172,22 @@ def test_errors(ask: Ask, kind: str) -> None:
         con:puts(shown(db:query("selec")), "\\n")
     """).text
     lines = text.split("\n")
-    assert lines[0] == {
-        "sqlite": 'nil "no such table: nowhere" "SQLITE_ERROR"',
-        "postgresql": 'nil "relation "nowhere" does not exist" "42P01"',
-        "mysql": "nil \"Table 'app.nowhere' doesn't exist\" \"1146\"",
-    }[kind]
-    assert lines[1] == {
-        "sqlite": 'nil "UNIQUE constraint failed: t.id" "SQLITE_CONSTRAINT_PRIMARYKEY"',
-        "postgresql": 'nil "duplicate key value violates unique constraint "t_pkey" (Key (id)=(1) already exists.)" "23505"',
-        "mysql": "nil \"Duplicate entry '1' for key 'PRIMARY'\" \"1062\"",
-    }[kind]
+    assert (
+        lines[0]
+        == {
+            "sqlite": 'nil "no such table: nowhere" "SQLITE_ERROR"',
+            "postgresql": 'nil "relation "nowhere" does not exist" "42P01"',
+            "mysql": 'nil "Table \'app.nowhere\' doesn\'t exist" "1146"',
+        }[kind]
+    )
+    assert (
+        lines[1]
+        == {
+            "sqlite": 'nil "UNIQUE constraint failed: t.id" "SQLITE_CONSTRAINT_PRIMARYKEY"',
+            "postgresql": 'nil "duplicate key value violates unique constraint "t_pkey" (Key (id)=(1) already exists.)" "23505"',
+            "mysql": "nil \"Duplicate entry '1' for key 'PRIMARY'\" \"1062\"",
+        }[kind]
+    )
     assert lines[2] == 'nil "the statement has 2 parameters, got 1" nil'
     assert lines[3] == 'nil "the statement has 1 parameters, got 2" nil'
     assert "syntax" in lines[4]
@@ -302,7 +308,10 @@ def test_long_values(ask: Ask) -> None:
         ("sql.connect(URL, { errors = 1 })", 'bad option \'errors\' (found 1, expected "return" or "raise")'),
         ("db.query('select 1')", "db.query called with a dot, or on what is no database: write db:query(...)"),
         ("db:query()", "bad argument #1 to 'query' (string expected, got nil)"),
-        ("db:execute('select ?', {}, 1)", "bad argument #2 to 'execute' (found table, expected a string, number, boolean"),
+        (
+            "db:execute('select ?', {}, 1)",
+            "bad argument #2 to 'execute' (found table, expected a string, number, boolean",
+        ),
         ("db:query('select :a', { [1] = 2 })", "bad argument #2 to 'query' (found the key '1', expected names"),
         ("db:transaction('x')", "bad argument #1 to 'transaction' (function expected, got string)"),
         ("sql.blob(1)", "bad argument #1 to 'blob' (string expected, got number)"),
