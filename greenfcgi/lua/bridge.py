@@ -30,7 +30,7 @@ Answer = bytes | bool | float | None | tuple[bytes | None, bytes | None]
 
 GONE = b"the client has gone"
 Scalar = bytes | float | bool | None
-#: What a function of a module returns to Lua: an answer, or several results, of which the first is text, or nil where it
+#: What a function of a module returns to Lua: an answer, or several results. The first of them is text, or nil where it
 #: has failed: then the second is the problem, and the third, if any, an errno or a code.
 Outcome = Answer | tuple[Scalar, ...]
 ModuleFunction = Callable[..., Outcome]

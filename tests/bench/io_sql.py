@@ -9,21 +9,21 @@ from __future__ import annotations
 import shutil
 import sqlite3
 import subprocess
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory
 from typing import NamedTuple
 
-from ..support.inside import Inside
+from ..support.inside import Inside, Request
 
 _ROUNDS = 15
 _ONE, _HUNDRED = 1000, 150
 _SQL = "select id, name, email, visits, score from people where id between ? and ?"
 
-_SCRIPT = (
-    """
+_SCRIPT = """
 local sql = require "greenfcgi.sql"
 local db = assert(sql.connect("sqlite:people.db"))
 function main(env, con)
@@ -32,12 +32,9 @@ function main(env, con)
     for _ = 1, number do rows = db:query("%s", first, last) end
     con:puts(rows[1].id .. " " .. rows[#rows].email .. " " .. #rows)
 end
-"""
-    % _SQL
-)
+""".replace("%s", _SQL)
 
-_PLAIN = (
-    """
+_PLAIN = """
 local connection = require "luasql.sqlite3".sqlite3():connect(arg[1])
 local first, last, number = arg[2] + 0, arg[3] + 0, arg[4] + 0
 local statement = ("%s"):gsub("?", first, 1):gsub("?", last, 1)
@@ -55,9 +52,7 @@ for _ = 1, number do
     cursor:close()
 end
 io.write((clock() - began) / number * 1e6, "\\n", rows[1].id .. " " .. rows[#rows].email .. " " .. #rows)
-"""
-    % _SQL
-)
+""".replace("%s", _SQL)
 
 
 class Figure(NamedTuple):
@@ -100,11 +95,7 @@ def _fill(path: Path) -> None:
 
 
 @contextmanager
-def _state(folder: Path) -> Iterator:
-    import time
-
-    from ..support.inside import Request
-
+def _state(folder: Path) -> Iterator[Callable[[int, int, int], float]]:
     inside = Inside(folder)
     state = None
 

@@ -68,6 +68,11 @@ class DatabaseServer:
             assert time.monotonic() < deadline, "the database server does not answer"
             time.sleep(0.02)
 
+    @property
+    def url(self) -> str:
+        """Where it is."""
+        raise NotImplementedError
+
     def answers(self) -> bool:
         """It takes connections."""
         raise NotImplementedError

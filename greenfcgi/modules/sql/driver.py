@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple, Protocol
 
-Value = None | bool | int | float | str | bytes
-Row = tuple[None | bool | int | float | bytes, ...]
+Value = bool | int | float | str | bytes | None
+Row = tuple[bool | int | float | bytes | None, ...]
 Parameters = Sequence[Value] | Mapping[str, Value]
 
 #: Rows that cross to Lua at once, if they are short.

@@ -55,7 +55,8 @@ def _arguments(address: str) -> dict[str, Any]:
         given |= {"ssl_verify_cert": True, "ssl_verify_identity": True}  # type: ignore[dict-item]
     return {
         "host": url.hostname or "localhost", "port": port, "user": unquote(url.username or ""),
-        "password": unquote(url.password or ""), "database": unquote(url.path[1:]) or None, "charset": "utf8mb4", **given,
+        "password": unquote(url.password or ""), "database": unquote(url.path[1:]) or None,
+        "charset": "utf8mb4", **given,
     }  # fmt: skip
 
 

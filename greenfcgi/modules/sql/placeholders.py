@@ -36,7 +36,7 @@ class Statement(NamedTuple):
 
     text: str
     #: How many `?` it has.
-    count: int
+    marks: int
     #: The names that it has.
     names: frozenset[str]
 

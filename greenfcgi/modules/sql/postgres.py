@@ -203,9 +203,8 @@ class PostgresConnection:
         self.is_lost = True
         with suppress(Exception):
             self._connection.cancel_safe(timeout=_CANCEL_TIMEOUT)
-        with suppress(Exception):
-            with socket.socket(fileno=socket.dup(self._connection.pgconn.socket)) as own:
-                own.shutdown(socket.SHUT_RDWR)
+        with suppress(Exception), socket.socket(fileno=socket.dup(self._connection.pgconn.socket)) as own:
+            own.shutdown(socket.SHUT_RDWR)
         return False
 
     def close(self) -> None:
@@ -244,7 +243,7 @@ class _Stream:
             pass
         except psycopg.ProgrammingError as problem:
             # It has been executed, and gives no rows.
-            if problem.sqlstate or cursor.pgresult is not None and cursor.pgresult.error_message:
+            if problem.sqlstate or (cursor.pgresult is not None and cursor.pgresult.error_message):
                 raise owner.failed(problem) from None
         except psycopg.Error as problem:
             raise owner.failed(problem) from None

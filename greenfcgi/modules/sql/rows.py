@@ -74,15 +74,15 @@ def _size(rows: Sequence[Row], has_integers: bool) -> int:
     """Bytes of all texts; less than 0 where that takes a look at each value."""
     size = 0
     limit = _MAX_INT if has_integers else _EXACT
-    for column in zip(*rows):
+    for column in zip(*rows, strict=True):
         kind = type(column[0])
         try:
             if kind is bytes:
-                size += sum(map(len, column))  # type: ignore[arg-type]
+                size += sum(map(len, column))
             elif kind is int or kind is float:
                 # Where one is no number at all, nothing holds.
-                low, high = min(column), max(column)  # type: ignore[type-var]
-                if not (-limit <= low and high <= limit):  # type: ignore[operator]
+                low, high = min(column), max(column)
+                if not (-limit <= low and high <= limit):
                     return -1
             elif column.count(None) != len(column):
                 return -1
@@ -92,7 +92,7 @@ def _size(rows: Sequence[Row], has_integers: bool) -> int:
     return size
 
 
-def crossing_of(value: object, has_integers: bool) -> None | bool | int | float | bytes:
+def crossing_of(value: object, has_integers: bool) -> bool | int | float | bytes | None:
     """A value as Lua gets it: what it has nothing for becomes text."""
     if type(value) is int:
         is_exact = _MIN_INT <= value <= _MAX_INT if has_integers else -_EXACT <= value <= _EXACT

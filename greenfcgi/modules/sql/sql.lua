@@ -284,7 +284,7 @@ function methods.query(db, statement, ...)
     local rows = {}
     if shape_number == 0 then return rows, {} end
     local shape = shape_of(shape_number)
-    local make, width, filled = shape.make, shape.width, 0
+    local make, width, filled, _ = shape.make, shape.width, 0, nil
     while true do
         local t = into.values
         if values > 0 and values < width then
@@ -310,7 +310,7 @@ function methods.each(db, statement, ...)
     if not number then server.errors.blame(into.problem) end
     if shape_number == 0 then return function() return nil end end
     local shape = shape_of(shape_number)
-    local make, width, t, at = shape.make, shape.width, into.values, 0
+    local make, width, t, at, _ = shape.make, shape.width, into.values, 0, nil
     local guard, counts = nil, handle.hold == 0
     if number > 0 then
         guard = watched(number)

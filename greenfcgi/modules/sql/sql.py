@@ -302,7 +302,7 @@ class Databases:
 
     def start(self, pool: int, hold: int) -> Outcome:
         """Begin a transaction on a connection that is kept already."""
-        return self._control(pool, hold, 0, lambda found: found.in_transaction or found.begin())
+        return self._control(pool, hold, 0, _begin)
 
     def _control(
         self,
@@ -358,6 +358,11 @@ class Databases:
             self.close(number)
 
 
+def _begin(connection: Connection) -> None:
+    if not connection.in_transaction:
+        connection.begin()
+
+
 def _run(connection: Connection, sql: str) -> None:
     connection.execute(sql, ())
 
@@ -399,8 +404,8 @@ def functions(bridge: Bridge) -> Mapping[str, ModuleFunction]:
     bridge.at_end.append(databases.end_run)
     bridge.at_close.append(databases.end)
     named: tuple[ModuleFunction, ...] = (
-        databases.open, databases.open_luasql, databases.declared, databases.size, databases.execute, databases.query, databases.more, databases.finish, databases.columns,
-        databases.begin, databases.commit, databases.rollback, databases.connect, databases.start, databases.release,
-        databases.close, databases.is_exhausted, databases.wait,
+        databases.open, databases.open_luasql, databases.execute, databases.query, databases.more, databases.finish,
+        databases.columns, databases.size, databases.declared, databases.begin, databases.commit, databases.rollback,
+        databases.connect, databases.start, databases.release, databases.close, databases.is_exhausted, databases.wait,
     )  # fmt: skip
     return {one.__name__: one for one in named}

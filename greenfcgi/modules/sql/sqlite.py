@@ -8,6 +8,7 @@ are numbers. Foreign keys, durability and the rest are as SQLite has them when i
 from __future__ import annotations
 
 import os
+import re
 import sqlite3
 from contextlib import suppress
 from functools import lru_cache
@@ -20,6 +21,7 @@ from .problem import Busy, SqlError
 MEMORY: Final = ":memory:"
 #: Permissions of a database that is created, less the umask.
 _MODE: Final = 0o640
+_NAME: Final = re.compile(r"[:@$]\w+")
 _BUSY: Final = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
 #: Seconds for which a connection has the file that it had.
 _FRESH: Final = 1.0
@@ -49,8 +51,8 @@ def _worded(text: str) -> str:
         numbers = [word for word in text.replace(",", " ").split() if word.isdigit()]
         return f"the statement has {numbers[0]} parameters, got {numbers[1]}"
     if text.startswith("You did not supply a value for binding"):
-        name = text.partition(" binding ")[2].strip("parameter .:'")
-        return f"no value for the parameter :{name}"
+        name = _NAME.search(text)
+        return f"no value for the parameter {name[0] if name else ''}"
     if text.startswith("You can only execute one statement"):
         return "found more than one statement, expected one"
     if "too large to convert" in text:
@@ -119,7 +121,7 @@ class SqliteConnection:
     def execute(self, sql: str, parameters: Parameters) -> Done:
         """Execute a statement. Raises `SqlError`, or `Busy`."""
         try:
-            cursor = self._db.execute(sql, parameters)  # type: ignore[arg-type]
+            cursor = self._db.execute(sql, parameters)
             if cursor.description is not None:
                 for _ in cursor:
                     pass
@@ -130,7 +132,7 @@ class SqliteConnection:
     def query(self, sql: str, parameters: Parameters, is_long: bool) -> Cursor:
         """Execute a statement for its rows."""
         try:
-            return SqliteCursor(self._db.execute(sql, parameters), self._cursors)  # type: ignore[arg-type]
+            return SqliteCursor(self._db.execute(sql, parameters), self._cursors)
         except Exception as problem:
             raise _problem(problem) from None
 

@@ -126,7 +126,7 @@ class _Work(Claim):
     """Work with a connection, for a script."""
 
     def __init__(self, bridge: Bridge, pool: Pool, hold: Hold | None, timeout: float) -> None:
-        super().__init__(pool, hold and hold.connection)
+        super().__init__(pool, hold.connection if hold is not None else None)
         self._bridge = bridge
         #: The request that it is for.
         self._exchange = bridge.exchange
@@ -180,10 +180,7 @@ class _Work(Claim):
             connection.close()
 
     def _work(self) -> None:
-        if self._hold is None:
-            connection = self._connected()
-        else:
-            connection = self._held(self._hold)
+        connection = self._connected() if self._hold is None else self._held(self._hold)
         if self.is_given_up:
             return
         self.perform(connection)
@@ -206,7 +203,7 @@ class _Work(Claim):
 
     def _held(self, hold: Hold) -> Connection:
         connection = hold.connection
-        if hold.is_permanent and (connection.is_lost or not connection.in_transaction and not connection.is_alive()):
+        if hold.is_permanent and (connection.is_lost or (not connection.in_transaction and not connection.is_alive())):
             connection.close()
             hold.left.clear()
             self.connection = hold.connection = connection = self._new_connection()

@@ -18,11 +18,11 @@ def supplied(translate: Callable[[str], Statement], sql: str, parameters: Parame
         if missing:
             raise SqlError(f"no value for the parameter :{missing[0]}")
         return statement.text, parameters
-    if statement.names and not statement.count and parameters:
+    if statement.names and not statement.marks and parameters:
         raise SqlError(f"the statement has named parameters such as :{min(statement.names)}, expected a table of them")
-    if not parameters and not statement.count:
+    if not parameters and not statement.marks:
         # As it is: nothing in it means anything to the driver.
         return (sql if "??" not in sql else statement.text.replace("%%", "%")), None
-    if statement.count != len(parameters):
-        raise SqlError(f"the statement has {statement.count} parameters, got {len(parameters)}")
+    if statement.marks != len(parameters):
+        raise SqlError(f"the statement has {statement.marks} parameters, got {len(parameters)}")
     return statement.text, parameters

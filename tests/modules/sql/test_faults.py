@@ -24,8 +24,8 @@ SLOW = {
     "mysql": "select sleep(30) as n",
 }
 RUNNING = {
-    "postgresql": "select count(*) as n from pg_stat_activity where state = 'active' and query like '%pg_sleep(%' and pid <> "
-    "pg_backend_pid()",
+    "postgresql": "select count(*) as n from pg_stat_activity where state = 'active' and query like '%pg_sleep(%' "
+    "and pid <> pg_backend_pid()",
     "mysql": "select count(*) as n from information_schema.processlist where info like 'select sleep(%'",
 }
 
@@ -247,7 +247,7 @@ def test_a_full_disk(tmp_path: Path) -> None:
 
 
 def test_many_requests_leave_nothing_open(serve: Callable[..., Server]) -> None:
-    """A thousand of them, with queries, errors, loops that are left and transactions: no descriptor more than before."""
+    """A thousand, with queries, errors, loops that are left and transactions: no descriptor more than before."""
     server = serve({
         "page.lua": script(
             "sqlite:test.db",
@@ -256,7 +256,8 @@ def test_many_requests_leave_nothing_open(serve: Callable[..., Server]) -> None:
             assert(sql.connect("sqlite::memory:"):query("select 1"))
             db:execute("create table if not exists t (a)")
             db:query("select * from nowhere")
-            for row in db:each("with recursive c(n) as (select 1 union all select n + 1 from c limit 9999) select n from c") do
+            local series = "with recursive c(n) as (select 1 union all select n + 1 from c limit 9999) select n from c"
+            for row in db:each(series) do
                 if row.n > 10 then break end
             end
             pcall(db.transaction, db, function() db:execute("insert into t values (1)") error("no") end)
@@ -289,7 +290,8 @@ def test_writing_reloads_no_script(serve: Callable[..., Server]) -> None:
     server = serve({
         "page.lua": "local n = 0\n" + script(
             "sqlite:lua_scripts/test.db",
-            "n = n + 1 db:execute('create table if not exists t (a)') db:execute('insert into t values (1)') con:puts(n)",
+            "n = n + 1 db:execute('create table if not exists t (a)') db:execute('insert into t values (1)')"
+            "con:puts(n)",
         )
     })  # fmt: skip
     for number in range(1, 15):

@@ -33,8 +33,8 @@ local db = assert(sql.connect(URL))
 """
 #: The types of each database for what the tests store.
 TYPES = {
-    "sqlite": {"key": "integer primary key", "blob": "blob", "real": "real", "series": "with recursive s(n) as (select 1 "
-               "union all select n + 1 from s where n < ?) select n from s"},
+    "sqlite": {"key": "integer primary key", "blob": "blob", "real": "real",
+               "series": "with recursive s(n) as (select 1 union all select n + 1 from s where n < ?) select n from s"},
     "postgresql": {"key": "bigserial primary key", "blob": "bytea", "real": "float8",
                    "series": "select n from generate_series(1, ?::int) as s(n)"},
     "mysql": {"key": "bigint auto_increment primary key", "blob": "longblob", "real": "double",
@@ -72,8 +72,8 @@ def ask(flavour: Inside, kind: str, url: str) -> Ask:
         return flavour.main(
             SHOW.replace("URL", f'"{url}"')
             + 'assert(db:execute("drop table if exists t"))\n'
-            + f'assert(db:execute("create table t (id {types["key"]}, name text, data {types["blob"]}, x {types["real"]},'
-            + ' big bigint, ok boolean)"))\n'
+            + f'assert(db:execute("create table t (id {types["key"]}, name text, data {types["blob"]},'
+            + f' x {types["real"]}, big bigint, ok boolean)"))\n'
             + f'local SERIES = "{types["series"]}"\n'
             + statements,
             request,
@@ -125,7 +125,9 @@ def test_integers_of_64_bits(ask: Ask, flavour: Inside) -> None:
         for _, n in ipairs { "9007199254740992", "9007199254740993", "-9223372036854775808", "9223372036854775807" } do
             db:execute("insert into t (big) values (?)", n)
         end
-        for _, row in ipairs(db:query("select big from t order by id")) do con:puts(type(row.big) .. tostring(row.big), "\\n") end
+        for _, row in ipairs(db:query("select big from t order by id")) do
+            con:puts(type(row.big) .. tostring(row.big), "\\n")
+        end
         con:puts(db:query("select count(*) as n from t where big = ?", "9007199254740993")[1].n)
     """).text
     number = "number" if "lua54" in str(flavour.root) else "string"
@@ -154,7 +156,8 @@ def test_named_parameters(ask: Ask) -> None:
     text = ask("""
         db:execute("insert into t (name, x) values (:name, :x)", { name = "it's", x = 1.5 })
         db:execute("insert into t (name, x) values (:name, :x)", { name = "b", x = sql.NULL })
-        local rows = db:query("select name, ':no' as no from t where name = :a or :a = 'all' order by id", { a = "all" })
+        local all = "select name, ':no' as no from t where name = :a or :a = 'all' order by id"
+        local rows = db:query(all, { a = "all" })
         con:puts(shown(#rows, rows[1].name, rows[1].no), "\\n")
         con:puts(shown(db:query("select * from t where name = :who", { whom = 1 })))
     """).text
@@ -184,7 +187,8 @@ def test_errors(ask: Ask, kind: str) -> None:
         lines[1]
         == {
             "sqlite": 'nil "UNIQUE constraint failed: t.id" "SQLITE_CONSTRAINT_PRIMARYKEY"',
-            "postgresql": 'nil "duplicate key value violates unique constraint "t_pkey" (Key (id)=(1) already exists.)" "23505"',
+            "postgresql": 'nil "duplicate key value violates unique constraint "t_pkey" '
+            '(Key (id)=(1) already exists.)" "23505"',
             "mysql": "nil \"Duplicate entry '1' for key 'PRIMARY'\" \"1062\"",
         }[kind]
     )
@@ -348,7 +352,8 @@ def test_a_database_in_a_file(tmp_path: Path) -> None:
         SHOW.replace("URL", '"sqlite:data.db"')
         + """
         db:execute("create table t (a)")
-        con:puts(db:query("pragma journal_mode")[1].journal_mode, db:query("pragma foreign_keys")[1].foreign_keys, "\\n")
+        con:puts(db:query("pragma journal_mode")[1].journal_mode)
+        con:puts(db:query("pragma foreign_keys")[1].foreign_keys, "\\n")
         con:puts(shown(sql.connect("sqlite:no/where.db"):query("select 1")))
         """
     )
