@@ -42,8 +42,11 @@ def modules(config: Config) -> list[Module]:
 
 
 def import_shipped(config: Config) -> None:
-    """Read what would be read when a script requires it: it may not be readable any more by then."""
-    for file in (*_names().values(), *_at_start(config)):
+    """Read what would be read when a script requires it: it may not be readable any more by then.
+
+    But for what lies in folders: that is large, and a process whose scripts do not require it does without.
+    """
+    for file in (*(name for name in _names().values() if "/" not in name), *_at_start(config)):
         _lua_source(file)
         if _has_python(file):
             _python_of(file)
