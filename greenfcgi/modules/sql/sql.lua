@@ -26,6 +26,8 @@ local HAS_INTEGERS = lua.math_type ~= nil
 -- Columns of rows that are made by a function of their own.
 local MAX_COMPILED, MAX_SHAPES = 100, 200
 local DEFAULT_MAX, DEFAULT_IDLE = 16, 60
+-- A code of the server's own, see sql.py.
+local ENDED = "ended"
 local MEMORY = "sqlite::memory:"
 -- After so many of these, those that nobody has any more are looked for: they weigh little in Lua, and much outside.
 local COLLECT, opened = 8, 0
@@ -225,7 +227,14 @@ local function checked(name, statement, ...)
     return concat(positions, ","), "", values, number
 end
 
+-- The transaction has ended with the run that began it, in a coroutine that nobody has resumed.
+local function look_at_hold(handle, code)
+    if code ~= ENDED then return code end
+    handle.hold, handle.depth = 0, 0
+end
+
 local function failed(handle, problem, code)
+    code = look_at_hold(handle, code)
     if handle.raises then server.errors.blame(problem) end
     return nil, problem, code
 end
@@ -307,7 +316,10 @@ function methods.each(db, statement, ...)
     local handle = handle_of(db, "each")
     local into = {}
     local number, shape_number, values = start_query(into, handle, "each", true, statement, ...)
-    if not number then server.errors.blame(into.problem) end
+    if not number then
+        look_at_hold(handle, into.code)
+        server.errors.blame(into.problem)
+    end
     if shape_number == 0 then return function() return nil end end
     local shape = shape_of(shape_number)
     local make, width, t, at, _ = shape.make, shape.width, into.values, 0, nil
@@ -409,10 +421,7 @@ function methods.transaction(db, f, ...)
     make_way(handle)
     local depth = handle.depth
     local done, hold, code = answer(functions.begin(handle.number, handle.hold, handle.timeout, depth))
-    if not done then
-        if depth > 0 then handle.hold, handle.depth = 0, 0 end
-        return failed(handle, hold, code)
-    end
+    if not done then return failed(handle, hold, code) end
     if depth == 0 then handle.hold = hold end
     handle.depth = depth + 1
     local arguments, number = { ... }, select("#", ...)

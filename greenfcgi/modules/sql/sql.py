@@ -21,6 +21,8 @@ from .statements import Control, Execute, Hold, More, Query, Rows, next_portion
 #: Sets of columns that a process remembers, by which Lua knows how to make a table of a row.
 _MAX_SHAPES: Final = 1000
 #: A statement on LuaSQL's connections waits for none.
+#: The code of an error that `sql.lua` knows.
+_ENDED: Final = "ended"
 _UNLIMITED: Final = 1 << 30
 #: What each of these takes of the process's descriptors: SQLite has three files.
 _DESCRIPTORS: Final = 3
@@ -165,7 +167,7 @@ class Databases:
             raise SqlError("the database is closed")
         held = self._holds.get(hold) if hold else None
         if hold and held is None:
-            raise SqlError("the transaction has ended with the run of the script that began it")
+            raise SqlError("the transaction has ended with the run of the script that began it", _ENDED)
         return found, held
 
     def is_exhausted(self, pool: int) -> bytes | None:

@@ -225,6 +225,51 @@ def test_a_transaction(ask: Ask) -> None:
     assert text.split("\n") == ["2 nil", "true", 'false "no"', "false NULL", 'false "inner"', "one three five "]
 
 
+def test_a_transaction_in_which_a_statement_has_failed(ask: Ask, kind: str) -> None:
+    """PostgreSQL undoes it, which is a failure; others have undone that statement only."""
+    text = ask("""
+        con:puts(shown(db:transaction(function()
+            db:execute("insert into t (name) values ('a')")
+            db:execute("insert into t (nothing) values (1)")
+            return "went on"
+        end)), "\\n", db:query("select count(*) as n from t")[1].n)
+    """).text
+    if kind == "postgresql":
+        assert text == 'nil "a statement in the transaction has failed, so it was undone" "25P02"\n0'
+    else:
+        assert text == '"went on"\n1'
+
+
+def test_what_a_request_leaves_ends_with_it(flavour: Inside, url: str) -> None:
+    """A loop in a variable, and a transaction in a coroutine: the next request has the connection."""
+    state = flavour.load(f"""
+        local sql = require "greenfcgi.sql"
+        local db = sql.connect("{url}", {{ max = 1, timeout = 5 }})
+        local step, thread = 0
+        local first = {{
+            function() rows = db:each("select 1 as n union all select 2 union all select 3") return rows().n end,
+            function() return db:query("select 4 as n")[1].n end,
+            function()
+                thread = coroutine.create(function() db:transaction(function() coroutine.yield(5) end) end)
+                return select(2, coroutine.resume(thread))
+            end,
+            function() return select(2, db:query("select 6 as n")) end,
+            function() return db:query("select 7 as n")[1].n end,
+        }}
+        function main(env, con)
+            step = step + 1
+            con:puts(tostring((first[step]())))
+        end
+    """)
+    found = [flavour.run(state).text for _ in range(5)]
+    state.close()
+    if "lua51" in str(flavour.root):
+        # Nothing can yield there in a protected call.
+        assert found[:2] + found[4:] == ["1", "4", "7"]
+    else:
+        assert found == ["1", "4", "5", "the transaction has ended with the run of the script that began it", "7"]
+
+
 def test_a_transaction_that_is_left_open_is_undone(ask: Ask) -> None:
     """By `begin` as a statement: the connection goes to others."""
     text = ask("""
