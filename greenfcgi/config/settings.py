@@ -185,3 +185,5 @@ class Config(NamedTuple):
         Setting(types.TASKS, [], 'Scripts that run by the clock, with every = "10m" or cron = "0 3 * * *".'),
     ]
     app: Annotated[Mapping[str, object], Setting(types.ANY_TABLE, {}, "Free: scripts read it with con:config(name).")]
+    #: Where the file lies, to which paths are relative. No setting.
+    folder: str

@@ -29,8 +29,10 @@ from .file_rules import FileRules
 Answer = bytes | bool | float | None | tuple[bytes | None, bytes | None]
 
 GONE = b"the client has gone"
-#: What a function of a module returns to Lua: an answer, or (nil, problem, errno), or (text, number).
-Outcome = Answer | tuple[bytes | None, bytes | int] | tuple[None, bytes, int] | tuple[bytes, bytes, int]
+Scalar = bytes | float | bool | None
+#: What a function of a module returns to Lua: an answer, or several results. The first of them is text, or nil where it
+#: has failed: then the second is the problem, and the third, if any, an errno or a code.
+Outcome = Answer | tuple[Scalar, ...]
 ModuleFunction = Callable[..., Outcome]
 
 #: Bytes for any of these parts, twice: as text, and compiled.
@@ -146,7 +148,7 @@ class Bridge:
     __slots__ = (
         "_files", "_functions", "_hint", "_log", "_log_slow", "_minor", "_modules", "_name", "_opened", "_parts",
         "_rules", "_version", "after_timeout", "at_close", "at_end", "budget", "closes_with", "directory", "exchange",
-        "granted", "is_ending", "loading", "on_out_of_memory", "reserve",
+        "granted", "home", "is_ending", "loading", "on_out_of_memory", "reserve",
     )  # fmt: skip
 
     def __init__(
@@ -164,7 +166,10 @@ class Bridge:
         parts: Mapping[str, bytes] | None = None,
         modules: ModuleStore | None = None,
         after_timeout: float = 0.0,
+        home: str = "",
     ) -> None:
+        #: Where config.toml lies.
+        self.home = home
         self._name = name
         #: Where the script lies.
         self.directory = os.path.dirname(name)

@@ -21,6 +21,9 @@ _FOLDER: Final = os.path.dirname(__file__)
 #: What scripts require by another name than that of its file, or what lies in a folder below.
 _OTHER_NAMES: Final[Mapping[str, str]] = {
     "luafcgid": "luafcgid",
+    "greenfcgi.sql": "sql/sql",
+    "luasql.postgres": "sql/luasql",
+    "luasql.sqlite3": "sql/luasql",
     "mime.core": "sockets/mime",
     "socket.core": "sockets/core",
     "socket.unix": "sockets/unix",

@@ -50,6 +50,13 @@ FOLDERS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ),
     ("modules", ("programs", "values", "python_modules", "configured")),
     (
+        "modules.sql",
+        (
+            "problem", "driver", "placeholders", "supplied", "sqlite", "postgres", "mysql", "drivers", "rows", "pool",
+            "statements", "sql",
+        ),
+    ),
+    (
         "serving",
         (
             "timeouts", "shares", "spool", "body", "outbox", "exchange", "workers", "handover", "responder", "context",
@@ -92,13 +99,13 @@ ORDER = [f"{folder}.{name}".lstrip(".") for folder, names in FOLDERS for name in
 
 #: The modules in which something waits, or is called by the event loop.
 WITH_GEVENT = {
-    "tasks.runner", "tasks.task_request",
-    "lua.bridge", "lua.turns", "modules.programs", "modules.python_modules", "modules.threads",
-    "modules.sockets.endpoint", "modules.sockets.kept", "modules.sockets.readiness", "modules.sockets.wakeup",
-    "processes.heartbeat", "processes.link", "processes.server_process", "reload.inotify", "reload.polling",
-    "reload.reloader", "scripts.pool", "serving.exchange", "serving.handover", "serving.outbox", "serving.server",
-    "serving.session", "serving.workers", "system.gevent_import", "dev.try_request", "dev.http.gateway",
-    "dev.http_handler", "dev.live_reload", "dev.mode", "dev.save_order",
+    "dev.http.gateway", "dev.http_handler", "dev.live_reload", "dev.mode", "dev.save_order", "dev.try_request",
+    "lua.bridge", "lua.turns", "modules.programs", "modules.python_modules", "modules.sockets.endpoint",
+    "modules.sockets.kept", "modules.sockets.readiness", "modules.sockets.wakeup", "modules.sql.pool",
+    "modules.sql.statements", "modules.threads", "processes.heartbeat", "processes.link",
+    "processes.server_process", "reload.inotify", "reload.polling", "reload.reloader", "scripts.pool",
+    "serving.exchange", "serving.handover", "serving.outbox", "serving.server", "serving.session",
+    "serving.workers", "system.gevent_import", "tasks.runner", "tasks.task_request",
 }  # fmt: skip
 #: Each costs memory for the life of the server, or starts what only a supervisor may start.
 TOO_HEAVY = {

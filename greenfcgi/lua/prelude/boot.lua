@@ -83,15 +83,16 @@ local server = {
 
 -- Call a function of the server that returns text, which the state may have no memory for (false), or that may have waited
 -- until the script's time was over (true).
-local function ask(name, ...)
-    local result, problem, number = call(name, ...)
+local function answered(result, ...)
     if result == false then
         server.raise_no_memory()
     elseif result == true then
         server.raise_timeout()
     end
-    return result, problem, number
+    return result, ...
 end
+
+local function ask(name, ...) return answered(call(name, ...)) end
 server.ask = ask
 
 -- The chunk that calls this, which runs for the first time, and all functions in it may be compiled.
