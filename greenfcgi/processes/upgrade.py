@@ -15,6 +15,8 @@ from ..system.listen import Bound, Open
 _VARIABLE = "GREENFCGI_INHERITED"
 #: Before an address: the descriptor is that of its lock.
 _LOCK = "lock "
+#: Before a path: the descriptor is that of the lock of this folder in memory.
+_FOLDER = "folder "
 
 
 class Inheritance(NamedTuple):
@@ -29,16 +31,20 @@ class Inheritance(NamedTuple):
     handed_over: list[int]
     #: The descriptor of the `VersionStore`; -1 for none.
     versions: int
+    #: The path of the `MemoryFolder`, and the descriptor of its lock; None for none.
+    folder: tuple[str, int] | None
 
 
 def start(
-    bound: list[Bound], channel: tuple[socket.socket, socket.socket], handed_over: list[int], versions: int
-) -> int:
+    bound: list[Bound], channel: tuple[socket.socket, socket.socket], handed_over: list[int], versions: int,
+    folder: tuple[str, int] | None,
+) -> int:  # fmt: skip
     """Start the command of this process again, with these sockets. Returns its process id. Raises `OSError`."""
     named = [(str(one.address), one.socket.fileno()) for one in bound]
     named += [(_LOCK + str(one.address), one.lock) for one in bound if one.lock != -1]
     named += [("give", channel[0].fileno()), ("take", channel[1].fileno())]
     named += [("versions", versions)] if versions != -1 else []
+    named += [(_FOLDER + folder[0], folder[1])] if folder is not None else []
     lines = [f"{number} {name}" for name, number in named] + [f"{number} systemd" for number in handed_over]
     environment = {**os.environ, _VARIABLE: "\n".join(lines)}
     pid = os.fork()
@@ -67,6 +73,8 @@ def inherited() -> Inheritance | None:
         os.set_inheritable(number, False)
     channel = socket.socket(fileno=named.pop("give")), socket.socket(fileno=named.pop("take"))
     versions = named.pop("versions", -1)
+    folders = [(name, named.pop(name)) for name in [*named] if name.startswith(_FOLDER)]
+    folder = next(((name.removeprefix(_FOLDER), number) for name, number in folders), None)
     locks = {name.removeprefix(_LOCK): number for name, number in named.items() if name.startswith(_LOCK)}
     sockets = {name: Open(number, locks.get(name, -1)) for name, number in named.items() if not name.startswith(_LOCK)}
-    return Inheritance(sockets, channel, handed_over, versions)
+    return Inheritance(sockets, channel, handed_over, versions, folder)

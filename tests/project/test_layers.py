@@ -23,12 +23,12 @@ FOLDERS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("", ("errors", "version", "quota")),
     ("fastcgi", ("records", "request", "response", "path_info", "proxied", "connection", "client")),
     ("logs", ("text", "log_file", "error_log", "access_format", "access_log")),
-    ("config", ("lua_versions", "value_type", "address", "types", "settings", "load")),
+    ("config", ("lua_versions", "value_type", "address", "types", "shared", "settings", "load")),
     (
         "system",
         (
             "stub_modules", "gevent_import", "executable_memory", "malloc", "signals", "systemd", "pidfile",
-            "privileges", "socket_lock", "listen",
+            "privileges", "memory_folder", "socket_lock", "listen",
         ),
     ),
     ("scripts", ("file_signature", "texts", "version", "script", "catalogue", "pool")),
@@ -37,6 +37,13 @@ FOLDERS: tuple[tuple[str, tuple[str, ...]], ...] = (
         (
             "turns", "budget", "file_rules", "native_modules", "bytecode", "sources", "bridge", "engine", "state",
             "loader", "startup",
+        ),
+    ),
+    (
+        "modules.shared",
+        (
+            "store", "values", "lmdb_entries", "lmdb_store", "redis_connection", "redis_store", "stores",
+            "dictionary",
         ),
     ),
     ("modules", ("programs", "values", "threads", "python_modules", "configured")),
@@ -82,11 +89,11 @@ ORDER = [f"{folder}.{name}".lstrip(".") for folder, names in FOLDERS for name in
 
 #: The modules in which something waits, or is called by the event loop.
 WITH_GEVENT = {
-    "lua.bridge", "lua.turns", "modules.programs", "modules.python_modules", "modules.threads", "processes.heartbeat",
-    "processes.link", "processes.server_process", "reload.inotify", "reload.polling", "reload.reloader", "scripts.pool",
-    "serving.exchange", "serving.handover", "serving.outbox", "serving.server", "serving.session", "serving.workers",
-    "system.gevent_import", "dev.try_request", "dev.http.gateway", "dev.http_handler", "dev.live_reload",
-    "dev.mode", "dev.save_order",
+    "lua.bridge", "lua.turns", "modules.programs", "modules.python_modules", "modules.shared.redis_connection",
+    "modules.threads", "processes.heartbeat", "processes.link", "processes.server_process", "reload.inotify",
+    "reload.polling", "reload.reloader", "scripts.pool", "serving.exchange", "serving.handover", "serving.outbox",
+    "serving.server", "serving.session", "serving.workers", "system.gevent_import", "dev.try_request",
+    "dev.http.gateway", "dev.http_handler", "dev.live_reload", "dev.mode", "dev.save_order",
 }  # fmt: skip
 #: Each costs memory for the life of the server, or starts what only a supervisor may start.
 TOO_HEAVY = {
