@@ -42,7 +42,7 @@ FOLDERS: tuple[tuple[str, tuple[str, ...]], ...] = (
     (
         "modules.shared",
         (
-            "store", "values", "lmdb_entries", "lmdb_store", "redis_connection", "redis_store", "stores",
+            "store", "values", "lmdb_entries", "lmdb_usual", "lmdb_store", "redis_connection", "redis_store", "stores",
             "dictionary",
         ),
     ),

@@ -4,7 +4,8 @@
 -- arguments: lua: functions of Lua by their names; server: what modules share (see boot.lua)
 --            functions of the server: number(name): that of a dictionary, or nil and why there is none; wait(number): goes
 --            on with what has taken long; the others are those of `Store` in store.py, and get the number of a dictionary
---            first. They return a value, a message, and a number that says what the value is (`Kind` there)
+--            first, or have it in their names. They return a value, a message, and a number that says what the value is
+--            (`Kind` there)
 
 local lua, server, functions = ...
 
@@ -16,9 +17,9 @@ local SET, ADD, REPLACE, SAFE = 0, 1, 2, 4
 local MAX_KEY, MAX_KEYS, BATCH = 500, 1024, 256
 local MAX_FLAGS, MAX_TTL = 4294967295, 2147483647
 
--- The numbers of the dictionaries that scripts have.
-local numbers = setmetatable({}, { __mode = "k" })
-local get, put, incr, wait = functions.get, functions.put, functions.incr, functions.wait
+-- The numbers of the dictionaries that scripts have, and what is called most of each.
+local numbers, gets, sets, incrs = {}, {}, {}, {}
+local put, wait = functions.put, functions.wait
 
 local function fail(problem) server.errors.blame(problem) end
 
@@ -85,13 +86,13 @@ local methods = {}
 local meta = { __index = methods, __metatable = false }
 
 function methods:get(key)
-    local number = numbers[self] or number_of(self, "get")
+    local get = gets[self] or number_of(self, "get")
     if type(key) ~= "string" or key == "" or #key > MAX_KEY then
         local problem
         key, problem = text_of(key)
         if not key then return nil, problem end
     end
-    local value, problem, kind = get(number, key)
+    local value, problem, kind = get(key)
     if kind == nil then return value end
     if kind == WAIT or kind == GONE then
         value, problem, kind = settled(value, problem, kind)
@@ -127,7 +128,17 @@ local function store(mode, self, name, key, value, ttl, flags)
     return kind ~= FALSE, problem, kind == FORCED
 end
 
-function methods:set(key, value, ttl, flags) return store(SET, self, "set", key, value, ttl, flags) end
+function methods:set(key, value, ttl, flags)
+    local set, what = sets[self], type(value)
+    if ttl or flags or not set or type(key) ~= "string" or key == "" or #key > MAX_KEY or
+        (what ~= "string" and what ~= "number" and what ~= "boolean") then
+        return store(SET, self, "set", key, value, ttl, flags)
+    end
+    local first, problem, kind = set(key, value)
+    if kind == WAIT or kind == GONE then problem, kind = select(2, settled(first, problem, kind)) end
+    return kind ~= FALSE, problem, kind == FORCED
+end
+
 function methods:safe_set(key, value, ttl, flags) return store(SET + SAFE, self, "safe_set", key, value, ttl, flags) end
 function methods:add(key, value, ttl, flags) return store(ADD, self, "add", key, value, ttl, flags) end
 function methods:safe_add(key, value, ttl, flags) return store(ADD + SAFE, self, "safe_add", key, value, ttl, flags) end
@@ -144,7 +155,12 @@ function methods:incr(key, value, init, init_ttl)
     if init_ttl ~= nil then init_ttl = checked_ttl(checked_number(init_ttl, "init_ttl"), "init_ttl") end
     local number, text = target(self, "incr", key)
     if not number then return nil, text end
-    local sum, problem, kind = incr(number, text, value, init or nil, init_ttl or 0)
+    local sum, problem, kind
+    if init then
+        sum, problem, kind = functions.incr(number, text, value, init, init_ttl or 0)
+    else
+        sum, problem, kind = incrs[self](text, value)
+    end
     if kind == WAIT or kind == GONE then sum, problem, kind = settled(sum, problem, kind) end
     if sum == nil then return nil, problem end
     if init then return sum, nil, kind == FORCED end
@@ -263,6 +279,8 @@ local function dictionary(name)
         if not number then fail(problem) end
         found = setmetatable({}, meta)
         dictionaries[name], numbers[found] = found, number
+        gets[found], sets[found], incrs[found] =
+            functions["get " .. number], functions["set " .. number], functions["incr " .. number]
     end
     return found
 end

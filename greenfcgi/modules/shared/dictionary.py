@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Final
 
 from ...config.shared import Shared
@@ -10,6 +10,7 @@ from ...errors import ConfigError
 from ...logs.text import decode, described, traceback_of
 from ...lua.bridge import Bridge, ModuleFunction, Outcome
 from ...system.memory_folder import MemoryFolder
+from .store import DONE as _DONE
 from .store import METHODS, Kind
 from .stores import stores_of
 
@@ -18,13 +19,20 @@ if TYPE_CHECKING:
     from .redis_store import Finish
 
 _BROKEN: Final = b"the dictionary cannot be used at the moment"
+_NONSENSE: Final = (None, b"redis: a reply that none of its commands has", int(Kind.FALSE))
+_SCALARS: Final = (bytes, int, float)
 _CLOSING: Final = (None, b"the state is being closed", int(Kind.FALSE))
 
 
 def functions(bridge: Bridge, shared: Shared, folder: MemoryFolder | None) -> Mapping[str, ModuleFunction]:
-    """The functions by their names. Dictionaries are opened when a script first asks for one, unless they are."""
+    """The functions by their names. Dictionaries are opened here, unless they are.
+
+    What is called most has a function for each dictionary, "get 0", "set 0", "incr 0", which need not look for it.
+    """
     calls = _Calls(bridge, shared, folder)
     named: dict[str, ModuleFunction] = {"number": calls.number, "wait": calls.wait}
+    for number, store in enumerate(calls.stores):
+        named |= {f"{name} {number}": call for name, call in calls.usual(store).items()}
     return named | {name: calls.method(name) for name in METHODS}
 
 
@@ -33,11 +41,18 @@ class _Calls:
 
     def __init__(self, bridge: Bridge, shared: Shared, folder: MemoryFolder | None) -> None:
         self._bridge = bridge
-        self._stores = stores_of(shared, folder)
         self._names = [name.encode() for name in shared.sizes]
-        #: By its name, a method of each dictionary, once they are open.
-        self._methods: dict[str, list[Any]] = {}
         self._is_remote = shared.redis is not None
+        #: In the order of the names; none where they cannot be opened, and why.
+        self.stores: list[Any] = []
+        self._why_not = ""
+        stores = stores_of(shared, folder)
+        try:
+            stores.open()
+            self.stores = [*(stores.local or stores.remote).values()]
+        except ConfigError as problem:
+            self._why_not = str(problem)
+        self._connection = stores.connection
         #: Commands that are waited for on, by the numbers that Lua has for them.
         self._pending: dict[int, tuple[Pending, Finish]] = {}
         self._last = 0
@@ -46,30 +61,43 @@ class _Calls:
         """The number of a dictionary; or nil and why there is none."""
         if name not in self._names:
             return self._problem(f'shared: no dictionary "{decode(name[:64])}" in [shared] of config.toml')
-        try:
-            self._stores.open()
-        except ConfigError as problem:
-            return self._problem(str(problem))
-        for method, bound in self._methods.items():
-            if not bound:
-                bound += [getattr(store, method) for store in (self._stores.local or self._stores.remote).values()]
-        return self._names.index(name)
+        return self._names.index(name) if self.stores else self._problem(self._why_not)
 
     def method(self, name: str) -> ModuleFunction:
         """A function that gets the number of a dictionary, and calls that method of it."""
-        bound = self._methods[name] = []
-        take = self._sent if self._is_remote else self._given
+        each = [self.function(getattr(store, name)) for store in self.stores]
 
         def call(number: int, *arguments: Any) -> Any:
-            try:
-                outcome = bound[number](*arguments)
-            except Exception as problem:
-                # The border to Lua: whatever the disk or LMDB has come to.
-                self._bridge.log_error(f"[shared]: {described(problem)}", traceback_of(problem), self._bridge.title())
-                outcome = None, _BROKEN, int(Kind.FALSE)
-            return take(outcome)
+            return each[number](*arguments)
 
         return call
+
+    def usual(self, store: Any) -> dict[str, ModuleFunction]:
+        """`get`, `set` and `incr` of a dictionary."""
+        if self._is_remote:
+            return {name: self.function(getattr(store, name)) for name in ("get", "set", "incr")}
+        calls: dict[str, ModuleFunction] = store.usual(self.function, self._bridge.reserve)
+        return calls
+
+    def function(self, method: Callable[..., Any]) -> ModuleFunction:
+        """A function that calls this method of a dictionary, and sees that Lua can take the answer."""
+        take, reserve, failed = self._sent if self._is_remote else self._given, self._bridge.reserve, self._failed
+
+        def call(*arguments: Any) -> Any:
+            try:
+                outcome = method(*arguments)
+            except Exception as problem:
+                return failed(problem)
+            if type(outcome) is bytes:
+                return outcome if reserve(len(outcome)) else False
+            return outcome if type(outcome) is int or outcome is _DONE else take(outcome)
+
+        return call
+
+    def _failed(self, problem: Exception) -> Any:
+        """Whatever the memory or LMDB has come to."""
+        self._bridge.log_error(f"[shared]: {described(problem)}", traceback_of(problem), self._bridge.title())
+        return self._given((None, _BROKEN, int(Kind.FALSE)))
 
     def wait(self, number: int) -> Any:
         """Go on waiting for a command."""
@@ -93,9 +121,8 @@ class _Calls:
         if self._bridge.is_ending:
             # A finalizer cannot wait.
             return self._given(_CLOSING)
-        connection = self._stores.connection
-        assert connection is not None
-        return self._awaited(connection.send(command.arguments), command.finish)
+        assert self._connection is not None
+        return self._awaited(self._connection.send(command.arguments), command.finish)
 
     def _awaited(self, pending: Pending, finish: Finish) -> Any:
         while not pending.ended.is_set():
@@ -110,8 +137,22 @@ class _Calls:
                 return answer
         if pending.problem:
             return self._given((None, pending.problem, int(Kind.FALSE)))
-        return self._given(finish(pending.reply))
+        try:
+            outcome = finish(pending.reply)
+        except Exception:
+            # What answers is no Redis.
+            outcome = _NONSENSE
+        return self._given(outcome if _may_cross(outcome) else _NONSENSE)
 
     def _problem(self, text: str) -> Outcome:
         data = text.encode("utf-8", "backslashreplace")
         return (None, data) if self._bridge.reserve(len(data)) else False
+
+
+def _may_cross(outcome: object) -> bool:
+    """It is one of the kinds of `Store`, and no other object."""
+    if type(outcome) is not tuple:
+        return outcome is None or type(outcome) in _SCALARS
+    return all(value is None or type(value) in _SCALARS for value in outcome) and not isinstance(
+        outcome[1], (int, float)
+    )

@@ -18,8 +18,8 @@ removed before. So what is read often costs a write now and then, and the order 
 
 LMDB writes each changed page to another place, and the one before is free two transactions later. So even to remove
 something takes free pages: a part of them is kept free, and only a few entries go at once. What is in use is counted
-every few writes, since to ask costs a microsecond. Once it is too much, each entry that comes in removes others of twice
-its size: those whose time is over, then the least recently used.
+every few writes, since to ask costs a microsecond. Once it is too much, each entry that comes in removes others that
+take twice as much: those whose time is over, then the least recently used.
 """
 
 from __future__ import annotations

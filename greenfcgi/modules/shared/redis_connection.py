@@ -29,7 +29,7 @@ _NOTHING: Final = object()
 class Pending:
     """A command that has been sent, or is about to be; `ended` is set when its reply is there, or never will be."""
 
-    __slots__ = ("arguments", "ended", "is_given_up", "problem", "reply", "since")
+    __slots__ = ("arguments", "ended", "is_given_up", "is_second_try", "problem", "reply", "since")
 
     def __init__(self, arguments: tuple[bytes, ...]) -> None:
         self.arguments = arguments
@@ -40,7 +40,14 @@ class Pending:
         self.problem = b""
         #: Nobody waits for it any more.
         self.is_given_up = False
+        #: It could not be sent before, since the connection was no more.
+        self.is_second_try = False
         self.since = get_hub().loop.now()
+
+    def fail(self, problem: str) -> None:
+        """There will be no reply."""
+        self.problem = f"redis: {problem}".encode("utf-8", "backslashreplace")
+        self.ended.set()
 
 
 class RedisConnection:
@@ -49,7 +56,6 @@ class RedisConnection:
     def __init__(self, address: RedisAddress) -> None:
         self._address = address
         self._socket: Any = None
-        self._reader: Any = None
         #: What waits for a connection, and what waits for its reply.
         self._unsent: deque[Pending] = deque()
         self._sent: deque[Pending] = deque()
@@ -66,10 +72,13 @@ class RedisConnection:
         if self._socket is not None:
             self._write(pending)
         else:
-            self._unsent.append(pending)
-            if self._connecting is None:
-                self._connecting = gevent.spawn(self._connect)
+            self._await_connection(pending)
         return pending
+
+    def _await_connection(self, pending: Pending) -> None:
+        self._unsent.append(pending)
+        if self._connecting is None:
+            self._connecting = gevent.spawn(self._connect)
 
     def close(self) -> None:
         """The process ends."""
@@ -91,8 +100,7 @@ class RedisConnection:
         if problem:
             self._lose(problem)
             return
-        self._reader = hiredis.Reader(notEnoughData=_NOTHING)
-        self._reading = gevent.spawn(self._read, self._socket, self._reader)
+        self._reading = gevent.spawn(self._read, self._socket, hiredis.Reader(notEnoughData=_NOTHING))
         address = self._address
         if address.password or address.user:
             names = (address.user.encode(),) if address.user else ()
@@ -139,7 +147,14 @@ class RedisConnection:
             except BlockingIOError:
                 sent = 0
             except OSError as error:
+                # It had been closed before, so that nothing of this command has come there.
+                self._sent.pop()
                 self._lose(_reason(error))
+                if pending.is_second_try:
+                    pending.fail(_reason(error))
+                else:
+                    pending.is_second_try = True
+                    self._await_connection(pending)
                 return
             data = data[sent:]
         self._output += data
@@ -187,8 +202,7 @@ class RedisConnection:
         self._sent.clear()
         self._unsent.clear()
         for pending in waiting:
-            pending.problem = f"redis: {problem}".encode("utf-8", "backslashreplace")
-            pending.ended.set()
+            pending.fail(problem)
 
     # A Redis that does not answer
 

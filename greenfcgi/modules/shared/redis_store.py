@@ -12,12 +12,11 @@ from typing import Any, Final, NamedTuple
 import hiredis
 
 from . import values
-from .store import BATCH, Kind, Mode, Number
+from .store import BATCH, DONE, Kind, Mode, Number
 
 #: From a reply to what Lua gets.
 Finish = Callable[[Any], Any]
 
-_DONE: Final = (None, None, int(Kind.TRUE))
 
 #: KEYS: the key; ARGV: the amount, as `values.written`; the first value, or ""; milliseconds, or "".
 #: Redis counts integers by itself, with 64 bits; its Lua has doubles.
@@ -93,9 +92,13 @@ class RedisStore:
         if what:
             arguments += (b"NX" if what == Mode.ADD else b"XX",)  # type: ignore[assignment]
         refused = _no(b"exists" if what == Mode.ADD else b"not found")
-        return Command(arguments, lambda reply: _failed(reply) or (refused if reply is None else _DONE))
+        return Command(arguments, lambda reply: _failed(reply) or (refused if reply is None else DONE))
 
-    def incr(self, key: bytes, by: Number, init: Number | None, init_ttl: float) -> Command:
+    def set(self, key: bytes, value: values.Value) -> Command:
+        """See `Store`."""
+        return self.put(key, value, 0, 0, Mode.SET)
+
+    def incr(self, key: bytes, by: Number, init: Number | None = None, init_ttl: float = 0) -> Command:
         """See `Store`."""
         first = b"" if init is None else values.written(values.added(init, by))
         milliseconds = _milliseconds(init_ttl) if init_ttl else b""
@@ -103,7 +106,7 @@ class RedisStore:
 
     def delete(self, key: bytes) -> Command:
         """See `Store`."""
-        return Command((b"UNLINK", self._prefix + key), lambda reply: _failed(reply) or _DONE)
+        return Command((b"UNLINK", self._prefix + key), lambda reply: _failed(reply) or DONE)
 
     def expire(self, key: bytes, ttl: float) -> Command:
         """See `Store`."""
@@ -201,10 +204,11 @@ def _value(reply: Any, wrong_type: bytes = b"value is a list") -> Any:
     if failed := _failed(reply, wrong_type):
         return failed
     if isinstance(reply, list):
+        # Of a script of ours: why it has none.
         return _no(reply[0])
     found = values.read(reply)
     return _no(b"redis: the value is none of greenfcgi's") if found is None else found
 
 
 def _done_unless(message: bytes) -> Finish:
-    return lambda reply: _failed(reply) or (_DONE if reply else _no(message))
+    return lambda reply: _failed(reply) or (DONE if reply else _no(message))

@@ -37,6 +37,8 @@ class Kind(IntEnum):
     VALUE = 5
 
 
+#: What Lua gets where something has been done.
+DONE: Final = (None, None, int(Kind.TRUE))
 #: The factor of the flags.
 FLAGS: Final = 8
 
@@ -62,7 +64,10 @@ class Store(Protocol[Answer]):
     def put(self, key: bytes, value: bytes | bool | Number, ttl: float, flags: int, mode: int) -> Answer:
         """Set, add or replace. TRUE or FORCED; FALSE with "exists", "not found" or "no memory"."""
 
-    def incr(self, key: bytes, by: Number, init: Number | None, init_ttl: float) -> Answer:
+    def set(self, key: bytes, value: bytes | bool | Number) -> Answer:
+        """As `put` for ever, without flags."""
+
+    def incr(self, key: bytes, by: Number, init: Number | None = None, init_ttl: float = 0) -> Answer:
         """Add to a number, which is the answer, FORCED perhaps; None with "not found", "not a number", "no memory"."""
 
     def delete(self, key: bytes) -> Answer:

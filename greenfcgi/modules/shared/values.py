@@ -27,7 +27,7 @@ TRUE: Final = 3
 FALSE: Final = 4
 LIST: Final = 5
 
-_INTEGER: Final = struct.Struct("=q")
+INTEGER_BYTES: Final = struct.Struct("=q")
 _FLOAT: Final = struct.Struct("=d")
 _MIN_INTEGER: Final = -(2**63)
 _MAX_INTEGER: Final = 2**63 - 1
@@ -43,7 +43,7 @@ def packed(value: Value) -> tuple[int, bytes]:
     if kind is bytes:
         return STRING, value  # type: ignore[return-value]
     if kind is int:
-        return INTEGER, _INTEGER.pack(value)
+        return INTEGER, INTEGER_BYTES.pack(value)
     if kind is float:
         return FLOAT, _FLOAT.pack(value)
     return (TRUE if value else FALSE), b""
@@ -52,7 +52,7 @@ def packed(value: Value) -> tuple[int, bytes]:
 def number(tag: int, data: bytes, start: int) -> Number | None:
     """What begins at `start`, where it is a number."""
     if tag == INTEGER:
-        found: int = _INTEGER.unpack_from(data, start)[0]
+        found: int = INTEGER_BYTES.unpack_from(data, start)[0]
         return found
     if tag == FLOAT:
         other: float = _FLOAT.unpack_from(data, start)[0]
