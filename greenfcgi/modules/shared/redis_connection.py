@@ -26,6 +26,11 @@ _PART: Final = 65536
 _NOTHING: Final = object()
 
 
+def import_tls() -> None:
+    """Import what a connection with TLS needs, and one without does not."""
+    from gevent import ssl  # noqa: F401
+
+
 class Pending:
     """A command that has been sent, or is about to be; `ended` is set when its reply is there, or never will be."""
 

@@ -38,6 +38,7 @@ class Stores:
         problem = missing(self.shared)
         if problem:
             raise ConfigError(problem)
+        _import_for(self.shared)
         if self.shared.redis is None:
             try:
                 self._made_folder().own(identity)
@@ -107,6 +108,27 @@ def stores_of(shared: Shared, folder: MemoryFolder | None = None) -> Stores:
     if found is None:
         found = _stores[id(shared)] = Stores(shared, folder)
     return found
+
+
+def _import_for(shared: Shared) -> None:
+    """Import what is otherwise imported when it is needed: the user who runs scripts may not be able to read it."""
+    if shared.redis is None:
+        from . import lmdb_store  # noqa: F401
+
+        try:
+            # Some versions import it when the first environment is opened.
+            from lmdb import _envid  # noqa: F401
+        except ImportError:
+            pass
+        return
+    # Names of hosts are encoded by it.
+    import encodings.idna  # noqa: F401
+
+    from . import redis_store  # noqa: F401
+    from .redis_connection import import_tls
+
+    if shared.redis.has_tls:
+        import_tls()
 
 
 def missing(shared: Shared) -> str:
