@@ -319,7 +319,12 @@ def test_finalizers(tmp_path: Path, redis: RedisServer) -> None:
             """
         )
         assert inside.run(state).text == "true"
+        assert redis.process is not None
+        redis.process.send_signal(signal.SIGSTOP)
+        before = monotonic()
         state.close()
+        assert monotonic() - before < 1
+        redis.process.send_signal(signal.SIGCONT)
         assert "Error" not in inside.log()
         assert text(inside, "con:puts(tostring(d:get('k')))") == "1"
 

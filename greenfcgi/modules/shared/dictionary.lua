@@ -157,7 +157,7 @@ function methods:incr(key, value, init, init_ttl)
     if not number then return nil, text end
     local sum, problem, kind
     if init then
-        sum, problem, kind = functions.incr(number, text, value, init, init_ttl or 0)
+        sum, problem, kind = incrs[self](text, value, init, init_ttl or 0)
     else
         sum, problem, kind = incrs[self](text, value)
     end

@@ -110,8 +110,18 @@ class Store(Protocol[Answer]):
         """TRUE; None with "not locked" where that token is not kept."""
 
 
-#: The functions that Lua calls: each gets the number of a dictionary first.
+#: The functions that Lua calls with the number of a dictionary first; the others have one for each.
 METHODS: Final = (
-    "get", "put", "incr", "delete", "expire", "ttl", "keys", "flush_all", "flush_expired", "push", "pop", "length",
-    "lock", "unlock",
-)  # fmt: skip
+    "put",
+    "delete",
+    "expire",
+    "ttl",
+    "keys",
+    "flush_all",
+    "flush_expired",
+    "push",
+    "pop",
+    "length",
+    "lock",
+    "unlock",
+)
