@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 from . import types
 from .address import ADDRESS, Address
+from .shared import SHARED, Shared
 from .value_type import ValueType
 
 if TYPE_CHECKING:
@@ -179,6 +180,9 @@ class Config(NamedTuple):
     modules: Annotated[
         "Mapping[str, types.PythonModule]",
         Setting(types.MODULES, {}, 'For require: modules written in Python, such as mailer = "mysite.mailer".'),
+    ]
+    shared: Annotated[
+        Shared, Setting(SHARED, {}, 'Dictionaries for all states and processes, with their sizes: sessions = "16M".')
     ]
     tasks: Annotated[
         "tuple[types.Task, ...]",

@@ -289,6 +289,11 @@ def _read_free(found: object, folder: str, depth: int = 0) -> object:
     return found
 
 
+def is_identifier(text: str) -> bool:
+    """A Lua function can have this name."""
+    return re.fullmatch(_IDENTIFIER, text) is not None and text not in _LUA_WORDS.split()
+
+
 def _read_user(found: object, folder: str) -> str:
     if found == "":
         return ""
@@ -343,7 +348,8 @@ TASKS = ValueType(
 ANY_TEXT = _text("text", "(?s:.*)")
 ONE_LINE = _text("text on one line, not empty", r"[^\r\n\0]+")
 EXTENSION = _text('an extension such as ".lua"', r"\.[^/\0]+")
-IDENTIFIER = _text("a name that a Lua function can have", "[A-Za-z_][A-Za-z0-9_]*", _LUA_WORDS)
+_IDENTIFIER = "[A-Za-z_][A-Za-z0-9_]*"
+IDENTIFIER = _text("a name that a Lua function can have", _IDENTIFIER, _LUA_WORDS)
 STATUS = _text('a status from 200 to 599 such as "200 OK"', r"[2-5][0-9]{2} [^\x00-\x1f\x7f]+")
 HEADER = _text('a header such as "Name: value" on one line', r"[!#$%&'*+.^_`|~0-9A-Za-z-]+:[^\r\n\0]*")
 _VERSIONS = _choice(AUTO, *sorted(FLAVOURS, key=lambda name: (not name.startswith("luajit"), name)))

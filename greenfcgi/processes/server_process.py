@@ -36,12 +36,14 @@ from ..serving.responder import Inspector, Responder
 from ..serving.server import Server
 from ..serving.shares import shares
 from ..system.listen import Bound
+from ..system.memory_folder import MemoryFolder
 from ..system.privileges import Identity
 from ..system.stub_modules import stand_in
 from .heartbeat import BackgroundTask, Heartbeat, Hooks, MemoryUpkeep
 from .open_logs import Logs
 
 if TYPE_CHECKING:
+    from ..modules.shared.stores import Stores
     from ..reload.last_good import LastGood
     from ..reload.version_store import VersionStore
     from ..status.reporter import Reporter
@@ -66,8 +68,8 @@ class ServerProcess:
     """Everything that serves requests. Raises `ConfigError` when the configuration cannot be carried out.
 
     `logs` and `inspector` are the developer mode's, which shows what happens to whoever writes the scripts. `versions`
-    keeps the last good versions of scripts, for all processes of a supervisor, and `board` sees to it that one of them
-    runs each task.
+    keeps the last good versions of scripts, for all processes of a supervisor, `board` sees to it that one of them runs
+    each task, and `folder` is where they have their dictionaries.
     """
 
     def __init__(
@@ -77,16 +79,22 @@ class ServerProcess:
         inspector: Inspector | None = None,
         versions: VersionStore | None = None,
         board: TaskBoard | None = None,
+        folder: MemoryFolder | None = None,
     ) -> None:
         self._config = config
         self._inspector = inspector
+        self._dictionaries: Stores | None = None
+        if config.shared.sizes:
+            from ..modules.shared.stores import stores_of
+
+            self._dictionaries = stores_of(config.shared, folder)
         _raise_descriptor_limit()
         _close_stdin()
         self._shares = shares(config.buffers)
         self._logs = logs or Logs(config)
         self.log = self._logs.error
         self._engine = LuaEngine(
-            config, self.log, modules(config), self._logs.log_slow if config.slowlog else None,
+            config, self.log, modules(config, folder), self._logs.log_slow if config.slowlog else None,
             None if inspector is None else inspector.hint, self._shares.descriptors.scripts,
         )  # fmt: skip
         self._loader = StateLoader(self._engine)
@@ -184,6 +192,8 @@ class ServerProcess:
             tasks += [self.watcher.check, BackgroundTask(self.reloader.flush, self.log)]
         if self._last_good is not None:
             tasks.append(self._keep_last_good)
+        if self._dictionaries is not None:
+            tasks.append(self._dictionaries.beat)
         return [*tasks, self._logs.flush]
 
     def _check_again(self, path: str) -> None:
@@ -215,7 +225,11 @@ class ServerProcess:
         """Run as this user and group from now on. Raises `ConfigError` when that is not allowed."""
         if (identity.uid, identity.gid) != (-1, -1):
             _import_all(self._config)
+        if self._dictionaries is not None:
+            self._dictionaries.prepare(identity)
         identity.assume()
+        if self._dictionaries is not None:
+            self._dictionaries.open()
 
     def try_startup(self) -> None:
         """Import the modules of `[modules]`, and see whether scripts.startup runs. Raises `ConfigError`.
@@ -328,6 +342,7 @@ class ServerProcess:
         self.log.warning(f"{reason}: not waiting for requests any longer")
         self._on_release()
         self._logs.flush()
+        self._close_dictionaries()
         _end_programs()
         os._exit(ExitStatus.FAILED)
 
@@ -355,12 +370,17 @@ class ServerProcess:
         self.close_states(max(_MIN_SHUTDOWN_TIME, deadline - time.monotonic()))
         if self._link is not None:
             self._link.close()
+        self._close_dictionaries()
         _end_programs()
         if not finished:
             self.log.warning(f"stopped with requests unfinished after {seconds:g} s")
         self.log.info("stopped")
         self._logs.close()
         return finished
+
+    def _close_dictionaries(self) -> None:
+        if self._dictionaries is not None:
+            self._dictionaries.close()
 
     def close_states(self, seconds: float) -> None:
         """Close all idle states, and wait for the hooks of scripts for at most so long."""

@@ -24,12 +24,12 @@ FOLDERS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("", ("errors", "version", "quota")),
     ("fastcgi", ("records", "request", "response", "path_info", "proxied", "connection", "client")),
     ("logs", ("text", "log_file", "error_log", "access_format", "access_log")),
-    ("config", ("lua_versions", "value_type", "address", "types", "settings", "load")),
+    ("config", ("lua_versions", "value_type", "address", "types", "shared", "settings", "load")),
     (
         "system",
         (
             "stub_modules", "gevent_import", "executable_memory", "malloc", "signals", "standard_streams", "systemd",
-            "pidfile", "privileges", "socket_lock", "listen", "nameless_file",
+            "pidfile", "privileges", "memory_folder", "socket_lock", "listen", "nameless_file",
         ),
     ),
     ("scripts", ("file_signature", "texts", "version", "script", "catalogue", "pool")),
@@ -46,6 +46,13 @@ FOLDERS: tuple[tuple[str, tuple[str, ...]], ...] = (
         (
             "problems", "options", "wakeup", "operations", "endpoint", "kept", "readiness", "resolver", "tls",
             "tls_calls", "sockets", "mime",
+        ),
+    ),
+    (
+        "modules.shared",
+        (
+            "store", "values", "lmdb_entries", "lmdb_usual", "lmdb_store", "redis_connection", "redis_store", "stores",
+            "dictionary",
         ),
     ),
     ("modules", ("programs", "values", "python_modules", "configured")),
@@ -100,9 +107,9 @@ ORDER = [f"{folder}.{name}".lstrip(".") for folder, names in FOLDERS for name in
 #: The modules in which something waits, or is called by the event loop.
 WITH_GEVENT = {
     "dev.http.gateway", "dev.http_handler", "dev.live_reload", "dev.mode", "dev.save_order", "dev.try_request",
-    "lua.bridge", "lua.turns", "modules.programs", "modules.python_modules", "modules.sockets.endpoint",
-    "modules.sockets.kept", "modules.sockets.readiness", "modules.sockets.wakeup", "modules.sql.pool",
-    "modules.sql.statements", "modules.threads", "processes.heartbeat", "processes.link",
+    "lua.bridge", "lua.turns", "modules.programs", "modules.python_modules", "modules.shared.redis_connection",
+    "modules.sockets.endpoint", "modules.sockets.kept", "modules.sockets.readiness", "modules.sockets.wakeup",
+    "modules.sql.pool", "modules.sql.statements", "modules.threads", "processes.heartbeat", "processes.link",
     "processes.server_process", "reload.inotify", "reload.polling", "reload.reloader", "scripts.pool",
     "serving.exchange", "serving.handover", "serving.outbox", "serving.server", "serving.session",
     "serving.workers", "system.gevent_import", "tasks.runner", "tasks.task_request",
