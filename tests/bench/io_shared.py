@@ -10,6 +10,7 @@ from pathlib import Path
 from time import process_time
 
 from ..support.inside import Inside, Request
+from .figure import Figure
 
 _CALLS = 20_000
 _ROUNDS = 9
@@ -38,8 +39,8 @@ end
 """
 
 
-def figures() -> list[tuple[str, float, str, float | None]]:
-    """Name, value, unit and goal of each."""
+def figures() -> list[Figure]:
+    """Microseconds for each call."""
     loops = "\n".join(
         f'loops["{name}"] = function(calls) for i = 1, calls do {statement} end end' for name, statement, _ in _MEASURED
     )
@@ -54,11 +55,4 @@ def figures() -> list[tuple[str, float, str, float | None]]:
                 best[name] = min(best[name], process_time() - before)
         inside.close()
     empty = best["empty"]
-    return [
-        (f"shared: {name}", round((best[name] - empty) / _CALLS * 1e6, 2), "us", goal) for name, _, goal in _MEASURED
-    ]
-
-
-if __name__ == "__main__":
-    for figure in figures():
-        print(*figure)
+    return [Figure(name, round((best[name] - empty) / _CALLS * 1e6, 2), "us", goal) for name, _, goal in _MEASURED]

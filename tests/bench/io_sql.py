@@ -15,9 +15,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory
-from typing import NamedTuple
 
 from ..support.inside import Inside, Request
+from .figure import Figure
 
 _ROUNDS = 15
 _ONE, _HUNDRED = 1000, 150
@@ -55,15 +55,6 @@ io.write((clock() - began) / number * 1e6, "\\n", rows[1].id .. " " .. rows[#row
 """.replace("%s", _SQL)
 
 
-class Figure(NamedTuple):
-    """One figure: what it is, its value and unit, and the most that it should be; 0: no more than told."""
-
-    name: str
-    value: float
-    unit: str
-    goal: float
-
-
 def figures() -> list[Figure]:
     """A row, and a hundred rows of five columns; a ratio where LuaSQL is installed."""
     with TemporaryDirectory() as folder, _state(Path(folder)) as ours:
@@ -77,7 +68,7 @@ def figures() -> list[Figure]:
                 ratios.append(hundred[-1] / plain)
         found = [
             Figure("a row from SQLite by greenfcgi.sql", min(one), "us", 45),
-            Figure("100 rows of 5 from SQLite by greenfcgi.sql", min(hundred), "us", 0),
+            Figure("100 rows of 5 from SQLite by greenfcgi.sql", min(hundred), "us"),
         ]
         if ratios:
             found.append(Figure("100 rows of 5, times C LuaSQL in lua5.1", median(ratios), "", 1.5))
