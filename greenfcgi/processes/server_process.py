@@ -48,6 +48,7 @@ if TYPE_CHECKING:
     from ..reload.version_store import VersionStore
     from ..status.reporter import Reporter
     from ..tasks.board import Run, TaskBoard
+    from ..tasks.redis_board import RedisBoard
     from ..tasks.runner import TaskRunner
     from .link import Link
 
@@ -145,8 +146,9 @@ class ServerProcess:
             if problem:
                 raise ConfigError(problem)
             self._tasks_by_clock = TaskRunner(
-                config.tasks, board or TaskBoard(), self.catalogue, self.pool, self.log, config.after_timeout
-            )
+                config.tasks, self._for_all_machines(board or TaskBoard()), self.catalogue, self.pool, self.log,
+                config.after_timeout,
+            )  # fmt: skip
         self._link: Link | None = None
         #: It stops because another process takes its place.
         self._is_replaced = False
@@ -214,6 +216,18 @@ class ServerProcess:
         if is_too_many and self._link is not None and not self._stop.is_set():
             self.log.warning(f"{lost} files of scripts stay open for ever: leaving for another process")
             self._on_replaced()
+
+    def _for_all_machines(self, board: TaskBoard) -> TaskBoard | RedisBoard:
+        if self._config.shared.redis is None:
+            return board
+        try:
+            from ..tasks.redis_board import RedisBoard
+        except ImportError:
+            raise ConfigError(
+                "[[tasks]]: found no module 'hiredis', by which machines with the same [shared] url share tasks; "
+                "pip install 'greenfcgi[redis]'"
+            ) from None
+        return RedisBoard(board, self._config.shared.redis, self._config.after_timeout)
 
     def _task_runs(self) -> Mapping[str, Run]:
         return self._tasks_by_clock.runs() if self._tasks_by_clock is not None else {}

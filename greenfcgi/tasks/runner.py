@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 import gevent
 
@@ -16,12 +16,25 @@ from ..lua.state import LuaFailure, State
 from ..scripts.catalogue import Catalogue
 from ..scripts.pool import Pool
 from ..scripts.script import Script
-from .board import Run, TaskBoard
+from .board import Run
 from .schedule import Schedule, schedule
 from .task_request import TaskRequest
 
 #: Seconds after which the clock is looked at again, since somebody may have set it.
 _LONGEST_SLEEP: Final = 30.0
+
+
+class Board(Protocol):
+    """Decides which process runs a task: see `TaskBoard`."""
+
+    def begin(self, name: str, due: float) -> bool | None:
+        """A task is due. True: run it in this process. False: it still runs. None: another process has seen to it."""
+
+    def end(self, name: str, is_good: bool) -> None:
+        """A task that has begun in this process has ended."""
+
+    def run(self, name: str) -> Run:
+        """What is known of a task."""
 
 
 class TaskRunner:
@@ -30,7 +43,7 @@ class TaskRunner:
     def __init__(
         self,
         tasks: Sequence[Task],
-        board: TaskBoard,
+        board: Board,
         catalogue: Catalogue,
         pool: Pool[Script, State],
         log: ErrorLog,
@@ -74,7 +87,7 @@ class TaskRunner:
             try:
                 self._begin(task, due)
             except OSError as problem:
-                self._log.error(f"task {task.name}: cannot be run: {problem.strerror or problem}")
+                self._log.error(f"task {task.name}: not run: {problem.strerror or problem}")
 
     def _begin(self, task: Task, due: float) -> None:
         is_begun = self._board.begin(task.name, due)

@@ -77,7 +77,7 @@ FOLDERS: tuple[tuple[str, tuple[str, ...]], ...] = (
             "version_store", "last_good",
         ),
     ),
-    ("tasks", ("schedule", "board", "task_request", "runner")),
+    ("tasks", ("schedule", "board", "redis_board", "task_request", "runner")),
     (
         "status",
         (
