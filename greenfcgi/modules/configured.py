@@ -55,15 +55,27 @@ def modules(config: Config, folder: MemoryFolder | None = None) -> list[Module]:
 
 
 def import_shipped(config: Config) -> None:
-    """Read what would be read when a script requires it: it may not be readable any more by then."""
+    """Read what would be read when a script requires it: it may not be readable any more by then.
+
+    What lies in folders takes megabytes (databases, OpenSSL): it is read where others may not read it later.
+    """
+    is_private = not _is_for_all(_FOLDER)
     for file in (*_names().values(), *_PARTS.values(), *_at_start(config)):
-        _lua_source(file)
-        if _has_python(file):
-            _python_of(file)
+        if is_private or "/" not in file:
+            _lua_source(file)
+            if _has_python(file):
+                _python_of(file)
     if config.modules:
         from . import python_modules
 
         python_modules.lua_source()
+
+
+def _is_for_all(folder: str) -> bool:
+    """Any user may read what is in this folder."""
+    above = os.path.dirname(folder)
+    mode = os.stat(folder).st_mode
+    return mode & 0o005 == 0o005 and (above == folder or _is_for_all(above))
 
 
 def import_users(config: Config) -> None:
