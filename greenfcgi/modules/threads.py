@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sys
 from _queue import SimpleQueue
-from _thread import start_new_thread
+from _thread import LockType, allocate_lock, start_new_thread
 from collections import deque
 from typing import Any, Final
 
@@ -54,7 +54,25 @@ class Threads:
                 return
             self._started += 1
         self._running += 1
+        job.has_begun = True
         self._begun.put(job)
+
+    def start_and_wait(self, job: Job, seconds: float) -> None:
+        """Run a job that is probably done within so few seconds, for which everybody waits.
+
+        To learn of its end by way of the event loop takes longer than such a job.
+        """
+        lock = job.lock = allocate_lock()
+        lock.acquire()
+        job.is_awaited = True
+        job.start()
+        if job.has_begun and lock.acquire(timeout=seconds):
+            self._reap()
+            return
+        job.is_awaited = False
+        # It may have ended before the thread could see that.
+        if lock.acquire(False):
+            self._reap()
 
     def cancel(self, job: Job) -> bool:
         """Forget a job, if it has not begun. Returns whether it had not."""
@@ -72,9 +90,13 @@ class Threads:
             except BaseException:
                 problem = sys.exc_info()
             self._ended.append((job, problem))
+            lock = job.lock
+            if lock is not None:
+                lock.release()
+            if not job.is_awaited:
+                self._bell.send()
             # Not to be kept alive while the thread waits.
-            del job, problem
-            self._bell.send()
+            del job, problem, lock
 
     def _reap(self) -> None:
         while self._ended:
@@ -95,10 +117,17 @@ class Job:
         #: Set when the work has been done, or never will be.
         self.ended = Event()
         self.is_given_up = False
+        #: A thread has it; and released when it has ended, where somebody waits for that without the event loop.
+        self.has_begun = self.is_awaited = False
+        self.lock: LockType | None = None
 
     def start(self) -> None:
         """Have it done, now or as soon as a thread is free."""
         self._threads.start(self)
+
+    def start_and_wait(self, seconds: float) -> None:
+        """The same, and wait for its end without the event loop, at most for so few seconds."""
+        self._threads.start_and_wait(self, seconds)
 
     def work(self) -> None:
         """Do it, in a thread. Must not raise."""
@@ -130,9 +159,12 @@ class Jobs:
         self._last = 0
         self._jobs: dict[int, Job] = {}
 
-    def run(self, job: Job) -> Outcome:
-        """Start a job, and wait for it as `wait` does."""
-        job.start()
+    def run(self, job: Job, patience: float = 0) -> Outcome:
+        """Start a job, and wait for it as `wait` does; for so many seconds at first, so does everybody."""
+        if patience:
+            job.start_and_wait(patience)
+        else:
+            job.start()
         self._last += 1
         self._jobs[self._last] = job
         return self.wait(self._last)

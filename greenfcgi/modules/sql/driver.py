@@ -14,7 +14,7 @@ Row = tuple[bool | int | float | bytes | None, ...]
 Parameters = Sequence[Value] | Mapping[str, Value]
 
 #: Rows that cross to Lua at once, if they are short.
-ROWS = 20
+ROWS = 40
 #: Seconds that connecting may take.
 CONNECT_TIMEOUT = 10
 
@@ -108,6 +108,10 @@ class Settings(NamedTuple):
 
 class Driver(Protocol):
     """A module that makes connections."""
+
+    #: Seconds within which most queries are done, and for which it is not worth while to do anything else; 0: a network
+    #: lies between.
+    PATIENCE: float
 
     def connect(self, settings: Settings, seconds: float) -> Connection:
         """Connect within so many seconds. Raises `SqlError`."""

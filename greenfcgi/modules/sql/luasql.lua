@@ -56,7 +56,7 @@ local function made(kind, methods, fields, number)
     last = last + 1
     local shown = format("%s %s (0x%08x)", NAMES[1], kind, last)
     local object = sql.watched(number, {
-        __index = methods, __metatable = FORBIDDEN,
+        __index = methods, __close = methods.close, __metatable = FORBIDDEN,
         __tostring = function(each)
             local found = own[each]
             return found and found.is_closed and NAMES[1] .. " " .. kind .. " (closed)" or shown
@@ -132,19 +132,23 @@ local function listed(t, width)
 end
 
 function cursor_methods.getcolnames(object)
-    local shape = checked(object, "cursor", "getcolnames").shape
-    return listed(shape.names, shape.width)
+    local cursor = checked(object, "cursor", "getcolnames")
+    -- Each call gives the same table, which programs rely on.
+    if not cursor.names then cursor.names = listed(cursor.shape.names, cursor.shape.width) end
+    return cursor.names
 end
 
 function cursor_methods.getcoltypes(object)
     local cursor = checked(object, "cursor", "getcoltypes")
+    if cursor.types then return cursor.types end
     local shape, types = cursor.shape, cursor.shape.types
     if not is_postgres then
         local connection = cursor.connection
         local done, number = answer(functions.declared(connection.pool, connection.hold, cursor.statement))
         if done and number > 0 then types = sql.shape_of(number).types end
     end
-    return listed(types, shape.width)
+    cursor.types = listed(types, shape.width)
+    return cursor.types
 end
 
 if is_postgres then
@@ -174,7 +178,8 @@ function connection_methods.execute(object, statement)
         return count
     end
     cursor.number, cursor.count, cursor.at, cursor.shape = number, count, 0, sql.shape_of(shape)
-    cursor.connection, cursor.statement = connection, statement
+    -- It keeps the connection, which nobody else may have.
+    cursor.connection, cursor.object, cursor.statement = connection, object, statement
     if is_postgres then cursor.rows = number > 0 and functions.size(number) or count / cursor.shape.width end
     local made_cursor = made("cursor", cursor_methods, cursor, number)
     connection.cursors[made_cursor] = true
@@ -265,4 +270,5 @@ end
 return {
     [NAMES[2]] = function() return made("environment", environment_methods, {}, 0) end,
     _VERSION = "LuaSQL 2.6.0 (greenfcgi)", _DESCRIPTION = "LuaSQL is a simple interface from Lua to a DBMS",
+    _COPYRIGHT = "greenfcgi's; the interface is LuaSQL's",
 }

@@ -23,6 +23,8 @@ from .problem import SqlError
 from .supplied import supplied
 
 _PORT: Final = 3306
+#: A network lies between.
+PATIENCE: Final = 0.0
 #: Seconds for the request to end a statement, which is a connection of its own.
 _CANCEL_TIMEOUT: Final = 1
 #: What the server has told by then, or the wire: the connection is gone.

@@ -24,6 +24,8 @@ from .placeholders import postgresql
 from .problem import SqlError
 from .supplied import supplied
 
+#: A network lies between.
+PATIENCE: Final = 0.0
 #: What Python puts before the system's messages.
 _ERRNO: Final = re.compile(r"\[Errno -?\d+\] ")
 #: What libpq takes for a timeout at least.

@@ -12,8 +12,8 @@ from typing import Final, NamedTuple
 
 from .driver import ROWS, Row
 
-#: Values that cross at once: some Luas have no room for more than 200 on their stack.
-MAX_VALUES: Final = 100
+#: Values that cross at once: some Luas have no room for more on their stack.
+MAX_VALUES: Final = 200
 #: Whole numbers up to here are exact in a double.
 _EXACT: Final = 2**53
 #: Bytes for which there is always room.
@@ -37,17 +37,17 @@ def portions(rows: Sequence[Row], has_integers: bool) -> Iterator[Portion]:
         yield _single(rows[0], has_integers)
         return
     step = max(1, min(ROWS, MAX_VALUES // width))
-    size = _size(rows, has_integers)
+    values = tuple(chain.from_iterable(rows))
+    size = _size(values, width, has_integers)
     if 0 <= size <= _LITTLE and width <= MAX_VALUES:
         # As room for each of them.
-        for start in range(0, len(rows), step):
-            yield Portion(tuple(chain.from_iterable(rows[start : start + step])), size)
+        for start in range(0, len(values), step * width):
+            yield Portion(values[start : start + step * width], size)
         return
-    for start in range(0, len(rows), step):
-        some = rows[start : start + step]
-        values = tuple(chain.from_iterable(some))
-        for at in range(0, len(values), MAX_VALUES):
-            yield _looked_through(values[at : at + MAX_VALUES], has_integers)
+    for start in range(0, len(values), step * width):
+        some = values[start : start + step * width]
+        for at in range(0, len(some), MAX_VALUES):
+            yield _looked_through(some[at : at + MAX_VALUES], has_integers)
 
 
 def _single(row: Row, has_integers: bool) -> Portion:
@@ -70,19 +70,19 @@ def _looked_through(values: Row, has_integers: bool) -> Portion:
     return Portion(crossing, sum([len(value) for value in crossing if isinstance(value, bytes)]))
 
 
-def _size(rows: Sequence[Row], has_integers: bool) -> int:
-    """Bytes of all texts; less than 0 where that takes a look at each value."""
+def _size(values: Row, width: int, has_integers: bool) -> int:
+    """Bytes of all texts in some rows of so many values; less than 0 where that takes a look at each value."""
     size = 0
     limit = _MAX_INT if has_integers else _EXACT
-    for column in zip(*rows, strict=True):
+    for start in range(width):
+        column = values[start::width]
         kind = type(column[0])
         try:
             if kind is bytes:
-                size += sum(map(len, column))
+                size += sum(map(len, column))  # type: ignore[arg-type]
             elif kind is int or kind is float:
                 # Where one is no number at all, nothing holds.
-                low, high = min(column), max(column)
-                if not (-limit <= low and high <= limit):
+                if not (-limit <= min(column) and max(column) <= limit):  # type: ignore[type-var, operator]
                     return -1
             elif column.count(None) != len(column):
                 return -1

@@ -217,7 +217,8 @@ class Databases:
         except SqlError as problem:
             return self._failed(problem)
         rows = Rows(found, held, is_long, self._has_integers)
-        return self._jobs.run(Query(self._bridge, rows, timeout, statement, parameters, shape_of, self._keep_rows))
+        query = Query(self._bridge, rows, timeout, statement, parameters, shape_of, self._keep_rows)
+        return self._jobs.run(query, found.driver.PATIENCE)
 
     def _keep_rows(self, rows: Rows) -> int:
         number = self._number()
@@ -234,7 +235,8 @@ class Databases:
             return self._failed(SqlError("the rows have been closed"))
         if rows.portions or rows.cursor is None:
             return next_portion(self._bridge, rows, number, self._forget_rows)
-        return self._jobs.run(More(self._bridge, rows, number, timeout, self._forget_rows))
+        more = More(self._bridge, rows, number, timeout, self._forget_rows)
+        return self._jobs.run(more, rows.pool.driver.PATIENCE)
 
     def finish(self, number: int) -> Outcome:
         """The rest of the rows is not wanted. Does not wait."""

@@ -124,6 +124,22 @@ def test_postgres(lua: Inside, postgres: DatabaseServer) -> None:
     ]  # fmt: skip
 
 
+def test_a_cursor_keeps_its_connection(lua: Inside) -> None:
+    """Nobody else need have it."""
+    text = run(lua, """
+        local env = require "luasql.sqlite3".sqlite3()
+        local series = "with recursive c(n) as (select 1 union all select n + 1 from c where n < 5000) select n from c"
+        local cursor = env:connect("luasql.db"):execute(series)
+        collectgarbage()
+        collectgarbage()
+        for i = 1, 20 do env:connect("luasql.db") end
+        local sum, n = 0, cursor:fetch()
+        while n do sum, n = sum + n, cursor:fetch() end
+        con:puts(("%d"):format(sum))
+    """)  # fmt: skip
+    assert text == "12502500"
+
+
 def test_a_connection_stays_over_requests(lua: Inside, postgres: DatabaseServer) -> None:
     """Also when the server was restarted meanwhile."""
     state = lua.load(f"""
