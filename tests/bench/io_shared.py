@@ -1,8 +1,8 @@
 """What a call of greenfcgi.shared costs a script, on LuaJIT, with a dictionary that LMDB keeps.
 
 CPU of the process for a call, the best of some rounds, without what the loop around it takes. The results are checked.
-Beside it what LMDB and lupa take for the same, with nothing of greenfcgi between: no limits of memory or time, no types, no
-order of use. That is what a machine allows at best, in the same run.
+Beside it what LMDB and lupa take for the same, with nothing of greenfcgi between: no limits of memory or time, no
+types, no order of use. That is what a machine allows at best, in the same run.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ import struct
 import tempfile
 from pathlib import Path
 from time import process_time
-from typing import Any
 
 import lmdb
 from lupa.luajit21 import LuaRuntime
@@ -79,9 +78,9 @@ class _Floor:
         assert _NUMBER.unpack(self._get(b"number"))[0] == _ROUNDS * _CALLS
         self._environment.close()
 
-    def _get(self, key: bytes) -> Any:
+    def _get(self, key: bytes) -> bytes:
         with self._begin() as txn:
-            return txn.get(key)
+            return txn.get(key) or b""
 
     def _set(self, key: bytes, value: bytes) -> None:
         with self._begin(write=True) as txn:
@@ -89,7 +88,7 @@ class _Floor:
 
     def _incr(self, key: bytes, by: int) -> int:
         with self._begin(write=True) as txn:
-            value: int = _NUMBER.unpack(txn.get(key))[0] + by
+            value: int = _NUMBER.unpack(txn.get(key) or b"")[0] + by
             txn.put(key, _NUMBER.pack(value))
         return value
 
