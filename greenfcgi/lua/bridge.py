@@ -14,8 +14,8 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final, NamedTuple, Protocol
 
 import gevent
-from gevent.event import Event
 
+from ..fastcgi.response import Reply
 from ..logs.error_log import ErrorLog
 from ..logs.text import MAX_TEXT, decode, described, shorten, traceback_of
 from ..quota import Quota
@@ -29,8 +29,10 @@ from .file_rules import FileRules
 Answer = bytes | bool | float | None | tuple[bytes | None, bytes | None]
 
 GONE = b"the client has gone"
-#: What a function of a module returns to Lua: an answer, or (nil, problem, errno), or (text, number).
-Outcome = Answer | tuple[bytes | None, bytes | int] | tuple[None, bytes, int] | tuple[bytes, bytes, int]
+Scalar = bytes | float | bool | None
+#: What a function of a module returns to Lua: an answer, or several results. The first of them is text, or nil where it
+#: has failed: then the second is the problem, and the third, if any, an errno or a code.
+Outcome = Answer | tuple[Scalar, ...]
 ModuleFunction = Callable[..., Outcome]
 
 #: Bytes for any of these parts, twice: as text, and compiled.
@@ -59,6 +61,8 @@ class Module(NamedTuple):
     functions: Callable[[Bridge], Mapping[str, ModuleFunction]]
     #: It runs in each new state before the script does, and is no module for `require`.
     at_start: bool = False
+    #: A part that other modules share, which is none for `require` either.
+    is_part: bool = False
 
 
 class ModuleStore:
@@ -82,6 +86,16 @@ class ModuleStore:
                 code = self._compiled(module.name, code)
             self._codes[name] = code
         return code
+
+
+class Waitable(Protocol):
+    """What a function of a module waits for: an Event of gevent's, or the like."""
+
+    def set(self) -> None:
+        """Wake who waits."""
+
+    def wait(self, timeout: float) -> object:
+        """Wait until it is set, at most so many seconds."""
 
 
 class Exchange(Protocol):
@@ -109,6 +123,9 @@ class Exchange(Protocol):
     def drain(self, seconds: float) -> bool:
         """Wait for a slow client, at most so long; True when all has left, or the client has gone."""
 
+    def answer_early(self, reply: Reply, is_whole: bool) -> None:
+        """Send the reply, or what is left of it, and end the request, while the script goes on. Does not wait."""
+
     def read(self, size: int) -> bytes:
         """The next bytes of the body, or all that are left with -1. Raises `OSError`."""
 
@@ -118,7 +135,7 @@ class Exchange(Protocol):
     def sleep(self, seconds: float) -> None:
         """Wait, as long as the client is there."""
 
-    def wait(self, event: Event, seconds: float) -> None:
+    def wait(self, event: Waitable, seconds: float) -> None:
         """Wait for the event, as long as the client is there, at most so long."""
 
     def computes_long(self) -> None:
@@ -130,8 +147,8 @@ class Bridge:
 
     __slots__ = (
         "_files", "_functions", "_hint", "_log", "_log_slow", "_minor", "_modules", "_name", "_opened", "_parts",
-        "_rules", "_version", "at_end", "budget", "closes_with", "directory", "exchange", "granted", "is_ending",
-        "loading", "on_out_of_memory", "reserve",
+        "_rules", "_version", "after_timeout", "at_close", "at_end", "budget", "closes_with", "directory", "exchange",
+        "granted", "home", "is_ending", "loading", "on_out_of_memory", "reserve",
     )  # fmt: skip
 
     def __init__(
@@ -148,7 +165,11 @@ class Bridge:
         minor: int = 1,
         parts: Mapping[str, bytes] | None = None,
         modules: ModuleStore | None = None,
+        after_timeout: float = 0.0,
+        home: str = "",
     ) -> None:
+        #: Where config.toml lies.
+        self.home = home
         self._name = name
         #: Where the script lies.
         self.directory = os.path.dirname(name)
@@ -162,12 +183,15 @@ class Bridge:
         self._minor = minor
         self._parts = parts or {}
         self._modules = modules or ModuleStore()
+        #: Seconds for a script that goes on after its reply.
+        self.after_timeout = after_timeout
         #: The functions of the modules that the script has required, which Lua knows by their numbers; and by module,
         #: their names in lines, and the number of the first.
         self._functions: list[ModuleFunction] = []
         self._opened: dict[bytes, tuple[bytes, int]] = {}
-        #: What modules do when a run of the script is over.
+        #: What modules do when a run of the script is over, and when the state goes.
         self.at_end: list[Callable[[], None]] = []
+        self.at_close: list[Callable[[], None]] = []
         self._version = version
         self._log = log
         self._log_slow = log_slow
@@ -193,7 +217,8 @@ class Bridge:
             return self._functions[function](*arguments)
         except BaseException as problem:
             # The border to Lua, which would get the exception as an object of Python's.
-            return self._failed("a module of the server", problem)
+            self._failed("a module of the server", problem)
+            return self._problem(b"an error of the server's own: its log has it")
 
     def tick(self) -> int | None:
         """The count hook asks whether the script may go on."""
@@ -202,7 +227,7 @@ class Bridge:
     def has_module(self, name: bytes) -> bool:
         """There is a module of this name for `require`."""
         module = self._modules.by_name.get(name)
-        return module is not None and not module.at_start
+        return module is not None and not module.at_start and not module.is_part
 
     def open_module(self, name: bytes) -> Outcome:
         """The script requires a module: its code, the names of its functions in lines, and the first one's number; or
@@ -281,6 +306,19 @@ class Bridge:
         self.budget.resume()
         return self._text(GONE) if exchange.aborted else None
 
+    def finish(self, status: int, head: bytes, data: bytes, problem: bytes | None = None) -> None:
+        """Send the reply, or what is left of it, and end the request; the script goes on.
+
+        `problem`: the reply is not as long as its header block, which has been sent, says.
+        """
+        exchange = self.exchange
+        if exchange is None:
+            return
+        if problem is not None:
+            self.log_error(decode(problem), "", self.title())
+        exchange.answer_early((status, head, data), problem is None)
+        self.budget.extend(self.after_timeout)
+
     def read(self, size: int) -> Answer:
         """Read from the request's body. Returns the bytes, and how the body differs from CONTENT_LENGTH."""
         if self.exchange is None:
@@ -310,16 +348,19 @@ class Bridge:
             if seconds <= 0:
                 return None
 
-    def wait(self, event: Event) -> Outcome:
-        """Wait for an event, for a function of a module.
+    def wait(self, event: Waitable, most: float | None = None) -> Outcome:
+        """Wait for an event, for a function of a module; at most so many seconds.
 
         Returns nil when it is to be looked for again; true when the time is over; 0 when somebody wants to know where
         the script is; nil, text and 0 when the client has gone.
         """
+        seconds = self.budget.max_wait()
+        if most is not None and most < seconds:
+            seconds = most
         if self.exchange is None:
-            event.wait(self.budget.max_wait())
+            event.wait(seconds)
         else:
-            self.exchange.wait(event, self.budget.max_wait())
+            self.exchange.wait(event, seconds)
             if self.exchange.aborted:
                 self.budget.resume()
                 return (None, GONE, 0) if self.reserve(len(GONE)) else False
@@ -415,6 +456,6 @@ _FUNCTIONS: Final[Mapping[bytes, Callable[..., Outcome]]] = {
     b"log": Bridge.log, b"send": Bridge.send, b"read": Bridge.read, b"sleep": Bridge.sleep, b"source": Bridge.source,
     b"check": Bridge.check, b"native": Bridge.native, b"grant": Bridge.grant, b"entropy": Bridge.entropy,
     b"more": Bridge.more, b"slow": Bridge.slow, b"hint": Bridge.hint, b"tick": Bridge.tick,
-    b"on_out_of_memory": lambda bridge: bridge.on_out_of_memory(), b"has_module": Bridge.has_module,
-    b"open_module": Bridge.open_module,
+    b"on_out_of_memory": lambda bridge: bridge.on_out_of_memory(), b"finish": Bridge.finish,
+    b"has_module": Bridge.has_module, b"open_module": Bridge.open_module,
 }  # fmt: skip

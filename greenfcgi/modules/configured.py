@@ -23,6 +23,17 @@ _FOLDER: Final = os.path.dirname(__file__)
 _OTHER_NAMES: Final[Mapping[str, str]] = {
     "luafcgid": "luafcgid",
     "greenfcgi.shared": "shared/dictionary",
+    "greenfcgi.sql": "sql/sql",
+    "luasql.postgres": "sql/luasql",
+    "luasql.sqlite3": "sql/luasql",
+    "mime.core": "sockets/mime",
+    "socket.core": "sockets/core",
+    "socket.unix": "sockets/unix",
+    "ssl": "sockets/tls",
+}
+#: What several of them share.
+_PARTS: Final[Mapping[str, str]] = {
+    "sockets": "sockets/sockets",
 }
 #: What is not required, but defines functions of Lua's own, where `lua.allow` names one of these.
 _AT_START: Final[Mapping[str, tuple[str, ...]]] = {"programs": ("os.execute", "io.popen")}
@@ -33,6 +44,7 @@ def modules(config: Config, folder: MemoryFolder | None = None) -> list[Module]:
     #: What some get for their functions, beside the bridge.
     given = {"shared/dictionary": (config.shared, folder)}
     found = [_shipped(name, file, *given.get(file, ())) for name, file in _names().items()]
+    found += [_shipped(name, file)._replace(is_part=True) for name, file in _PARTS.items()]
     found += [_shipped(name, name)._replace(at_start=True) for name in _at_start(config)]
     if config.modules:
         # Threads, and what they need: a process without such modules does without.
@@ -44,7 +56,7 @@ def modules(config: Config, folder: MemoryFolder | None = None) -> list[Module]:
 
 def import_shipped(config: Config) -> None:
     """Read what would be read when a script requires it: it may not be readable any more by then."""
-    for file in (*_names().values(), *_at_start(config)):
+    for file in (*_names().values(), *_PARTS.values(), *_at_start(config)):
         _lua_source(file)
         if _has_python(file):
             _python_of(file)

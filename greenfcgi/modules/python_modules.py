@@ -26,9 +26,11 @@ from ..errors import ConfigError
 from ..logs.text import described, traceback_of
 from ..lua.bridge import Bridge, Module, ModuleFunction, Outcome
 from ..scripts.file_signature import Signature, signature
-from .threads import Job, Jobs
+from .threads import Job, Jobs, Threads
 from .values import Uncrossable, decode, encode
 
+#: Where blocking functions run.
+_threads: Final = Threads()
 #: Results of one call: some Luas have no room for more on their stack.
 _MAX_RESULTS: Final = 200
 #: The files of what imports a module, which are none of its own.
@@ -250,7 +252,7 @@ class _Call(Job):
     """A function that is called, here or in a thread."""
 
     def __init__(self, module: str, exported: Exported, values: list[object], bridge: Bridge) -> None:
-        super().__init__()
+        super().__init__(_threads)
         self._name = f"{module}.{exported.name}"
         self._exported = exported
         self._values = values

@@ -11,7 +11,7 @@ import signal
 import stat
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import gevent
@@ -47,6 +47,9 @@ if TYPE_CHECKING:
     from ..reload.last_good import LastGood
     from ..reload.version_store import VersionStore
     from ..status.reporter import Reporter
+    from ..tasks.board import Run, TaskBoard
+    from ..tasks.redis_board import RedisBoard
+    from ..tasks.runner import TaskRunner
     from .link import Link
 
 # Read when the hub is made. The default imports pprint, and with it dataclasses and inspect: 1.4 MB.
@@ -66,8 +69,8 @@ class ServerProcess:
     """Everything that serves requests. Raises `ConfigError` when the configuration cannot be carried out.
 
     `logs` and `inspector` are the developer mode's, which shows what happens to whoever writes the scripts. `versions`
-    keeps the last good versions of scripts, for all processes of a supervisor, and `folder` is where they have their
-    dictionaries.
+    keeps the last good versions of scripts, for all processes of a supervisor, `board` sees to it that one of them runs
+    each task, and `folder` is where they have their dictionaries.
     """
 
     def __init__(
@@ -76,6 +79,7 @@ class ServerProcess:
         logs: Logs | None = None,
         inspector: Inspector | None = None,
         versions: VersionStore | None = None,
+        board: TaskBoard | None = None,
         folder: MemoryFolder | None = None,
     ) -> None:
         self._config = config
@@ -124,13 +128,27 @@ class ServerProcess:
         if config.status_path:
             from ..status.reporter import Reporter
 
-            self._reporter = Reporter(self.server, self.pool, self.catalogue, self._engine, self._flushes)
+            self._reporter = Reporter(
+                self.server, self.pool, self.catalogue, self._engine, self._flushes, self._task_runs
+            )
             context.observers.append(self._reporter.observe)
         if config.status_path or config.ping_path:
             from ..status.endpoint import StatusEndpoint
 
             overview = None if self._reporter is None else self._reporter.overview
             context.internal_handler = StatusEndpoint(config, overview).answer
+        self._tasks_by_clock: TaskRunner | None = None
+        if config.tasks:
+            from ..tasks.board import TaskBoard
+            from ..tasks.runner import TaskRunner, check
+
+            problem = check(config.tasks, self.catalogue)
+            if problem:
+                raise ConfigError(problem)
+            self._tasks_by_clock = TaskRunner(
+                config.tasks, self._for_all_machines(board or TaskBoard()), self.catalogue, self.pool, self.log,
+                config.after_timeout,
+            )  # fmt: skip
         self._link: Link | None = None
         #: It stops because another process takes its place.
         self._is_replaced = False
@@ -199,6 +217,21 @@ class ServerProcess:
             self.log.warning(f"{lost} files of scripts stay open for ever: leaving for another process")
             self._on_replaced()
 
+    def _for_all_machines(self, board: TaskBoard) -> TaskBoard | RedisBoard:
+        if self._config.shared.redis is None:
+            return board
+        try:
+            from ..tasks.redis_board import RedisBoard
+        except ImportError:
+            raise ConfigError(
+                "[[tasks]]: found no module 'hiredis', by which machines with the same [shared] url share tasks; "
+                "pip install 'greenfcgi[redis]'"
+            ) from None
+        return RedisBoard(board, self._config.shared.redis, self._config.after_timeout)
+
+    def _task_runs(self) -> Mapping[str, Run]:
+        return self._tasks_by_clock.runs() if self._tasks_by_clock is not None else {}
+
     def _flushes(self) -> int:
         return self.reloader.flushes if self.reloader is not None else 0
 
@@ -253,6 +286,8 @@ class ServerProcess:
         self.start()
         for bound in sockets:
             self.server.listen(bound.socket)
+        # What the import system remembers of folders; whoever imports more makes it look again.
+        sys.path_importer_cache.clear()
         # What is here now stays: the garbage collector need not traverse it again and again.
         gc.collect()
         gc.freeze()
@@ -263,6 +298,8 @@ class ServerProcess:
             link.attach(self.server, self.log, self._engine.turns, self._on_orphaned, message)
         if ready is not None:
             ready()
+        if self._tasks_by_clock is not None:
+            self._tasks_by_clock.start()
         self._stop.wait()
         return self.stop()
 
@@ -336,7 +373,11 @@ class ServerProcess:
         if self._link is not None:
             self._link.stop_taking_over()
             hand_over = self._link.hand_over if self._is_replaced else None
+        if self._tasks_by_clock is not None:
+            self._tasks_by_clock.stop()
         finished = self.server.stop(seconds, hand_over)
+        if self._tasks_by_clock is not None and not self._tasks_by_clock.join(max(0.0, deadline - time.monotonic())):
+            finished = False
         self._heartbeat.stop()
         if self.watcher is not None:
             self.watcher.stop()

@@ -17,6 +17,7 @@ import signal
 from collections.abc import Callable
 from signal import Signals as Number
 from time import monotonic
+from typing import TYPE_CHECKING
 
 from ..config.load import Config
 from ..errors import BootError, ConfigError, ExitStatus
@@ -36,6 +37,9 @@ from .listeners import ListenerSet
 from .open_logs import error_log
 from .restarts import Restarts
 from .rollout import ABORT_TIMEOUT, CLEANUP_TIMEOUT, Rollout, Setup
+
+if TYPE_CHECKING:
+    from ..tasks.board import TaskBoard
 
 #: Seconds between two turns of the loop when no signal comes and no process becomes ready.
 _INTERVAL = 0.25
@@ -58,6 +62,7 @@ class Supervisor:
         #: A stop had to cut requests off.
         self._cut_off = False
         self._restarts = Restarts()
+        self._tasks: TaskBoard | None = None
         #: Why the start has failed.
         self._failure: BootError | None = None
         #: The last turn has changed something, so the next follows at once.
@@ -123,6 +128,15 @@ class Supervisor:
         self._listeners.versions = store.descriptor
         return store
 
+    def _task_board(self, setup: Setup) -> TaskBoard | None:
+        """Where the processes see which tasks run; made with the first configuration that has any."""
+        if setup.config.tasks and self._tasks is None:
+            from ..tasks.board import TaskBoard
+
+            self._tasks = TaskBoard(self._listeners.tasks)
+            self._listeners.tasks = self._tasks.descriptor
+        return self._tasks
+
     def _folder_for(self, config: Config) -> MemoryFolder | None:
         """Where processes have their dictionaries, from the first configuration on that has any. Raises `OSError`."""
         if self._listeners.folder is None and config.shared.sizes and config.shared.redis is None:
@@ -177,6 +191,11 @@ class Supervisor:
         if setup.processes > 1:
             _import_for_all()
         listeners, scoreboard, versions = self._listeners, self._scoreboard, self._versions
+        try:
+            board = self._task_board(setup)
+        except OSError as problem:
+            self._log.error(f"tasks do not run: {problem.strerror or problem}")
+            board = None
         # A configuration that has served before goes on, whatever a script does now.
         must_try = not self._rollout.is_proven
         logs = [each.log for each in self._rollout.setups]
@@ -192,7 +211,7 @@ class Supervisor:
             listeners.enter_process()
             for log in logs:
                 log.close()
-            process = ServerProcess(setup.config, versions=versions, folder=folder)
+            process = ServerProcess(setup.config, versions=versions, board=board, folder=folder)
             process.become(setup.identity)
             if must_try:
                 process.try_startup()
@@ -363,7 +382,6 @@ def _import_for_all() -> None:
     Each of several processes takes 0.7 MB less then (PSS); a single one would share it with the supervisor alone.
     """
     import heapq  # noqa: F401
-    import traceback  # noqa: F401
     import weakref  # noqa: F401
 
     from ..scripts import catalogue  # noqa: F401

@@ -13,6 +13,7 @@ from ..fastcgi.records import Buffer
 from ..fastcgi.request import Request
 from ..fastcgi.response import Reply
 from ..logs.text import MAX_TITLE, decode, shorten
+from ..lua.bridge import Waitable
 from .body import Body
 
 #: Seconds to sleep that give others a turn: with 0, gevent looks at timers and sockets only every 50th time.
@@ -55,6 +56,7 @@ class Exchange:
         "deadline",
         "has_owner",
         "head_sent",
+        "is_answered",
         "is_logged",
         "is_long",
         "request",
@@ -70,7 +72,9 @@ class Exchange:
         #: The web server has taken the request back, or is not there any more.
         self.aborted = False
         #: What the script waits for; set when the request is aborted.
-        self._awaited: Event | None = None
+        self._awaited: Waitable | None = None
+        #: Its reply has left before its script has ended.
+        self.is_answered = False
         #: A worker, or the server's internal handler, has taken it, and will end it.
         self.has_owner = False
         #: When the request began, in seconds of the monotonic clock.
@@ -135,7 +139,7 @@ class Exchange:
         """Wait; returns soon when the request is aborted."""
         self.wait(Event(), seconds)
 
-    def wait(self, event: Event, seconds: float) -> None:
+    def wait(self, event: Waitable, seconds: float) -> None:
         """Wait for an event, at most so long; returns soon when the request is aborted, which sets the event."""
         if self.aborted:
             # A script that goes on all the same must not keep others from their turn.
@@ -192,6 +196,19 @@ class Exchange:
         """End the request although its reply, of which a part has gone out, is incomplete, so that clients see that."""
         self._wire.truncated(self)
         self.finish()
+
+    def answer_early(self, reply: Reply, is_whole: bool) -> None:
+        """Send the reply, or what is left of it, and end the request, while its script goes on. Does not wait.
+
+        Nobody's leaving ends the script from then on. With `is_whole` False the reply breaks off.
+        """
+        if is_whole:
+            self.reply(reply)
+        else:
+            self.send(0, b"", reply[2])
+            self.truncate()
+        self.is_answered = True
+        self.aborted = False
 
     def finish(self) -> None:
         """The request is over: free its body, and tell the connection."""

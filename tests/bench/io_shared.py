@@ -18,6 +18,7 @@ from lupa.luajit21 import LuaRuntime
 from greenfcgi.system.memory_folder import base
 
 from ..support.inside import Inside, Request
+from .figure import Figure
 
 _CALLS = 20_000
 _ROUNDS = 9
@@ -93,8 +94,8 @@ class _Floor:
         return value
 
 
-def figures() -> list[tuple[str, float, str, float | None]]:
-    """Name, value, unit and goal of each."""
+def figures() -> list[Figure]:
+    """Microseconds for each call."""
     loops = "\n".join(
         f'loops["{name}"] = function(calls) for i = 1, calls do {statement} end end' for name, statement, _ in _MEASURED
     )
@@ -116,13 +117,7 @@ def figures() -> list[tuple[str, float, str, float | None]]:
         floor.close()
         inside.close()
     empty = best["empty"]
-    found = [(f"shared: {name}", (best[name] - empty) / _CALLS * 1e6, "us", goal) for name, _, goal in _MEASURED]
-    found += [
-        (f"LMDB and lupa alone: {name.decode()}", took / _CALLS * 1e6, "us", None) for name, took in floors.items()
-    ]
-    return [(name, round(value, 2), unit, goal) for name, value, unit, goal in found]
-
-
-if __name__ == "__main__":
-    for figure in figures():
-        print(*figure)
+    found = [Figure(name, round((best[name] - empty) / _CALLS * 1e6, 2), "us", goal) for name, _, goal in _MEASURED]
+    for what, took in floors.items():
+        found.append(Figure(f"LMDB and lupa alone: {what.decode()}", round(took / _CALLS * 1e6, 2), "us", None))
+    return found

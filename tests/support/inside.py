@@ -11,11 +11,11 @@ from pathlib import Path
 from time import monotonic
 from typing import NamedTuple
 
-from gevent.event import Event
-
 from greenfcgi.config.load import load
 from greenfcgi.fastcgi import records
+from greenfcgi.fastcgi.response import Reply
 from greenfcgi.logs.error_log import ErrorLog
+from greenfcgi.lua.bridge import Waitable
 from greenfcgi.lua.engine import LuaEngine
 from greenfcgi.lua.loader import StateLoader
 from greenfcgi.lua.state import LuaFailure, State
@@ -49,6 +49,8 @@ class Request:
         #: Seconds of each `sleep`.
         self.slept: list[float] = []
         self.deadline = monotonic() + seconds
+        #: Its script has sent the reply before its end.
+        self.is_answered = False
         self._body = body
 
     @property
@@ -59,6 +61,11 @@ class Request:
     def send(self, status: int, head: bytes, data: bytes) -> None:
         """Keep a part of the reply."""
         self.parts.append((status, head, data))
+
+    def answer_early(self, reply: Reply, is_whole: bool) -> None:
+        """Keep the rest of the reply."""
+        self.parts.append(reply)
+        self.is_answered = True
 
     def drain(self, seconds: float) -> bool:
         """All has left at once."""
@@ -80,7 +87,7 @@ class Request:
         """Note it, and do not wait."""
         self.slept.append(seconds)
 
-    def wait(self, event: Event, seconds: float) -> None:
+    def wait(self, event: Waitable, seconds: float) -> None:
         """Wait for the event."""
         event.wait(seconds)
 
@@ -184,7 +191,11 @@ class Inside:
 
     def main(self, statements: str, request: Request | None = None) -> Answer:
         """What a script answers whose handler, with `env` and `con`, is made of these statements."""
-        return self.run(self.load(f"function main(env, con)\n{textwrap.dedent(statements)}\nend\n"), request)
+        state = self.load(f"function main(env, con)\n{textwrap.dedent(statements)}\nend\n")
+        try:
+            return self.run(state, request)
+        finally:
+            state.close()
 
     @staticmethod
     def run(state: State, request: Request | None = None) -> Answer:
@@ -193,7 +204,7 @@ class Inside:
         result = state.run(request)
         parts = request.parts
         failure = result if isinstance(result, LuaFailure) else None
-        if not isinstance(result, LuaFailure):
+        if not isinstance(result, LuaFailure) and not request.is_answered:
             parts = [*parts, result]
         assert all(not status and not head for status, head, _ in parts[1:]), "the header block was sent twice"
         status, head = parts[0][:2] if parts else (0, b"")
