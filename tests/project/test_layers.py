@@ -51,8 +51,8 @@ FOLDERS: tuple[tuple[str, tuple[str, ...]], ...] = (
     (
         "modules.shared",
         (
-            "store", "values", "lmdb_entries", "lmdb_usual", "lmdb_store", "redis_connection", "redis_store", "stores",
-            "dictionary",
+            "store", "values", "lmdb_entries", "lmdb_readers", "lmdb_usual", "lmdb_store", "redis_connection",
+            "redis_store", "stores", "dictionary",
         ),
     ),
     ("modules", ("programs", "values", "python_modules", "configured")),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import textwrap
 from collections.abc import Iterator
 from pathlib import Path
@@ -135,6 +137,56 @@ def test_locks_stay(store: LmdbStore) -> None:
     store.flush_all(b"")
     assert store.lock(b"job", b"other", 1000) == (None, b"locked", Kind.FALSE)
     assert store.unlock(b"job", b"token") == (None, None, Kind.TRUE)
+
+
+#: What each of several processes does: it counts, writes and reads, and prints what was not done.
+BUSY = """
+    import sys
+    from greenfcgi.modules.shared.lmdb_store import LmdbStore
+    store = LmdbStore(sys.argv[1], 2**20)
+    calls = store.usual(lambda function: function, lambda size: True)
+    odd = []
+    for number in range(8000):
+        if type(found := calls["incr"](b"count", 1, 0, 0)) is not int: odd.append(found)
+        if (found := calls["set"](b"k%d" % (number % 1000), b"x" * (number % 300)))[2] != 2: odd.append(found)
+        calls["get"](b"k%d" % (number * 7 % 1000))
+        if number % 50 == 0: store.beat()
+    print(odd)
+"""
+
+
+def test_readers_that_are_interrupted(store: LmdbStore, tmp_path: Path) -> None:
+    """Six processes at a time, which the system interrupts in the midst of reading: nothing fails, and nothing goes."""
+    program = textwrap.dedent(BUSY)
+    found = [
+        subprocess.Popen([sys.executable, "-c", program, str(tmp_path / "things")], stdout=subprocess.PIPE, text=True)
+        for _ in range(6)
+    ]
+    assert [process.communicate()[0] for process in found] == ["[]\n"] * 6
+    assert store.get(b"count") == 48_000
+
+
+def test_a_reader_that_was_stopped(store: LmdbStore, tmp_path: Path) -> None:
+    """Writes go on while there is room; then they fail, soon, and nothing is removed; all is well when it has ended."""
+    put(store, "first")
+    program = "import lmdb, sys, time; e = lmdb.open(sys.argv[1], subdir=False, map_size=2**20, max_readers=1022)\n"
+    program += "with e.begin() as txn: print(txn.get(b'kfirst')[-1:].decode(), flush=True); time.sleep(60)"
+    with subprocess.Popen(
+        [sys.executable, "-c", program, str(tmp_path / "things")], stdout=subprocess.PIPE, text=True
+    ) as reader:
+        assert reader.stdout is not None
+        assert reader.stdout.readline() == "x\n"
+        kinds = [put(store, "second", b"%d" % number) for number in range(200)]
+        assert kinds[0] == Kind.TRUE
+        assert kinds[-1] == Kind.FALSE
+        assert Kind.FORCED not in kinds
+        before = monotonic()
+        assert store.put(b"second", b"x", 0, 0, Mode.SET) == (None, b"no memory", Kind.FALSE)
+        assert monotonic() - before < 0.2
+        assert has(store, "first")
+        reader.kill()
+    assert put(store, "second", b"again") == Kind.TRUE
+    assert store.get(b"second") == b"again"
 
 
 def test_memory_stays(tmp_path: Path) -> None:

@@ -146,6 +146,14 @@ function methods:replace(key, value, ttl, flags) return store(REPLACE, self, "re
 function methods:delete(key) return store(SET, self, "delete", key) end
 
 function methods:incr(key, value, init, init_ttl)
+    local incr = incrs[self]
+    if incr and not init and init_ttl == nil and type(value) == "number" and type(key) == "string" and key ~= "" and
+        #key <= MAX_KEY then
+        local sum, problem, kind = incr(key, value)
+        if kind == WAIT or kind == GONE then sum, problem = settled(sum, problem, kind) end
+        if sum == nil then return nil, problem end
+        return sum
+    end
     if type(value) ~= "number" then value = checked_number(value, "value") end
     if init then
         init = checked_number(init, "init")
@@ -157,9 +165,9 @@ function methods:incr(key, value, init, init_ttl)
     if not number then return nil, text end
     local sum, problem, kind
     if init then
-        sum, problem, kind = incrs[self](text, value, init, init_ttl or 0)
+        sum, problem, kind = incr(text, value, init, init_ttl or 0)
     else
-        sum, problem, kind = incrs[self](text, value)
+        sum, problem, kind = incr(text, value)
     end
     if kind == WAIT or kind == GONE then sum, problem, kind = settled(sum, problem, kind) end
     if sum == nil then return nil, problem end

@@ -40,6 +40,8 @@ GARBAGE: Final = b"g"
 TICK: Final = b"t"
 
 HEAD: Final = struct.Struct("=dQIB")
+#: Where the tag is.
+TAG: Final = HEAD.size - 1
 #: A list's value: its number, the place of its first element, how many there are.
 LIST: Final = struct.Struct("=QQI")
 ITEM_KEY: Final = struct.Struct(">cQQ")
@@ -103,6 +105,8 @@ class Entries:
             before, stamp, _, was = HEAD.unpack_from(old)
             if was == values.LIST and tag != values.LIST:
                 self._drop_items(txn, old)
+        if tag in (values.STRING, values.PLAIN):
+            tag = values.STRING if expires or flags else values.PLAIN
         if before != expires:
             self._move_expiry(txn, key, before, expires)
         txn.put(key, HEAD.pack(expires, self._stamped(txn, key, stamp), flags, tag) + data)

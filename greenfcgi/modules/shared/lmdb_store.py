@@ -17,6 +17,7 @@ import lmdb
 
 from . import values
 from .lmdb_entries import ENTRY, HEAD, ITEM, ITEM_KEY, LIST, LOCK, PAGE, TICK, Entries, Transaction, size_of
+from .lmdb_readers import Readers
 from .lmdb_usual import Outcome, counter, reader, writer
 from .store import BATCH, DONE, Kind, Mode, Number
 
@@ -35,7 +36,9 @@ _MAX_READERS: Final = 1022
 _MAX_VALUE: Final = 1 / 4
 #: Bytes of entries that are removed at least where no page is free.
 _MIN_ROOM: Final = 16 * PAGE
-#: Times that a write is tried once more where nothing was left to remove.
+#: Transactions until pages are free that others have left.
+_DELAY: Final = 2
+#: Times that a write is tried where nothing is left to remove.
 _TRIES: Final = 8
 _ALL: Final = float("inf")
 #: The place of a new list's first element: there is as much before it as behind it.
@@ -52,6 +55,7 @@ class LmdbStore:
         self._environment: Any = _opened(path, size)
         self._begin: Callable[..., Transaction] = self._environment.begin
         self._entries = Entries(self._environment, size)
+        self._readers = Readers(self._environment)
         self._max_value = int(size * _MAX_VALUE)
         self.get = reader(self._begin, self._entries, self._use, lambda size: True)
         self.beat()
@@ -83,16 +87,16 @@ class LmdbStore:
 
     def _use(self, key: bytes) -> None:
         """An entry that has become old is used."""
-
-        def use(txn: Transaction) -> Outcome:
+        txn = self._begin(None, None, True)
+        try:
             old = txn.get(key)
             if old is not None:
                 expires, _, flags, tag = HEAD.unpack_from(old)
                 self._entries.write(txn, key, old, expires, flags, tag, old[HEAD.size :])
-            return None
-
-        # Where there is no room for it, it stays old.
-        self._write(use, key, 0, is_safe=True)
+            txn.commit()
+        except lmdb.MapFullError:
+            # Then it stays old.
+            txn.abort()
 
     def set(self, key: bytes, value: values.Value) -> Outcome:
         """See `Store`."""
@@ -312,13 +316,13 @@ class LmdbStore:
     # Transactions
 
     def _write(self, work: Callable[[Transaction], Outcome], key: bytes, size: int, is_safe: bool = False) -> Outcome:
-        """Do `work` in a transaction; where it finds no free page, once more when others have been removed.
+        """Do `work` in a transaction; where it finds no free page, once more when there are some.
 
         `size` bytes are to be written for the entry of this key. `is_safe`: nothing is removed for it.
         """
         self._entries.has_forced = False
-        tries = _TRIES
-        while tries:
+        failed = 0
+        while failed < _TRIES:
             txn = self._begin(None, None, True)
             try:
                 outcome = work(txn)
@@ -326,24 +330,24 @@ class LmdbStore:
                 return outcome
             except lmdb.MapFullError:
                 txn.abort()
-                if is_safe:
-                    break
-                if not self._make_room(key, size):
-                    tries -= 1
             except BaseException:
                 txn.abort()
                 raise
+            if not self._readers.wait():
+                break
+            failed += 1
+            if self._free_pages(key, size, is_safe or failed <= _DELAY):
+                failed = _DELAY
         return _NO_MEMORY
 
-    def _make_room(self, key: bytes, size: int) -> bool:
-        """Remove entries, in a transaction of its own: the pages are free in the one after the next.
+    def _free_pages(self, key: bytes, size: int, is_safe: bool) -> bool:
+        """Remove entries, unless `is_safe`, in a transaction of its own. Returns whether there were any.
 
-        So this also counts where nothing is left to remove. Returns whether there was.
+        Pages are free in the transaction after the next: so this also counts where nothing is removed.
         """
-        self._environment.reader_check()
         try:
             with self._begin(None, None, True) as txn:
-                gone = self._entries.evict(txn, 2 * size + _MIN_ROOM, key)
+                gone = 0 if is_safe else self._entries.evict(txn, 2 * size + _MIN_ROOM, key)
                 txn.put(TICK, b"")
                 return gone > 0
         except lmdb.MapFullError:

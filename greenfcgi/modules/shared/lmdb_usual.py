@@ -15,7 +15,7 @@ from typing import Any, Final
 from lmdb import MapFullError
 
 from . import values
-from .lmdb_entries import ENTRY, HEAD, Entries
+from .lmdb_entries import ENTRY, HEAD, TAG, Entries
 from .store import DONE, Kind, Number
 
 #: What goes to Lua.
@@ -35,7 +35,14 @@ def reader(
 
     `reserve` makes room in the state; where there is none, the answer is False.
     """
-    unpack, size, string, a_list, shown = HEAD.unpack_from, HEAD.size, values.STRING, values.LIST, values.shown
+    unpack, size, tag_at, plain, a_list, shown = (
+        HEAD.unpack_from,
+        HEAD.size,
+        TAG,
+        values.PLAIN,
+        values.LIST,
+        values.shown,
+    )
 
     def get(key: bytes) -> Outcome:
         key = ENTRY + key
@@ -43,14 +50,14 @@ def reader(
         data = txn.get(key)
         if data is None:
             return None
+        if data[tag_at] == plain and entries.max_age is None:
+            return data[size:] if reserve(len(data)) else False
         expires, stamp, flags, tag = unpack(data)
         if expires and expires <= monotonic():
             return None
         if entries.max_age is not None and txn.id() - stamp > entries.max_age:
             del txn
             use(key)
-        if tag == string and not flags:
-            return data[size:] if reserve(len(data)) else False
         if tag == a_list:
             return _A_LIST if reserve(size) else False
         found = shown(tag, data, size, flags)
@@ -63,11 +70,11 @@ def writer(
     begin: Callable[..., Any], entries: Entries, otherwise: Callable[[bytes, values.Value], Outcome]
 ) -> Callable[[bytes, values.Value], Outcome]:
     """`set`."""
-    unpack, pack, size, a_list, string = HEAD.unpack_from, HEAD.pack, HEAD.size, values.LIST, values.STRING
+    unpack, pack, size, a_list, plain = HEAD.unpack_from, HEAD.pack, HEAD.size, values.LIST, values.PLAIN
 
     def set_(name: bytes, value: values.Value) -> Outcome:
         key = ENTRY + name
-        tag, data = (string, value) if type(value) is bytes else values.packed(value)
+        tag, data = (plain, value) if type(value) is bytes else values.packed(value)
         txn = begin(None, None, True)
         try:
             old = txn.get(key)

@@ -5,6 +5,7 @@ LMDB has a tag, in the head of an entry or before an element of a list, and then
     INTEGER  8 bytes, signed
     FLOAT    8 bytes, a double
     STRING   the bytes
+    PLAIN    a string that never expires and has no flags, so that nothing else of its head is read
     TRUE, FALSE, LIST
 
 Redis has text. An integer is its digits, since Redis counts with these by itself; all else has a letter first. Flags
@@ -26,6 +27,7 @@ STRING: Final = 2
 TRUE: Final = 3
 FALSE: Final = 4
 LIST: Final = 5
+PLAIN: Final = 6
 
 INTEGER_BYTES: Final = struct.Struct("=q")
 _FLOAT: Final = struct.Struct("=d")
@@ -63,7 +65,7 @@ def number(tag: int, data: bytes, start: int) -> Number | None:
 def shown(tag: int, data: bytes, start: int, flags: int = 0) -> Shown:
     """The value that begins at `start`, for Lua."""
     value: bytes | int | float | None
-    if tag == STRING:
+    if tag in (STRING, PLAIN):
         value = data[start:]
     elif tag in (TRUE, FALSE):
         return None, None, flags * FLAGS + (Kind.TRUE if tag == TRUE else Kind.FALSE)
