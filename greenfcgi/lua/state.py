@@ -91,6 +91,7 @@ class State:
         self._bridge = Bridge(
             script.path, version, engine.log, engine.log_slow, self._budget, self._reserve, self._on_out_of_memory,
             engine.hint, engine.files, engine.minor, engine.parts, engine.modules, engine.config.after_timeout,
+            engine.config.lua.cpath,
         )  # fmt: skip
         # Only these hold the runtime. None once it has been let go.
         self._runtime: Any = None

@@ -22,8 +22,8 @@ def test_what_the_code_tells(tmp_path: Path) -> None:
     old.write_bytes(b"\x7fELF...\xbe\xd8\xb9\xf0\xff...")
     new.write_bytes(b"\x7fELF...\xbe\x18\xfc\xff\xbf...")
     none.write_bytes(b"\x7fELF")
-    assert misfit(str(old), 5) == f"{old}: built for Lua 5.3, and would crash in Lua 5.5"
-    assert misfit(str(new), 4) == f"{new}: built for Lua 5.5, and would crash in Lua 5.4"
+    assert misfit(str(old), 5) == f"{old}: built for Lua 5.3, and cannot be loaded into Lua 5.5"
+    assert misfit(str(new), 4) == f"{new}: built for Lua 5.5, and cannot be loaded into Lua 5.4"
     assert not misfit(str(old), 4)
     assert not misfit(str(new), 5)
     assert not misfit(str(none), 5)
@@ -41,6 +41,6 @@ def test_a_module_of_5_4(serve: Callable[..., Server], version: str) -> None:
     """
     cpath = str(Path(MODULES[0]).parent)
     server = serve({"json.lua": script}, f'[lua]\nversion = "{version}"\ncpath = ["{cpath}"]\n')
-    expected = b"[1,2]" if version == "lua54" else b"built for Lua 5.4, and would crash in Lua 5.5"
+    expected = b"[1,2]" if version == "lua54" else b"built for Lua 5.4, and cannot be loaded into Lua 5.5"
     for _ in range(2):
         assert server.get("json.lua").body == expected

@@ -11,6 +11,7 @@
 --          called, as if nothing stood between. Not for functions that call others
 --          faithful(native, name): a function that does so
 --          explained(problem): what was raised as text, whatever it was
+--          is_own(info): this is of a function that stands in the server's own code
 
 local lua, server = ...
 
@@ -103,8 +104,13 @@ local function faithful(native, name)
 end
 
 local function explained(problem)
-    if type(problem) == "string" then return problem end
-    local ok, text = pcall(tostring, problem)
+    local ok, text
+    if type(problem) == "string" then
+        if not find(problem, "nil value", 1, true) then return problem end
+        ok, text = pcall(server.own_hint, problem)
+        return ok and text or problem
+    end
+    ok, text = pcall(tostring, problem)
     if ok and type(text) == "string" and not find(text, "^%a+: 0?x?%x+$") then return text end
     local message = "(error object is a " .. type(problem) .. " value)"
     if type(problem) == "table" then
@@ -115,5 +121,5 @@ local function explained(problem)
 end
 
 return {
-    way = way, corrected = corrected, blame = blame, call = call, faithful = faithful, explained = explained,
+    way = way, corrected = corrected, blame = blame, call = call, faithful = faithful, explained = explained, is_own = is_own,
 }
