@@ -141,7 +141,7 @@ def _imports(code: bytes) -> set[bytes]:
     """The names that an ELF file must be given by others when it is loaded; none where it is no such file."""
     try:
         return set(_undefined(code))
-    except (struct.error, ValueError, IndexError):
+    except (struct.error, ValueError, IndexError, OverflowError):
         return set()
 
 
