@@ -74,7 +74,9 @@ class Lua(NamedTuple):
     ]
     cpath: Annotated[
         tuple[str, ...],
-        Setting(types.list_of(types.NATIVE_FOLDER), [], 'The same for modules in C; "system": where packages put them.'),
+        Setting(
+            types.list_of(types.NATIVE_FOLDER), [], 'The same for modules in C; "system": where packages put them.'
+        ),
     ]
     time_slice: Annotated[
         float, Setting(types.seconds(0.001), 0.01, "Seconds of CPU after which a script gives way to others.")

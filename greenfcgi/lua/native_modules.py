@@ -130,8 +130,10 @@ def _built_for(code: bytes) -> frozenset[int]:
         fits = fits & (checked or _ALL) or fits
     for minors, pattern in _INDICES:
         # The code of other Luas has none of the others' numbers, but data may look like them.
-        if not fits <= minors and pattern.search(code) and not any(
-            other.search(code) for others, other in _INDICES if others != minors
+        if (
+            not fits <= minors
+            and pattern.search(code)
+            and not any(other.search(code) for others, other in _INDICES if others != minors)
         ):
             fits = fits & minors or fits
     return fits

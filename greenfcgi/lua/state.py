@@ -23,6 +23,7 @@ from ..scripts.script import Script
 from ..scripts.version import Version
 from ..system.malloc import trim_heap
 from .bridge import Bridge, Exchange
+from .closed import explained
 from .engine import LuaEngine
 
 #: What a push may need beside the text itself: its copy, the stack, a table that grows.
@@ -271,7 +272,7 @@ class State:
 
     def _failed(self, kind: bytes, message: bytes, traceback: bytes) -> LuaFailure:
         """An error of `boot.lua`, for people. The state is not used again where it may be in disorder."""
-        text, way = decode(message), decode(traceback)
+        text, way = explained(decode(message), self._engine.config.lua.allow), decode(traceback)
         if kind == _LATE:
             self.is_healthy = False
             self._engine.timeouts += 1

@@ -36,7 +36,7 @@ FOLDERS: tuple[tuple[str, tuple[str, ...]], ...] = (
     (
         "lua",
         (
-            "turns", "budget", "file_rules", "native_modules", "dumps", "bytecode", "sources", "bridge", "engine", "state",
+            "turns", "budget", "file_rules", "native_modules", "dumps", "closed", "bytecode", "sources", "bridge", "engine", "state",
             "loader", "startup",
         ),
     ),

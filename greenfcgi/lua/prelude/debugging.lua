@@ -82,12 +82,14 @@ function M.getmetatable(value)
     return type(lock) == "table" and lock or nil
 end
 
--- That of all texts, which scripts can change anyway.
+-- Those of tables, as setmetatable does, and that of all texts, which scripts can change anyway.
 function M.setmetatable(value, meta)
+    if type(value) == "table" then return call("setmetatable", server.debug.set_of_table or lua.setmetatable, value, meta) end
     if type(value) ~= "string" then
-        server.errors.blame('debug.setmetatable is for strings alone: lua.allow does not have "debug"')
+        server.errors.blame('debug.setmetatable is for tables and strings: lua.allow does not have "debug"')
     end
-    return call("setmetatable", server.debug.setmetatable, value, meta)
+    call("setmetatable", server.debug.setmetatable, value, meta)
+    return lua.version == "Lua 5.1" or value
 end
 
 -- What Lua says of a hook that is not a function of its own.

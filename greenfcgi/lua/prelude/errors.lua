@@ -104,13 +104,8 @@ local function faithful(native, name)
 end
 
 local function explained(problem)
-    local ok, text
-    if type(problem) == "string" then
-        if not find(problem, "nil value", 1, true) then return problem end
-        ok, text = pcall(server.own_hint, problem)
-        return ok and text or problem
-    end
-    ok, text = pcall(tostring, problem)
+    if type(problem) == "string" then return problem end
+    local ok, text = pcall(tostring, problem)
     if ok and type(text) == "string" and not find(text, "^%a+: 0?x?%x+$") then return text end
     local message = "(error object is a " .. type(problem) .. " value)"
     if type(problem) == "table" then

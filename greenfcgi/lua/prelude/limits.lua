@@ -141,8 +141,6 @@ function server.own_errors() return server.errors end
 
 function server.own_overtime() return server.overtime end
 
-function server.own_hint(message) return server.closed(message) end
-
 -- Each coroutine of a PUC Lua counts its own instructions, so that many short ones would never be looked at; and an error
 -- that is caught at a great depth takes as long as many instructions. So at every hundredth of either the clock is checked.
 local counted = 0

@@ -28,7 +28,7 @@ function main(env, con)
         if not file.close then found[#found + 1] = "metatable of a file changed" end
         if meta then meta.__index = getmetatable(file).__index end
     end
-    for _, value in ipairs { {}, 0, true, print, coroutine.create(print), io.stdout, con, package.preload } do
+    for _, value in ipairs { 0, true, print, coroutine.create(print), io.stdout, package.preload, getmetatable(con).__index } do
         if pcall(debug.setmetatable, value, {}) then found[#found + 1] = "setmetatable of a " .. type(value) end
     end
     if pcall(debug.setmetatable, nil, {}) then found[#found + 1] = "setmetatable of nil" end
