@@ -147,9 +147,9 @@ class Bridge:
     """What one state calls of the server."""
 
     __slots__ = (
-        "_cpath", "_dumps", "_files", "_functions", "_hint", "_log", "_log_slow", "_minor", "_modules", "_name", "_opened", "_parts",
-        "_rules", "_version", "after_timeout", "at_close", "at_end", "budget", "closes_with", "directory", "exchange",
-        "granted", "is_ending", "loading", "on_out_of_memory", "reserve",
+        "_cpath", "_dumps", "_files", "_functions", "_hint", "_log", "_log_slow", "_minor", "_modules", "_name",
+        "_opened", "_parts", "_rules", "_version", "after_timeout", "at_close", "at_end", "budget", "closes_with",
+        "directory", "exchange", "granted", "is_ending", "loading", "on_out_of_memory", "reserve",
     )  # fmt: skip
 
     def __init__(
@@ -483,8 +483,9 @@ class Bridge:
 #: What Lua calls, by the names that it has there. One function of Python's crosses over to each state, not sixteen.
 _FUNCTIONS: Final[Mapping[bytes, Callable[..., Outcome]]] = {
     b"log": Bridge.log, b"send": Bridge.send, b"read": Bridge.read, b"sleep": Bridge.sleep, b"source": Bridge.source,
-    b"check": Bridge.check, b"native": Bridge.native, b"native_file": Bridge.native_file, b"native_hint": Bridge.native_hint,
-    b"remember_dump": Bridge.remember_dump, b"is_dump": Bridge.is_dump, b"grant": Bridge.grant, b"entropy": Bridge.entropy,
+    b"check": Bridge.check, b"native": Bridge.native, b"native_file": Bridge.native_file,
+    b"native_hint": Bridge.native_hint, b"remember_dump": Bridge.remember_dump, b"is_dump": Bridge.is_dump,
+    b"grant": Bridge.grant, b"entropy": Bridge.entropy,
     b"more": Bridge.more, b"slow": Bridge.slow, b"hint": Bridge.hint, b"tick": Bridge.tick,
     b"on_out_of_memory": lambda bridge: bridge.on_out_of_memory(), b"finish": Bridge.finish,
     b"has_module": Bridge.has_module, b"open_module": Bridge.open_module,

@@ -1,7 +1,7 @@
 """What string.dump has given back in a state: the only bytecode that its scripts load.
 
-Bytecode is trusted by every Lua, and one changed byte of it can do anything. So a state keeps what its own Lua has made,
-and takes nothing else. Not digests: what makes these takes 1.5 MB of a process.
+Bytecode is trusted by every Lua, and one changed byte of it can do anything. So a state keeps what its own Lua has
+made, and takes nothing else. Not digests: what makes these takes 1.5 MB of a process.
 """
 
 from __future__ import annotations

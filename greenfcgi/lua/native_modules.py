@@ -1,9 +1,9 @@
 """Native modules, which are written in C: where the system has them, and for which Lua each was built.
 
-One that was built for another Lua may load, since most of Lua's functions have the same names in all, and end the process
-at its first step: structures, and the numbers by which modules reach the registry and their upvalues, have changed. So its
-file is read before Lua loads it. What tells the Luas apart is which functions it imports, those numbers in its code, the
-version that it has Lua check, and the names of files. LuaJIT takes those for Lua 5.1.
+One that was built for another Lua may load, since most of Lua's functions have the same names in all, and end the
+process at its first step: structures, and the numbers by which modules reach the registry and their upvalues, have
+changed. So its file is read before Lua loads it. What tells the Luas apart is which functions it imports, those numbers
+in its code, the version that it has Lua check, and the names of files. LuaJIT takes those for Lua 5.1.
 """
 
 from __future__ import annotations
@@ -20,20 +20,23 @@ from ..config.types import SYSTEM
 _ALL: Final = frozenset({1, 2, 3, 4, 5})
 #: Functions that only some Luas have, by the minor numbers of these.
 _FUNCTIONS: Final = (
-    ({1}, "lua_call lua_cpcall lua_equal lua_getfenv lua_lessthan lua_objlen lua_pcall lua_setfenv lua_tointeger "
-        "lua_tonumber lua_yield luaL_findtable luaL_loadbuffer luaL_loadfile luaL_prepbuffer luaL_register luaL_typerror "
-        "luaJIT_setmode"),
+    ({1},
+        "lua_call lua_cpcall lua_equal lua_getfenv lua_lessthan lua_objlen lua_pcall lua_setfenv "
+        "lua_tointeger lua_tonumber lua_yield luaL_findtable luaL_loadbuffer luaL_loadfile luaL_prepbuffer "
+        "luaL_register luaL_typerror luaJIT_setmode"),
     ({1, 2}, "lua_insert lua_remove lua_replace"),
     ({1, 2, 3}, "lua_newuserdata"),
     ({2}, "lua_getctx lua_pushunsigned lua_tounsignedx luaL_checkunsigned luaL_optunsigned"),
     ({2, 3}, "lua_getuservalue lua_setuservalue"),
-    ({2, 3, 4, 5}, "lua_absindex lua_arith lua_callk lua_compare lua_getglobal lua_len lua_pcallk lua_rawgetp lua_rawlen "
+    ({2, 3, 4, 5},
+        "lua_absindex lua_arith lua_callk lua_compare lua_getglobal lua_len lua_pcallk lua_rawgetp lua_rawlen "
         "lua_rawsetp lua_setglobal lua_yieldk luaL_buffinitsize luaL_checkversion_ luaL_getsubtable luaL_len "
         "luaL_prepbuffsize luaL_pushresultsize luaL_requiref luaL_tolstring"),
     ({3, 4, 5}, "lua_geti lua_isinteger lua_rotate lua_seti lua_stringtonumber"),
     ({4}, "lua_resetthread lua_setcstacklimit"),
-    ({4, 5}, "lua_closeslot lua_closethread lua_getiuservalue lua_newuserdatauv lua_setiuservalue lua_setwarnf lua_toclose "
-        "lua_warning luaL_addgsub luaL_typeerror"),
+    ({4, 5},
+        "lua_closeslot lua_closethread lua_getiuservalue lua_newuserdatauv lua_setiuservalue lua_setwarnf "
+        "lua_toclose lua_warning luaL_addgsub luaL_typeerror"),
     ({5}, "lua_numbertocstring lua_pushexternalstring luaL_alloc luaL_makeseed luaL_openselectedlibs"),
 )  # fmt: skip
 _HAVE: Final = {name.encode(): frozenset(minors) for minors, names in _FUNCTIONS for name in names.split()}
@@ -120,7 +123,7 @@ def _name(minor: int) -> str:
 
 
 def _built_for(code: bytes) -> frozenset[int]:
-    """The minor numbers of the Luas that it may have been built for. What contradicts what came before does not count."""
+    """The minor numbers of the Luas that it may be for. What contradicts what came before does not count."""
     fits = _ALL
     imported = _imports(code)
     for name in imported:

@@ -1,4 +1,4 @@
-"""What libraries do with functions: upvalues, environments, bytecode; and that nothing of the server's is among these."""
+"""What libraries do with functions: upvalues, environments, bytecode; and nothing of the server's is among these."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from greenfcgi.lua.dumps import MAX_BYTES, MAX_DUMPS, Dumps
 
 from ..support.inside import FLAVOURS, Inside
 
-#: A template engine, with what such engines do: the code of a template is compiled once, and each page gets a copy of its
-#: function with an environment and helpers of its own.
+#: A template engine, with what such engines do: the code of a template is compiled once, and each page gets a copy of
+#: its function with an environment and helpers of its own.
 TEMPLATES = """
 local M = {}
 local helper_for_all = function(text) return "<" .. text .. ">" end
@@ -69,7 +69,8 @@ return M
 """
 USES = """
     local templates = require "templates"
-    con:puts(templates.render("Dear [=name]:[! for i = 1, 3 do] [=i .. tostring(type(i))][! end]!", { name = "Ann" }), " ")
+    local text = "Dear [=name]:[! for i = 1, 3 do] [=i .. tostring(type(i))][! end]!"
+    con:puts(templates.render(text, { name = "Ann" }), " ")
     local count = 1
     local function counted() count = count + 1 return count end
     local other = templates.copy(counted)
@@ -181,7 +182,7 @@ def test_each_function_of_the_server_is_known_as_its_own(tmp_path: Path, version
         end
         for _, name in ipairs { "luafcgid", "socket.core", "mime.core", "no.such" } do pcall(require, name) end
         io.lines(here:sub(2))() io.open(here:sub(2)):close() xpcall(print, print) math.random()
-        coroutine.wrap(function() end)() pcall(con.gets, con, "x") con:header("A: b") load(function() end) pcall(con.sleep)
+        coroutine.wrap(function() end)() pcall(con.gets, con, "x") con:header("A: b") load(function() end)
         for level = 0, 30 do
             local info = debug.getinfo(level, "f")
             if info then look(info.func) end
