@@ -40,7 +40,7 @@ _FUNCTIONS: Final = (
     ({5}, "lua_numbertocstring lua_pushexternalstring luaL_alloc luaL_makeseed luaL_openselectedlibs"),
 )  # fmt: skip
 _HAVE: Final = {name.encode(): frozenset(minors) for minors, names in _FUNCTIONS for name in names.split()}
-#: LUA_REGISTRYINDEX, and the first upvalues below it: -10000 in 5.1, here as the second argument of a function on x86-64
+#: LUA_REGISTRYINDEX, and the first upvalues below it: -10000 in 5.1, here as the second argument of a call on x86-64
 #: since the bytes are also those of a near call; -1001000 from 5.2 to 5.4; -(INT_MAX / 2 + 1000) in 5.5.
 _INDICES: Final = (
     (frozenset({1}), re.compile(rb"\xbe[\xe6-\xf0]\xd8\xff\xff")),
