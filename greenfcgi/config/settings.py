@@ -73,7 +73,12 @@ class Lua(NamedTuple):
         tuple[str, ...],
         Setting(types.list_of(types.DIRECTORY), [], "Folders where require looks, after the script's own."),
     ]
-    cpath: Annotated[tuple[str, ...], Setting(types.list_of(types.DIRECTORY), [], "The same for modules written in C.")]
+    cpath: Annotated[
+        tuple[str, ...],
+        Setting(
+            types.list_of(types.NATIVE_FOLDER), [], 'The same for modules in C; "system": where packages put them.'
+        ),
+    ]
     time_slice: Annotated[
         float, Setting(types.seconds(0.001), 0.01, "Seconds of CPU after which a script gives way to others.")
     ]

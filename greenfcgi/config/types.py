@@ -327,6 +327,9 @@ MODE = ValueType(_OCTAL.expected, _read_mode, lambda mode: f"{mode:04o}")
 OPTIONAL_PATH = _path('a path, or "" for none', "")
 STARTUP = ValueType('a path of a file that can be read, or "" for none', _read_startup)
 DIRECTORY = _path("a path of a directory")
+#: What stands for the folders where the system has modules written in C.
+SYSTEM = "system"
+NATIVE_FOLDER = _path('a path of a directory, or "system"', SYSTEM)
 ROOT = ValueType("a path of a directory that exists", _read_root)
 NETWORK = ValueType('a network such as "10.0.0.0/8", "192.0.2.7" or "2001:db8::/32"', _read_network, str)
 _NAME = r"(?!\.\.?(?:/|\Z))[^/\0]+"

@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Callable, Iterable, Mapping
-from typing import Any, Final, NamedTuple, Protocol
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
 
 import gevent
 
@@ -22,6 +22,9 @@ from ..quota import Quota
 from ..scripts.version import Version
 from .budget import LATE, SLOW, Budget
 from .file_rules import FileRules
+
+if TYPE_CHECKING:
+    from .dumps import Dumps
 
 #: What a function returns to Lua: nil, text, or (value, problem); false when there is no memory for these, true when
 #: the script's time is over. A number: it has waited for so long that somebody wants to know where the script is;
@@ -146,9 +149,9 @@ class Bridge:
     """What one state calls of the server."""
 
     __slots__ = (
-        "_files", "_functions", "_hint", "_log", "_log_slow", "_minor", "_modules", "_name", "_opened", "_parts",
-        "_rules", "_version", "after_timeout", "at_close", "at_end", "budget", "closes_with", "directory", "exchange",
-        "granted", "home", "is_ending", "loading", "on_out_of_memory", "reserve",
+        "_cpath", "_dumps", "_files", "_functions", "_hint", "_log", "_log_slow", "_minor", "_modules", "_name",
+        "_opened", "_parts", "_rules", "_version", "after_timeout", "at_close", "at_end", "budget", "closes_with",
+        "directory", "exchange", "granted", "home", "is_ending", "loading", "on_out_of_memory", "reserve",
     )  # fmt: skip
 
     def __init__(
@@ -167,6 +170,7 @@ class Bridge:
         modules: ModuleStore | None = None,
         after_timeout: float = 0.0,
         home: str = "",
+        cpath: Sequence[str] = (),
     ) -> None:
         #: Where config.toml lies.
         self.home = home
@@ -179,8 +183,11 @@ class Bridge:
         self.granted = 0
         #: The state goes: nothing is opened any more.
         self.is_ending = False
-        #: Of Lua's version, 5.x.
+        #: Of Lua's version, 5.x; and lua.cpath.
         self._minor = minor
+        self._cpath = cpath
+        #: Made when the script first calls string.dump.
+        self._dumps: Dumps | None = None
         self._parts = parts or {}
         self._modules = modules or ModuleStore()
         #: Seconds for a script that goes on after its reply.
@@ -392,15 +399,42 @@ class Bridge:
                 self._version.forget(name)
         return problem
 
-    def native(self, path: bytes) -> Answer:
-        """Why a native module cannot be loaded; nil where it can be, or is not there."""
+    def native(self, name: bytes, is_last: bool) -> Answer:
+        """Why the native module `name` cannot be loaded; nil where it can be, or is not there.
+
+        `is_last`: it is looked for in the one that holds it among others.
+        """
+        from .native_modules import misfit, wanted
+
+        path = wanted(os.fsdecode(name), self._cpath, self._minor, is_last)
+        problem = misfit(path, self._minor) if path else ""
+        return self._text(os.fsencode(problem)) if problem else None
+
+    def native_file(self, path: bytes) -> Answer:
+        """The same for a file."""
         from .native_modules import misfit
 
-        try:
-            problem = misfit(os.fsdecode(path), self._minor)
-        except OSError:
-            return None
+        problem = misfit(os.fsdecode(path), self._minor)
         return self._text(os.fsencode(problem)) if problem else None
+
+    def native_hint(self, name: bytes) -> Answer:
+        """How `require` would find a native module of this name; nil where there is none."""
+        from .native_modules import hint
+
+        text = hint(os.fsdecode(name), self._cpath, self._minor)
+        return self._text(os.fsencode(text)) if text else None
+
+    def remember_dump(self, code: bytes) -> None:
+        """The state's own string.dump has made this."""
+        if self._dumps is None:
+            from .dumps import Dumps
+
+            self._dumps = Dumps()
+        self._dumps.add(code)
+
+    def is_dump(self, code: bytes) -> bool:
+        """The state's own string.dump has made exactly this."""
+        return self._dumps is not None and code in self._dumps
 
     def grant(self, number: int) -> bool:
         """So many files more may be open in the state. Returns whether they may.
@@ -454,7 +488,9 @@ class Bridge:
 #: What Lua calls, by the names that it has there. One function of Python's crosses over to each state, not sixteen.
 _FUNCTIONS: Final[Mapping[bytes, Callable[..., Outcome]]] = {
     b"log": Bridge.log, b"send": Bridge.send, b"read": Bridge.read, b"sleep": Bridge.sleep, b"source": Bridge.source,
-    b"check": Bridge.check, b"native": Bridge.native, b"grant": Bridge.grant, b"entropy": Bridge.entropy,
+    b"check": Bridge.check, b"native": Bridge.native, b"native_file": Bridge.native_file,
+    b"native_hint": Bridge.native_hint, b"remember_dump": Bridge.remember_dump, b"is_dump": Bridge.is_dump,
+    b"grant": Bridge.grant, b"entropy": Bridge.entropy,
     b"more": Bridge.more, b"slow": Bridge.slow, b"hint": Bridge.hint, b"tick": Bridge.tick,
     b"on_out_of_memory": lambda bridge: bridge.on_out_of_memory(), b"finish": Bridge.finish,
     b"has_module": Bridge.has_module, b"open_module": Bridge.open_module,

@@ -107,13 +107,13 @@ class LuaEngine:
         self.modules = ModuleStore(modules, lambda name, source: self._compiled({name: source})[name])
         #: LuaJIT may compile: the server's own Lua, and scripts where `lua.jit` says so.
         self.compiles = version.startswith("luajit") and self._has_executable_memory()
+        #: 5.x
+        self.minor: int = self._lupa.LUA_VERSION[1]
         self._settings = self._fixed_settings()
         #: lua.memory is kept.
         self.limited = version not in _UNLIMITED
         if not self.limited:
             log.warning(f"lua.memory is not kept on {version}: lupa cannot limit its memory")
-        #: 5.x
-        self.minor: int = self._lupa.LUA_VERSION[1]
         #: "LuaJIT 2.1", "Lua 5.4".
         self.name: str = self._lupa.LuaRuntime().lua_implementation
 
@@ -159,7 +159,7 @@ class LuaEngine:
             b"at_start": [module.name for module in self.modules.by_name.values() if module.at_start],
         }
         return {name: "\n".join(line).encode() for name, line in lines.items()} | {
-            b"cpath": _search_path(lua.cpath, (".so",)),
+            b"cpath": _search_path(self._native_folders(), (".so",)),
             b"handler": scripts.handler.encode(),
             b"code": int(scripts.http_status[:3]),
             b"http_status": scripts.http_status.encode(),
@@ -185,6 +185,13 @@ class LuaEngine:
         """Where Debian, luarocks and others install modules for this Lua."""
         major, minor = self._lupa.LUA_VERSION
         return [f"{prefix}/share/lua/{major}.{minor}" for prefix in ("/usr/local", "/usr")]
+
+    def _native_folders(self) -> list[str]:
+        if not self.config.lua.cpath:
+            return []
+        from .native_modules import folders
+
+        return folders(self.config.lua.cpath, self.minor)
 
     def syntax_problem(self, path: str) -> str:
         """What is wrong with the syntax of a Lua file; "" when nothing is. Runs nothing of it. Raises `OSError`."""

@@ -23,6 +23,7 @@ from ..scripts.script import Script
 from ..scripts.version import Version
 from ..system.malloc import trim_heap
 from .bridge import Bridge, Exchange
+from .closed import explained
 from .engine import LuaEngine
 
 #: What a push may need beside the text itself: its copy, the stack, a table that grows.
@@ -91,7 +92,7 @@ class State:
         self._bridge = Bridge(
             script.path, version, engine.log, engine.log_slow, self._budget, self._reserve, self._on_out_of_memory,
             engine.hint, engine.files, engine.minor, engine.parts, engine.modules, engine.config.after_timeout,
-            engine.config.folder,
+            engine.config.folder, engine.config.lua.cpath,
         )  # fmt: skip
         # Only these hold the runtime. None once it has been let go.
         self._runtime: Any = None
@@ -276,7 +277,7 @@ class State:
 
     def _failed(self, kind: bytes, message: bytes, traceback: bytes) -> LuaFailure:
         """An error of `boot.lua`, for people. The state is not used again where it may be in disorder."""
-        text, way = decode(message), decode(traceback)
+        text, way = explained(decode(message), self._engine.config.lua.allow), decode(traceback)
         if kind == _LATE:
             self.is_healthy = False
             self._engine.timeouts += 1

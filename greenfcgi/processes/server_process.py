@@ -421,7 +421,7 @@ def _import_all(config: Config) -> None:
     import ipaddress  # noqa: F401
     import urllib.parse  # noqa: F401
 
-    from ..lua import native_modules  # noqa: F401
+    from ..lua import dumps, native_modules  # noqa: F401
 
     if config.status_path:
         from ..status import page, reporter  # noqa: F401

@@ -36,8 +36,8 @@ FOLDERS: tuple[tuple[str, tuple[str, ...]], ...] = (
     (
         "lua",
         (
-            "turns", "budget", "file_rules", "native_modules", "bytecode", "sources", "bridge", "engine", "state",
-            "loader", "startup",
+            "turns", "budget", "file_rules", "native_modules", "dumps", "closed", "bytecode", "sources", "bridge",
+            "engine", "state", "loader", "startup",
         ),
     ),
     ("modules", ("threads",)),

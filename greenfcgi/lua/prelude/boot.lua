@@ -62,9 +62,10 @@ local lua = {
     unpack = unpack or table.unpack, floor = math.floor, huge = math.huge, math_type = math.type,
     tointeger = math.tointeger, maxinteger = math.maxinteger, create = coroutine.create, resume = coroutine.resume,
     yield = coroutine.yield, status = coroutine.status, thread_close = coroutine.close, getinfo = library.getinfo,
-    getupvalue = library.getupvalue, metatable_of = library.getmetatable, traceback = library.traceback,
-    remove = os.remove, rename = os.rename, searchpath = package.searchpath, is_jit = jit ~= nil,
-    interpret = interpret,
+    getupvalue = library.getupvalue, setupvalue = library.setupvalue, upvalueid = library.upvalueid,
+    upvaluejoin = library.upvaluejoin, metatable_of = library.getmetatable, traceback = library.traceback,
+    dump = string.dump, remove = os.remove, rename = os.rename, searchpath = package.searchpath, is_jit = jit ~= nil,
+    loadlib = package.loadlib, interpret = interpret,
     io = {
         open = io.open, lines = io.lines, input = io.input, output = io.output, tmpfile = io.tmpfile, type = io.type,
         write = io.write, close = io.close,

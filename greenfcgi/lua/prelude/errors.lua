@@ -11,6 +11,7 @@
 --          called, as if nothing stood between. Not for functions that call others
 --          faithful(native, name): a function that does so
 --          explained(problem): what was raised as text, whatever it was
+--          is_own(info): this is of a function that stands in the server's own code
 
 local lua, server = ...
 
@@ -115,5 +116,5 @@ local function explained(problem)
 end
 
 return {
-    way = way, corrected = corrected, blame = blame, call = call, faithful = faithful, explained = explained,
+    way = way, corrected = corrected, blame = blame, call = call, faithful = faithful, explained = explained, is_own = is_own,
 }

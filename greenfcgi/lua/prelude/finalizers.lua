@@ -76,3 +76,5 @@ function _G.setmetatable(object, meta)
     server.finalizing.mark(object)
     return object
 end
+-- For debug.setmetatable.
+server.debug.set_of_table = _G.setmetatable

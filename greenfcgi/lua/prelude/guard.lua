@@ -1,8 +1,8 @@
 -- What a script can reach, closed at the edges. Runs once in each new state, before anything of the script.
 --
 -- Scripts are trusted as PHP's are; this keeps an accident, or a hole in a script, from becoming the server's.
--- Closed: the bridge to Python, native libraries, os.exit and other programs, the debug library but for
--- traceback and getinfo, and LuaJIT's ffi and compiler switches; what lua.allow names is left as it is. Returns the one
+-- Closed: the bridge to Python, native libraries, os.exit and other programs, what of the debug library reaches beyond the
+-- script's own functions, and LuaJIT's ffi and compiler switches; what lua.allow names is left as it is. Returns the one
 -- function that makes a Lua function of a Python one; everything else of the bridge is gone when this chunk has run.
 --
 -- arguments: lua, settings: see boot.lua; allowed: a table of true by the names of lua.allow
@@ -29,26 +29,16 @@ package.loaded.python = nil
 os.exit = denied("os.exit", "return from the handler instead")
 os.execute = denied("os.execute", 'unless lua.allow has "os.execute"')
 io.popen = denied("io.popen", 'unless lua.allow has "io.popen"')
-if not allowed["package.loadlib"] then package.loadlib = nil end
+if not allowed["package.loadlib"] then package.loadlib, lua.loadlib = nil, nil end
 os.setlocale = function(locale)
     -- The locale belongs to the whole process.
     if locale ~= nil and locale ~= "" and locale ~= "C" then return nil end
     return "C"
 end
 
-local function getinfo(first, second, third)
-    local type = lua.type
-    -- A function value of a frame further up would be one of the server's own.
-    local what = lua.gsub(type(first) == "thread" and third or second or "nSlu", "[fL>]", "")
-    if type(first) == "thread" then return lua.getinfo(first, second, what) end
-    if type(first) == "number" then first = first + 1 end
-    -- Not a tail call: on LuaJIT that would take this frame, which is counted, away.
-    local info = lua.getinfo(first, what)
-    return info
-end
-
+-- What else scripts have of it is in debugging.lua.
 if not allowed.debug then
-    debug = { getinfo = getinfo, traceback = debug.traceback }
+    debug = { traceback = debug.traceback }
     package.loaded.debug = debug
 end
 

@@ -1,4 +1,4 @@
--- load and loadstring, as this Lua has them but for bytecode. Compiled when the first of them is called.
+-- load and loadstring, as this Lua has them but for bytecode of others. Compiled when the first of them is called.
 --
 -- arguments: lua, server: see boot.lua
 -- returns: load and loadstring in a table
@@ -31,7 +31,7 @@ local function load(chunk, name, mode, ...)
         local ok, text = server.pcall(collect, chunk)
         if not ok then return nil, text end
         mode = server.takes_strings and mode or nil
-        return server.texts.load_text(native_loadstring or native_load, text, name or "=(load)", mode, ...)
+        return server.texts.load_text(native_loadstring or native_load, false, text, name or "=(load)", mode, ...)
     end
     if not server.takes_strings then
         server.errors.blame("bad argument #1 to 'load' (function expected, got " .. type(chunk) .. ")")
@@ -39,14 +39,14 @@ local function load(chunk, name, mode, ...)
         return native_load(chunk)
     end
     chunk = chunk .. ""
-    return server.texts.load_text(native_load, chunk, name or chunk, mode, ...)
+    return server.texts.load_text(native_load, false, chunk, name or chunk, mode, ...)
 end
 
 -- Of 5.1; elsewhere it is load.
 local function loadstring(chunk, name)
     if not is_text(chunk) or name ~= nil and not is_text(name) then return native_loadstring(chunk, name) end
     chunk = chunk .. ""
-    return server.texts.load_text(native_loadstring, chunk, name or chunk)
+    return server.texts.load_text(native_loadstring, false, chunk, name or chunk)
 end
 
 return { load = load, loadstring = loadstring }

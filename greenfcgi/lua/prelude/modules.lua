@@ -3,15 +3,17 @@
 --
 -- The server is asked: ask("source", path, fresh): the text of a Lua file, or nil and the reason
 -- check(path, opens, writes): as for files.lua
--- native(path): nil, or why this native module cannot be loaded
+-- native(name, is_last): nil, or why this native module, or the one that holds it among others, cannot be loaded
+-- native_file(path): the same of a file
+-- native_hint(name): nil, or what to write into config.toml so that this native module is found
 --
 -- arguments: lua, server: see boot.lua
 -- returns: a table: search(name): what require does with files of Lua; confined(searcher, name): what it does with native
---          modules; searchpath, loadfile, dofile
+--          modules; searchpath, loadlib, loadfile, dofile
 
 local lua, server = ...
 
-local error, ipairs, type = lua.error, lua.ipairs, lua.type
+local error, type = lua.error, lua.type
 local gmatch, gsub, match, concat = lua.gmatch, lua.gsub, lua.match, lua.concat
 local ask, absolute, package, cpath = server.ask, server.paths, server.package, server.settings.cpath
 
@@ -52,28 +54,34 @@ local function search(name)
         end
         tried[#tried + 1] = candidate .. ": " .. reason
     end
-    if lua.is_jit and (name == "ffi" or name == "string.buffer") then
-        tried[#tried + 1] = "lua.allow does not have \"" .. name .. "\""
+    local closed = lua.is_jit and (name == "ffi" or name == "string.buffer") and name
+        or lua.is_jit and match(name, "^jit%.[a-z]+$") and "jit"
+    if closed then
+        tried[#tried + 1] = "lua.allow does not have \"" .. closed .. "\""
     elseif cpath == "" then
-        tried[#tried + 1] = "lua.cpath, for modules written in C: no folder"
+        tried[#tried + 1] = ask("native_hint", name) or "lua.cpath, for modules written in C: no folder"
     end
     return lead .. concat(tried, "\n\t")
 end
 
 -- Native modules come from the operator's lua.cpath alone, whatever a script writes into package.cpath; those built for
--- another Lua are refused where they would crash.
-local function confined(searcher, name)
+-- another Lua are refused.
+local function confined(searcher, name, is_last)
     package.cpath = cpath
-    if lua.version >= "Lua 5.4" then
-        for template in gmatch(cpath, "[^;]+") do
-            -- It, or the one that holds it among others.
-            for _, file in ipairs { (gsub(name, "%.", "/")), match(name, "^[^.]*") } do
-                local problem = ask("native", (gsub(template, "%?", function() return file end)))
-                if problem then error(problem, 0) end
-            end
-        end
-    end
-    return searcher(name)
+    local problem = ask("native", name, is_last)
+    if problem then error(problem, 0) end
+    local found, place = searcher(name)
+    if not is_last or type(found) == "function" then return found, place end
+    local hint = ask("native_hint", name)
+    if not hint then return found end
+    return type(found) == "string" and found .. "\n\t" .. hint or lead .. hint
+end
+
+-- Where lua.allow opens it.
+local function loadlib(path, name)
+    local problem = is_name(path) and ask("native_file", path .. "")
+    if problem then return nil, problem, "open" end
+    return server.errors.call("loadlib", lua.loadlib, path, name)
 end
 
 local function searchpath(name, templates, separator, replacement)
@@ -96,4 +104,6 @@ local function searchpath(name, templates, separator, replacement)
     return nil, lead .. concat(tried, "\n\t")
 end
 
-return { search = search, confined = confined, searchpath = searchpath, loadfile = loadfile, dofile = dofile }
+return {
+    search = search, confined = confined, searchpath = searchpath, loadlib = loadlib, loadfile = loadfile, dofile = dofile,
+}

@@ -51,17 +51,24 @@ stand_in("files", io, "open lines input tmpfile type")
 stand_in("files", os, "remove rename")
 stand_in("files", _G, "warn")
 
+if not server.allowed.debug then
+    lua.setmetatable(debug, {
+        __index = function(library, name) return server.debugging.fill(library, name) end, __metatable = false,
+    })
+end
+if not server.allowed.bytecode then stand_in("debugging", string, "dump") end
+
 stand_in("loading", _G, "load loadstring")
 -- load takes text, as from 5.2 on.
 server.takes_strings = lua.pcall(lua.load, "")
 if server.takes_strings and loadstring then loadstring = load end
 
 stand_in("modules", _G, "loadfile dofile")
-stand_in("modules", package, "searchpath")
+stand_in("modules", package, "searchpath loadlib")
 package.path, package.cpath = settings.path, settings.cpath
 local searchers = package.searchers or package.loaders
 searchers[2] = function(name) return server.modules.search(name) end
 for i = 3, 4 do
     local searcher = searchers[i]
-    searchers[i] = settings.cpath ~= "" and function(name) return server.modules.confined(searcher, name) end or nil
+    searchers[i] = settings.cpath ~= "" and function(name) return server.modules.confined(searcher, name, i == 4) end or nil
 end

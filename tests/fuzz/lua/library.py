@@ -32,7 +32,9 @@ _ANYWHERE: Final = """
     coroutine.create:f coroutine.resume:c?... coroutine.resume:x coroutine.running: coroutine.status:c coroutine.wrap:f
     coroutine.yield:?... coroutine.status:x
     debug.traceback:?csn debug.traceback:?sn debug.traceback:x debug.getinfo:f?I debug.getinfo:n?I debug.getinfo:cnI
-    debug.getinfo:x?x
+    debug.getinfo:x?x debug.getupvalue:fi debug.getupvalue:xx debug.setupvalue:fix debug.setupvalue:xxx
+    debug.getmetatable:x debug.setmetatable:st debug.setmetatable:sx debug.setmetatable:xt debug.gethook:
+    string.dump:x?x
     con.puts:Cs con.puts:Cs con.puts:Cx con.header:Css con.header:Cs con.header:Cxx con.status:Cn?s con.gets:C?n
     con.gets:C con.flush:C con.reset:C con.config:Cs con.config:Cx con.log:Cs con.log:Css con.log:Cx con.sleep:Cq
     con.sleep:Cn con.puts:xx con.header:xxx con.flush:x
@@ -52,6 +54,7 @@ _BY_FLAVOUR: Final = (
         bit.bswap:n bit.tobit:n bit.tohex:n?n table.move:tnnn?t jit.on:?f jit.off:?fx jit.flush:?f jit.status:
         xpcall:ff... load:L?sst coroutine.isyieldable: string.rep:sns
     """),
+    ((*WITH_TABLE_GC, *JIT), "debug.upvalueid:fi debug.upvalueid:xx debug.upvaluejoin:fifi debug.upvaluejoin:xxxx"),
     (("lua52",), """
         bit32.band:?nnn bit32.bor:?nn bit32.bxor:?nn bit32.bnot:n bit32.lshift:nn bit32.rshift:nn bit32.arshift:nn
         bit32.extract:nn?n bit32.replace:nnn?n bit32.lrotate:nn bit32.rrotate:nn bit32.btest:?nn math.pow:nn
