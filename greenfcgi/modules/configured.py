@@ -20,6 +20,7 @@ from ..lua.bridge import Bridge, Module, ModuleFunction
 _FOLDER: Final = os.path.dirname(__file__)
 #: What scripts require by another name than that of its file, or what lies in a folder below.
 _OTHER_NAMES: Final[Mapping[str, str]] = {
+    "greenfcgi.http": "http/http",
     "luafcgid": "luafcgid",
     "mime.core": "sockets/mime",
     "socket.core": "sockets/core",
