@@ -95,7 +95,8 @@ ORDER = [f"{folder}.{name}".lstrip(".") for folder, names in FOLDERS for name in
 WITH_GEVENT = {
     "tasks.runner", "tasks.task_request",
     "lua.bridge", "lua.turns", "modules.programs", "modules.python_modules", "modules.threads",
-    "modules.http.pool", "modules.sockets.endpoint", "modules.sockets.kept", "modules.sockets.readiness", "modules.sockets.wakeup",
+    "modules.http.pool",
+    "modules.sockets.endpoint", "modules.sockets.kept", "modules.sockets.readiness", "modules.sockets.wakeup",
     "processes.heartbeat", "processes.link", "processes.server_process", "reload.inotify", "reload.polling",
     "reload.reloader", "scripts.pool", "serving.exchange", "serving.handover", "serving.outbox", "serving.server",
     "serving.session", "serving.workers", "system.gevent_import", "dev.try_request", "dev.http.gateway",

@@ -42,7 +42,7 @@ class Decoder:
                 self._stream = zlib.decompressobj(_GZIP)
                 self._has_begun = False
             part = self._decompress(size)
-            self._is_full = len(part) == size
+            self._is_full = len(part) == size and not self._stream.eof
             self._input = self._stream.unused_data if self._stream.eof else self._stream.unconsumed_tail
             if part:
                 return part

@@ -67,6 +67,7 @@ class Fetch:
         """Connect, and send; what is known of the body, too. Returns ("", "", 0) where the script gives it in parts;
         else as `answer`.
         """
+        outcome: Outcome
         if self._request.body is not None:
             outcome = yield from self.answer()
             return outcome
@@ -92,7 +93,7 @@ class Fetch:
                 yield from connection.send_part(None)
             return b"refused" if connection.is_refused else b""
 
-        outcome = yield from self._operation(send_part)
+        outcome: Outcome = yield from self._operation(send_part)
         return outcome
 
     def answer(self) -> Waits:
@@ -113,7 +114,7 @@ class Fetch:
                 return False
             return head, part, int(self._connection is not None)
 
-        outcome = yield from self._operation(respond)
+        outcome: Outcome = yield from self._operation(respond)
         return outcome
 
     def read(self) -> Waits:
@@ -125,7 +126,7 @@ class Fetch:
             part = yield from self._read()
             return (part, int(self._connection is not None)) if self._bridge.reserve(len(part)) else False
 
-        outcome = yield from self._operation(read_part)
+        outcome: Outcome = yield from self._operation(read_part)
         return outcome
 
     def close(self) -> None:

@@ -198,7 +198,7 @@ function methods.read(self, size)
         local rest, problem = read_bytes(reader, lua.huge)
         if not rest and not problem then return "" end
         return rest, problem
-    elseif type(size) ~= "number" or not (size >= 0) or size % 1 ~= 0 then
+    elseif type(size) ~= "number" or size < 0 or size % 1 ~= 0 then
         wrong("read", "found %s, expected a number of bytes, or \"a\"", type(size) == "number" and size or kind(size))
     end
     return read_bytes(reader, size)

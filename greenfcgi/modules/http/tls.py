@@ -1,35 +1,25 @@
 """TLS of requests: certificates and host names are verified, unless a script says otherwise.
 
-The authorities are those that OpenSSL has been told by the system, or by SSL_CERT_FILE and SSL_CERT_DIR; or the file that
-the script names. Imported with the first request for https, since OpenSSL takes 3 MB.
+The authorities are those that OpenSSL has been told by the system, or by SSL_CERT_FILE and SSL_CERT_DIR; or the file
+that the script names. Imported with the first request for https, since OpenSSL takes 3 MB.
 """
 
 from __future__ import annotations
 
-import os
 import socket
 import ssl
 from functools import lru_cache
-from typing import Any, Final
+from typing import Any
 
 from ..sockets.endpoint import READ, WRITE
 from ..sockets.tls import Wants, problem_of
 
-#: What `verify` says: the file of authorities, "" for the system's, None for none at all; and when the file was written.
+#: What `verify` says: the file of authorities, "" for the system's, None for none at all; when the file was written.
 Verification = tuple[str | None, int]
-NOTHING: Final = (None, 0)
 
 
 class NoAuthorities(Exception):
     """The file of authorities cannot be read; the message says why."""
-
-
-def verification(path: str) -> Verification:
-    """That with the authorities of a file. Raises `NoAuthorities`."""
-    try:
-        return path, os.stat(path).st_mtime_ns
-    except (OSError, ValueError) as problem:
-        raise NoAuthorities(getattr(problem, "strerror", None) or "no file name") from None
 
 
 @lru_cache(maxsize=16)
@@ -50,8 +40,8 @@ def context(verified: Verification) -> ssl.SSLContext:
 class TlsStream:
     """The encrypted stream of a connected socket, which it takes over; an `Endpoint` reads and writes it.
 
-    Methods raise `Wants`, and `OSError` whose text says what has failed. An end that TLS has not announced is a failure:
-    anybody could have cut the connection.
+    Methods raise `Wants`, and `OSError` whose text says what has failed. An end that TLS has not announced is a
+    failure: anybody could have cut the connection.
     """
 
     def __init__(self, raw: socket.socket, made: ssl.SSLContext, host: str) -> None:
