@@ -298,8 +298,7 @@ def test_without_h11(tmp_path: Path) -> None:
     """One line says what to install."""
     program = """
         import sys
-        from itertools import pairwise
-from pathlib import Path
+        from pathlib import Path
         sys.modules["h11"] = None
         from tests.support.inside import Inside
         lua = Inside(Path(sys.argv[1]))
