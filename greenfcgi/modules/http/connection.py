@@ -98,7 +98,10 @@ class Connection:
 
     def send_head(self, method: str, target: str, headers: Headers, body: bytes | None) -> Step:
         """Send a request's head, and its body, where it is known; else `send_part` follows. Raises `Failure`."""
-        data = self._sendable(h11.Request(method=method, target=target, headers=headers))
+        try:
+            data = self._protocol.send(h11.Request(method=method, target=target, headers=headers)) or b""
+        except h11.LocalProtocolError:
+            raise Failure("headers: found some that contradict each other") from None
         if body is None:
             yield from self._send(data)
             return

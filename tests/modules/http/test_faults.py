@@ -6,6 +6,7 @@ And what ends a wait: the deadline, the client, the state. Others run meanwhile.
 from __future__ import annotations
 
 import socket
+import threading
 import time
 from collections.abc import Callable
 from itertools import pairwise
@@ -18,6 +19,7 @@ from greenfcgi.lua.bridge import Waitable
 from greenfcgi.modules.http import pool
 
 from ...support.inside import Inside, Request, run_python
+from ...support.running import until
 from .servers import answers, hangs_after, head_of, serving
 
 pytestmark = pytest.mark.usefixtures("descriptors")
@@ -238,17 +240,49 @@ def test_the_client_goes(lua: Inside) -> None:
 
 def test_a_reader_ends_with_the_run(lua: Inside) -> None:
     """What is not read to its end is closed when the request is over, though the script keeps it."""
-    with serving(hangs_after(OK + b"Content-Length: 9\r\n\r\nabc")) as url:
+    ended: list[bytes] = []
+
+    def serve(connection: socket.socket) -> None:
+        head_of(connection)
+        connection.sendall(OK + b"Content-Length: 9\r\n\r\nabc")
+        ended.append(connection.recv(1))
+
+    with serving(serve) as url:
         state = lua.load(f"""
             local http = require "greenfcgi.http"
             function main(env, con)
-                kept = kept or http.get("{url}", {{stream = true}})
-                con:puts(tostring(kept:read(3)), " ", tostring(select(2, kept:read(3))))
+                if kept then return con:puts(tostring((kept:read(6))), " ", select(2, kept:read(6))) end
+                kept = http.get("{url}", {{stream = true}})
+                con:puts(kept:read(3))
             end
         """)
-        first = lua.run(state, Request(seconds=0.2))
-        assert first.failure is not None
+        assert lua.run(state).text == "abc"
+        until(lambda: ended == [b""], "the connection to be closed")
+        assert lua.run(state).text.startswith("nil ")
         state.close()
+
+
+def test_headers_that_contradict_each_other(lua: Inside) -> None:
+    """Nothing is sent."""
+    with serving(hangs_after()) as url:
+        assert asked(lua, url, 'headers = {Host = {"a", "b"}}').startswith("nil SERVER: headers: ")
+
+
+def test_ipv6(lua: Inside) -> None:
+    """An address in brackets."""
+    with socket.create_server(("::1", 0), family=socket.AF_INET6) as listener:
+        url = f"http://[::1]:{listener.getsockname()[1]}"
+
+        def serve() -> None:
+            with listener.accept()[0] as connection:
+                head = head_of(connection)
+                body = b"yes" if f"Host: {url[7:]}".encode() in head else head
+                connection.sendall(OK + b"Content-Length: %d\r\n\r\n" % len(body) + body)
+
+        thread = threading.Thread(target=serve, daemon=True)
+        thread.start()
+        assert asked(lua, url) == "200 yes"
+        thread.join(10)
 
 
 def test_others_run_meanwhile(lua: Inside) -> None:
