@@ -55,6 +55,7 @@ FOLDERS: tuple[tuple[str, tuple[str, ...]], ...] = (
             "redis_store", "stores", "dictionary",
         ),
     ),
+    ("modules.http", ("url", "decoding", "tls", "connection", "pool", "fetch", "http")),
     ("modules", ("programs", "values", "python_modules", "configured")),
     (
         "modules.sql",
@@ -107,7 +108,8 @@ ORDER = [f"{folder}.{name}".lstrip(".") for folder, names in FOLDERS for name in
 #: The modules in which something waits, or is called by the event loop.
 WITH_GEVENT = {
     "dev.http.gateway", "dev.http_handler", "dev.live_reload", "dev.mode", "dev.save_order", "dev.try_request",
-    "lua.bridge", "lua.turns", "modules.programs", "modules.python_modules", "modules.shared.redis_connection",
+    "lua.bridge", "lua.turns", "modules.http.pool", "modules.programs", "modules.python_modules",
+    "modules.shared.redis_connection",
     "modules.sockets.endpoint", "modules.sockets.kept", "modules.sockets.readiness", "modules.sockets.wakeup",
     "modules.sql.pool", "modules.sql.statements", "modules.threads", "processes.heartbeat", "processes.link",
     "processes.server_process", "reload.inotify", "reload.polling", "reload.reloader", "scripts.pool",
