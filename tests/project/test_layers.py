@@ -91,11 +91,11 @@ ORDER = [f"{folder}.{name}".lstrip(".") for folder, names in FOLDERS for name in
 #: The modules in which something waits, or is called by the event loop.
 WITH_GEVENT = {
     "lua.bridge", "lua.turns", "modules.programs", "modules.python_modules", "modules.threads",
-    "modules.sockets.endpoint", "modules.sockets.kept", "modules.sockets.readiness", "modules.sockets.wakeup", "processes.heartbeat",
-    "processes.link", "processes.server_process", "reload.inotify", "reload.polling", "reload.reloader", "scripts.pool",
-    "serving.exchange", "serving.handover", "serving.outbox", "serving.server", "serving.session", "serving.workers",
-    "system.gevent_import", "dev.try_request", "dev.http.gateway", "dev.http_handler", "dev.live_reload",
-    "dev.mode", "dev.save_order",
+    "modules.sockets.endpoint", "modules.sockets.kept", "modules.sockets.readiness", "modules.sockets.wakeup",
+    "processes.heartbeat", "processes.link", "processes.server_process", "reload.inotify", "reload.polling",
+    "reload.reloader", "scripts.pool", "serving.exchange", "serving.handover", "serving.outbox", "serving.server",
+    "serving.session", "serving.workers", "system.gevent_import", "dev.try_request", "dev.http.gateway",
+    "dev.http_handler", "dev.live_reload", "dev.mode", "dev.save_order",
 }  # fmt: skip
 #: Each costs memory for the life of the server, or starts what only a supervisor may start.
 TOO_HEAVY = {
