@@ -185,15 +185,18 @@ class Sockets:
         return self.operate(number, "send", operation)
 
     def send_to(self, number: int, data: bytes, host: bytes, port: bytes) -> Outcome:
-        """Send a datagram to an address, which must not be a name. Returns ("", its length)."""
+        """Send a datagram to an address, which must not be a name; the port of a path is "". Returns ("", its length)."""
 
         def operation(endpoint: Endpoint) -> Waits:
-            found = resolver.numeric(os.fsdecode(host), port.decode(), 0, socket.SOCK_DGRAM)
-            if not found:
-                return self._problem(b"Name or service not known")
-            family, _, _, address = found[0]
-            if endpoint.any_family and endpoint.raw.family != family:
-                endpoint.renew(family)
+            if endpoint.raw.family == socket.AF_UNIX:
+                address: Any = host
+            else:
+                found = resolver.numeric(os.fsdecode(host), port.decode(), 0, socket.SOCK_DGRAM)
+                if not found:
+                    return self._problem(b"Name or service not known")
+                family, _, _, address = found[0]
+                if endpoint.any_family and endpoint.raw.family != family:
+                    endpoint.renew(family)
             while True:
                 try:
                     return b"", endpoint.raw.sendto(data, address)

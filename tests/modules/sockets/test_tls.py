@@ -259,9 +259,10 @@ def test_a_script_as_the_server(lua: Inside, certificates: Certificates) -> None
             if ports:
                 break
             time.sleep(0.01)
-        with socket.create_connection(("127.0.0.1", ports[0]), 10) as plain, context.wrap_socket(
-            plain, server_hostname="localhost"
-        ) as stream:
+        with (
+            socket.create_connection(("127.0.0.1", ports[0]), 10) as plain,
+            context.wrap_socket(plain, server_hostname="localhost") as stream,
+        ):
             stream.sendall(b"from outside\n")
             answers.append(stream.recv(100))
         done.set()
