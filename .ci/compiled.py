@@ -21,6 +21,7 @@ import shutil
 import subprocess
 import sys
 import sysconfig
+import textwrap
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -32,6 +33,8 @@ _PACKAGE = "greenfcgi"
 _MACHINES = ("x86_64", "aarch64")
 #: Bytes of memory. To compile takes 190 MB of them, and a small box has other things to do.
 _MIN_MEMORY = 900 * 1024**2
+#: Characters of what the tools said: it is in the first line of each log, and some of them quote a whole command.
+_MAX_REASON = 100
 #: mypy's options first: no configuration of whoever builds, and types of dependencies only where they are installed.
 #: With -O1 the C compiler takes half the time of -O3, for code that needs 0.5 % more instructions; with a file for each
 #: module it takes half the memory.
@@ -83,7 +86,8 @@ class Compiled(BuildHookInterface[Any]):
             return f"mypyc is not there for {platform.system()} on {platform.machine()}"
         if sys.implementation.name != "cpython" or sys.version_info[:2] > newest:
             return f"it has not been tested with {platform.python_implementation()} {platform.python_version()}"
-        compiler = shlex.split(os.environ.get("CC") or sysconfig.get_config_var("CC") or "cc")[0]
+        usual = sysconfig.get_config_var("CC") or "cc"
+        compiler = (shlex.split(os.environ.get("CC", "")) or shlex.split(usual))[0]
         if not shutil.which(compiler):
             return f"no C compiler ({compiler})"
         if not Path(sysconfig.get_path("include"), "Python.h").exists():
@@ -105,7 +109,7 @@ class Compiled(BuildHookInterface[Any]):
             if _is_asked_for():
                 raise RuntimeError(f"the core does not compile:\n{done.stdout}")
             self.app.display_info(done.stdout)
-            return (done.stdout.strip() or "the compiler was ended").splitlines()[-1]
+            return textwrap.shorten((done.stdout.strip() or "the compiler was ended").splitlines()[-1], _MAX_REASON)
         found = [*copy.glob("*.so"), *(copy / _PACKAGE).rglob("*.so")]
         build_data["force_include"].update({str(path): str(path.relative_to(copy)) for path in found})
         told = copy / "mypyc"

@@ -30,6 +30,7 @@ def preflight(config: Config) -> Iterator[str]:
             yield f'bind: found "{escape(address.path)}", expected a path of at most {_MAX_SOCKET_PATH} bytes'
     yield from _check_lua(config)
     yield from _check_modules(config)
+    yield from _check_shared(config)
 
 
 def _check_file(name: str, path: str, expected: str, is_right: Callable[[int], bool]) -> Iterator[str]:
@@ -51,6 +52,15 @@ def _check_modules(config: Config) -> Iterator[str]:
         from .modules.python_modules import check_all
 
         yield from check_all(config)
+
+
+def _check_shared(config: Config) -> Iterator[str]:
+    if config.shared.sizes:
+        from .modules.shared.stores import missing
+
+        problem = missing(config.shared)
+        if problem:
+            yield problem
 
 
 def _check_lua(config: Config) -> Iterator[str]:

@@ -7,6 +7,7 @@ import signal
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -18,19 +19,42 @@ from .support.running import Server
 _MARK = "GREENFCGI_TESTS"
 
 
-def pytest_configure() -> None:
+#: What a worker of pytest-xdist hands to the process that has started it.
+_LEFT = "left running"
+_left_by_workers = pytest.StashKey[list[str]]()
+
+
+def pytest_configure(config: pytest.Config) -> None:
     """As in a terminal. In the background SIGINT is ignored, and would be by what the tests start."""
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
-    os.environ[_MARK] = str(os.getpid())
+    if _runs_tests(config):
+        os.environ[_MARK] = str(os.getpid())
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
     """End what is left running, and fail for it."""
-    left = end_marked(_MARK, str(os.getpid()))
-    if left:
+    if not _runs_tests(session.config):
+        left = session.config.stash.get(_left_by_workers, [])
+    else:
+        left = end_marked(_MARK, str(os.getpid()))
+    output = getattr(session.config, "workeroutput", None)
+    if output is not None:
+        output[_LEFT] = left
+    elif left:
         print(f"\nleft running by tests: {'; '.join(left)}")
         session.exitstatus = session.exitstatus or pytest.ExitCode.TESTS_FAILED
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    """A worker of pytest-xdist has ended."""
+    node.config.stash.setdefault(_left_by_workers, []).extend(getattr(node, "workeroutput", {}).get(_LEFT, []))
+
+
+def _runs_tests(config: pytest.Config) -> bool:
+    """Not so where workers of pytest-xdist do: they have started with the environment of this process."""
+    return hasattr(config, "workerinput") or config.getoption("dist", "no") == "no"
 
 
 @pytest.fixture

@@ -19,7 +19,7 @@ __all__ = ["Address", "Config", "Lua", "Row", "Scripts", "States", "defaults", "
 
 _TABLES: dict[str, type] = {"scripts": Scripts, "lua": Lua, "states": States}
 #: Tables whose keys are free.
-_FREE_TABLES = ("modules", "app")
+_FREE_TABLES = ("modules", "shared", "tasks", "app")
 _ESCAPES = {'"': '\\"', "\\": "\\\\", "\n": "\\n", "\r": "\\r", "\t": "\\t"}
 _MAX_SHOWN = 60  # characters of a found value that a message repeats
 
@@ -143,7 +143,8 @@ def _build(document: dict[str, Any], folder: str, problems: list[str]) -> Config
     values: dict[str, Any] = _read_table("", Config, document, folder, problems)
     read = {name: _read_table(name, fields, tables[name], folder, problems) for name, fields in _TABLES.items()}
     try:
-        config = Config(**values, **{name: fields(**read[name]) for name, fields in _TABLES.items()})
+        tables_read = {name: fields(**read[name]) for name, fields in _TABLES.items()}
+        config = Config(**values, **tables_read, folder=folder)
     except TypeError:
         # A default is wrong, and so missing.
         return None
@@ -165,9 +166,11 @@ def _check_format(format: str) -> Iterator[str]:
 
 
 def _read_table(name: str, fields: type, found: dict[str, Any], folder: str, problems: list[str]) -> dict[str, object]:
-    problems += [_unknown(name, key, value) for key, value in found.items() if key not in fields.__annotations__]
+    settings = _settings(fields)
+    known = settings if name else {**settings, **_TABLES}
+    problems += [_unknown(name, key, value) for key, value in found.items() if key not in known]
     values = {}
-    for key, setting in _settings(fields).items():
+    for key, setting in settings.items():
         try:
             values[key] = setting.value_type.read(found.get(key, setting.default), folder)
         except InvalidValue as invalid:
@@ -266,13 +269,17 @@ def _written(values: Any) -> dict[str, Any]:
     return {
         key: settings[key].value_type.write(value) if key in settings else _written(value)
         for key, value in values._asdict().items()
+        if key in settings or key in _TABLES
     }
 
 
 def _table_lines(table: Mapping[str, Any], name: str) -> Iterator[str]:
     for key, value in table.items():
-        if not isinstance(value, dict):
+        if not isinstance(value, dict) and key != "tasks":
             yield f"{_key(key)} = {_value(value)}"
+    for task in table.get("tasks", ()) if not name else ():
+        yield "\n[[tasks]]"
+        yield from _table_lines(task, "tasks")
     for key, value in table.items():
         if isinstance(value, dict):
             inner = f"{name}.{_key(key)}" if name else _key(key)

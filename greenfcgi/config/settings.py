@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 from . import types
 from .address import ADDRESS, Address
+from .shared import SHARED, Shared
 from .value_type import ValueType
 
 if TYPE_CHECKING:
@@ -126,6 +127,10 @@ class Config(NamedTuple):
     timeout: Annotated[
         float, Setting(types.seconds(0.1), 30, "Seconds that a request may run; then it is answered with 504.")
     ]
+    after_timeout: Annotated[
+        float,
+        Setting(types.seconds(0.1), 300, "Seconds that a script may go on after con:finish() has sent its reply."),
+    ]
     graceful_timeout: Annotated[float, Setting(types.seconds(0), 30, "Seconds that a stop waits for running requests.")]
     keepalive: Annotated[float, Setting(types.seconds(0), 75, "Seconds that a kept connection may be idle.")]
     heartbeat: Annotated[float, Setting(types.seconds(0.01), 1.0, "Seconds between two rounds of housekeeping.")]
@@ -176,4 +181,13 @@ class Config(NamedTuple):
         "Mapping[str, types.PythonModule]",
         Setting(types.MODULES, {}, 'For require: modules written in Python, such as mailer = "mysite.mailer".'),
     ]
+    shared: Annotated[
+        Shared, Setting(SHARED, {}, 'Dictionaries for all states and processes, with their sizes: sessions = "16M".')
+    ]
+    tasks: Annotated[
+        "tuple[types.Task, ...]",
+        Setting(types.TASKS, [], 'Scripts that run by the clock, with every = "10m" or cron = "0 3 * * *".'),
+    ]
     app: Annotated[Mapping[str, object], Setting(types.ANY_TABLE, {}, "Free: scripts read it with con:config(name).")]
+    #: Where the file lies, to which paths are relative. No setting.
+    folder: str

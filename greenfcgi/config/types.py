@@ -6,7 +6,7 @@ none is read.
 
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from ..logs.error_log import LEVELS
@@ -30,6 +30,18 @@ class PythonModule(NamedTuple):
 
     path: str
     folder: str
+
+
+class Task(NamedTuple):
+    """A script, below scripts.root, that runs by the clock: each time that so many seconds are over, or as cron has it.
+
+    `every` is 0 where there is a `cron`.
+    """
+
+    name: str
+    script: str
+    every: float
+    cron: str
 
 
 def integer(minimum: int) -> ValueType:
@@ -194,6 +206,77 @@ def _read_modules(found: object, folder: str) -> dict[str, PythonModule]:
     return modules
 
 
+def _read_tasks(found: object, folder: str) -> tuple[Task, ...]:
+    if not isinstance(found, list):
+        raise InvalidValue(found, TASKS.expected)
+    tasks: list[Task] = []
+    for number, table in enumerate(found, 1):
+        try:
+            tasks.append(_read_task(table, folder))
+        except InvalidValue as invalid:
+            raise InvalidValue(invalid.found, invalid.expected, f", element {number}{invalid.place}") from None
+        if tasks[-1].name in [task.name for task in tasks[:-1]]:
+            raise InvalidValue(tasks[-1].name, "names that differ (name =)", f", element {number}: name")
+    return tuple(tasks)
+
+
+def _read_task(found: object, folder: str) -> Task:
+    if not isinstance(found, dict):
+        raise InvalidValue(found, TASKS.expected)
+    for key in found:
+        if key not in ("name", "script", "every", "cron"):
+            raise InvalidValue(key, "script, and every or cron, and a name if you like")
+    script = _part(found, "script", _TASK_SCRIPT, None, folder)
+    if ("every" in found) == ("cron" in found):
+        raise InvalidValue(found, "every or cron, one of them")
+    every = _part(found, "every", _INTERVAL, 0, folder)
+    cron = _part(found, "cron", _CRON, "", folder)
+    name = _part(found, "name", ONE_LINE, script, folder)
+    return Task(str(name), str(script), float(str(every)), str(cron))
+
+
+def _part(table: Mapping[str, object], key: str, type_: ValueType, default: object, folder: str) -> object:
+    if key not in table and default is not None:
+        return default
+    try:
+        return type_.read(table.get(key, ""), folder)
+    except InvalidValue as invalid:
+        raise InvalidValue(invalid.found, invalid.expected, f": {key}") from None
+
+
+def _read_interval(found: object, folder: str) -> float:
+    length = found
+    if isinstance(found, str) and (match := re.fullmatch("([0-9]{1,9})([smhd])", found)):
+        length = int(match[1]) * _SECONDS[match[2]]
+    if not isinstance(length, (int, float)) or isinstance(length, bool) or not 1 <= length <= _MAX_INT:
+        raise InvalidValue(found, _INTERVAL.expected)
+    return length
+
+
+def _read_cron(found: object, folder: str) -> str:
+    if not isinstance(found, str):
+        raise InvalidValue(found, _CRON.expected)
+    try:
+        from cronsim import CronSim, CronSimError
+    except ImportError:
+        raise InvalidValue(found, "the package cronsim to be installed (pip install 'greenfcgi[tasks]')") from None
+    from datetime import datetime
+
+    try:
+        # One that never comes is an error, too.
+        next(CronSim(found, datetime.now()))
+    except (CronSimError, StopIteration):
+        raise InvalidValue(found, _CRON.expected) from None
+    return found
+
+
+def _write_tasks(tasks: Sequence[Task]) -> list[dict[str, object]]:
+    return [
+        {"name": one.name, "script": one.script} | ({"cron": one.cron} if one.cron else {"every": one.every})
+        for one in tasks
+    ]
+
+
 def _read_free(found: object, folder: str, depth: int = 0) -> object:
     if not depth and not isinstance(found, dict):
         raise InvalidValue(found, ANY_TABLE.expected)
@@ -204,6 +287,11 @@ def _read_free(found: object, folder: str, depth: int = 0) -> object:
     for value in found.values() if isinstance(found, dict) else found if isinstance(found, list) else ():
         _read_free(value, folder, depth + 1)
     return found
+
+
+def is_identifier(text: str) -> bool:
+    """A Lua function can have this name."""
+    return re.fullmatch(_IDENTIFIER, text) is not None and text not in _LUA_WORDS.split()
 
 
 def _read_user(found: object, folder: str) -> str:
@@ -250,10 +338,18 @@ _LUA_MODULES = {
 }  # fmt: skip
 MODULES = ValueType("a table of modules", _read_modules, lambda found: {name: one.path for name, one in found.items()})
 ANY_TABLE = ValueType("a table", _read_free)
+_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+_TASK_SCRIPT = _text('a script below scripts.root such as "cleanup.lua"', f"{_NAME}(?:/{_NAME})*")
+_INTERVAL = ValueType('a time of at least a second, as a number or as text such as "10m" (s, m, h, d)', _read_interval)
+_CRON = ValueType('five fields of cron such as "0 3 * * *"', _read_cron)
+TASKS = ValueType(
+    'tables [[tasks]], each with script, and every = "10m" or cron = "0 3 * * *"', _read_tasks, _write_tasks
+)
 ANY_TEXT = _text("text", "(?s:.*)")
 ONE_LINE = _text("text on one line, not empty", r"[^\r\n\0]+")
 EXTENSION = _text('an extension such as ".lua"', r"\.[^/\0]+")
-IDENTIFIER = _text("a name that a Lua function can have", "[A-Za-z_][A-Za-z0-9_]*", _LUA_WORDS)
+_IDENTIFIER = "[A-Za-z_][A-Za-z0-9_]*"
+IDENTIFIER = _text("a name that a Lua function can have", _IDENTIFIER, _LUA_WORDS)
 STATUS = _text('a status from 200 to 599 such as "200 OK"', r"[2-5][0-9]{2} [^\x00-\x1f\x7f]+")
 HEADER = _text('a header such as "Name: value" on one line', r"[!#$%&'*+.^_`|~0-9A-Za-z-]+:[^\r\n\0]*")
 _VERSIONS = _choice(AUTO, *sorted(FLAVOURS, key=lambda name: (not name.startswith("luajit"), name)))

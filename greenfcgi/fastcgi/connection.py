@@ -165,6 +165,8 @@ class Connection:
 
         Raises `ProtocolError` behind the last event that could be understood.
         """
+        # What stands behind the record that was incomplete.
+        rest, rest_at = b"", 0
         if not self._partial:
             request = self._whole_request(data)
             if request is not None:
@@ -173,8 +175,9 @@ class Connection:
                     yield READY, request, b""
                 return
         else:
-            # An incomplete record grows here, and is looked at again only when it is whole.
-            self._partial += data
+            # An incomplete record grows here, and is looked at again only when it is whole. What follows stays where it
+            # is: bodies come in long reads, and most of these end within a record.
+            rest, rest_at = data, self._complete_partial(data)
             if len(self._partial) < self._missing:
                 self._hold_partial()
                 return
@@ -183,14 +186,18 @@ class Connection:
             self._hold_partial()
         requests = self.requests
         at, end = 0, len(data)
-        while end - at >= records.HEADER_SIZE:
+        while True:
+            if at == end and rest:
+                data, at, end, rest = rest, rest_at, len(rest), b""
+            if end - at < records.HEADER_SIZE:
+                break
             version, kind, request_id, length, padding = records.HEADER.unpack_from(data, at)
             if version != records.VERSION:
                 raise ProtocolError(f"a record of FastCGI version {version}, expected {records.VERSION}")
             start = at + records.HEADER_SIZE
             if start + length + padding > end:
                 self._missing = records.HEADER_SIZE + length + padding
-                self._partial += data[at:]
+                self._partial += memoryview(data)[at:]
                 self._hold_partial()
                 return
             at = start + length + padding
@@ -244,6 +251,21 @@ class Connection:
         if self.requests:
             for request in self.requests.values():
                 self._release(request)
+
+    def _complete_partial(self, data: bytes) -> int:
+        """Add to the incomplete record what it misses, or all that has come. Returns how many bytes were taken."""
+        partial = self._partial
+        taken = self._missing - len(partial)
+        partial += data[:taken]
+        if self._missing == records.HEADER_SIZE == len(partial):
+            version, _, _, length, padding = records.HEADER.unpack(partial)
+            # Another version ends the connection now, whatever its lengths mean.
+            if version == records.VERSION:
+                self._missing += length + padding
+                more = data[taken : taken + length + padding]
+                partial += more
+                taken += len(more)
+        return taken
 
     def _hold_partial(self) -> None:
         size = len(self._partial)
@@ -362,10 +384,15 @@ class Connection:
             return []
         if length <= records.MAX_CONTENT:
             return [records.HEADER.pack(records.VERSION, records.STDOUT, request.id, length, 0), head, data]
-        # What the last record of the header block has room for.
-        room = -len(head) % records.MAX_CONTENT
-        first = records.stream(records.STDOUT, request.id, head + data[:room])
-        return first + records.stream(records.STDOUT, request.id, data[room:])
+        view, limit = memoryview(data), records.MAX_CONTENT
+        # All of the header block but its last record, which takes the beginning of the body, too.
+        before = max(0, len(head) - 1) // limit * limit
+        rest = len(head) - before
+        room = min(limit - rest, len(data))
+        buffers = records.stream(records.STDOUT, request.id, head[:before])
+        buffers.append(records.HEADER.pack(records.VERSION, records.STDOUT, request.id, rest + room, 0))
+        buffers += [head[before:], view[:room]]
+        return buffers + records.stream(records.STDOUT, request.id, view[room:])
 
     def stderr(self, request: Request, text: bytes) -> list[Buffer]:
         """Text for the web server's error log, once for a request. Empty when the request is not active."""

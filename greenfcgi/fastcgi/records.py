@@ -72,7 +72,7 @@ def record(kind: int, request_id: int, content: bytes = b"") -> bytes:
     return HEADER.pack(VERSION, kind, request_id, len(content), 0) + content
 
 
-def stream(kind: int, request_id: int, data: bytes) -> list[Buffer]:
+def stream(kind: int, request_id: int, data: Buffer) -> list[Buffer]:
     """`data` as records of a stream (section 3.3), in buffers to be sent one behind the other.
 
     Headers and content are separate buffers, so that long content is not copied. Empty data gives no record:

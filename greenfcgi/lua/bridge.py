@@ -15,6 +15,7 @@ from typing import Any, Final, NamedTuple, Protocol
 
 import gevent
 
+from ..fastcgi.response import Reply
 from ..logs.error_log import ErrorLog
 from ..logs.text import MAX_TEXT, decode, described, shorten, traceback_of
 from ..quota import Quota
@@ -28,8 +29,10 @@ from .file_rules import FileRules
 Answer = bytes | bool | float | None | tuple[bytes | None, bytes | None]
 
 GONE = b"the client has gone"
-#: What a function of a module returns to Lua: an answer, or (nil, problem, errno), or (text, number).
-Outcome = Answer | tuple[bytes | None, bytes | int] | tuple[None, bytes, int] | tuple[bytes, bytes, int]
+Scalar = bytes | float | bool | None
+#: What a function of a module returns to Lua: an answer, or several results. The first of them is text, or nil where it
+#: has failed: then the second is the problem, and the third, if any, an errno or a code.
+Outcome = Answer | tuple[Scalar, ...]
 ModuleFunction = Callable[..., Outcome]
 
 #: Bytes for any of these parts, twice: as text, and compiled.
@@ -120,6 +123,9 @@ class Exchange(Protocol):
     def drain(self, seconds: float) -> bool:
         """Wait for a slow client, at most so long; True when all has left, or the client has gone."""
 
+    def answer_early(self, reply: Reply, is_whole: bool) -> None:
+        """Send the reply, or what is left of it, and end the request, while the script goes on. Does not wait."""
+
     def read(self, size: int) -> bytes:
         """The next bytes of the body, or all that are left with -1. Raises `OSError`."""
 
@@ -141,8 +147,8 @@ class Bridge:
 
     __slots__ = (
         "_functions", "_hint", "_log", "_log_slow", "_minor", "_modules", "_name", "_opened", "_parts", "_rules",
-        "_version", "at_close", "at_end", "budget", "closes_with", "directory", "exchange", "files", "granted",
-        "is_ending", "loading", "on_out_of_memory", "reserve",
+        "_version", "after_timeout", "at_close", "at_end", "budget", "closes_with", "directory", "exchange", "files",
+        "granted", "home", "is_ending", "loading", "on_out_of_memory", "reserve",
     )  # fmt: skip
 
     def __init__(
@@ -159,7 +165,11 @@ class Bridge:
         minor: int = 1,
         parts: Mapping[str, bytes] | None = None,
         modules: ModuleStore | None = None,
+        after_timeout: float = 0.0,
+        home: str = "",
     ) -> None:
+        #: Where config.toml lies.
+        self.home = home
         self._name = name
         #: Where the script lies.
         self.directory = os.path.dirname(name)
@@ -173,6 +183,8 @@ class Bridge:
         self._minor = minor
         self._parts = parts or {}
         self._modules = modules or ModuleStore()
+        #: Seconds for a script that goes on after its reply.
+        self.after_timeout = after_timeout
         #: The functions of the modules that the script has required, which Lua knows by their numbers; and by module,
         #: their names in lines, and the number of the first.
         self._functions: list[ModuleFunction] = []
@@ -293,6 +305,19 @@ class Bridge:
                 return True if found == LATE else 0
         self.budget.resume()
         return self._text(GONE) if exchange.aborted else None
+
+    def finish(self, status: int, head: bytes, data: bytes, problem: bytes | None = None) -> None:
+        """Send the reply, or what is left of it, and end the request; the script goes on.
+
+        `problem`: the reply is not as long as its header block, which has been sent, says.
+        """
+        exchange = self.exchange
+        if exchange is None:
+            return
+        if problem is not None:
+            self.log_error(decode(problem), "", self.title())
+        exchange.answer_early((status, head, data), problem is None)
+        self.budget.extend(self.after_timeout)
 
     def read(self, size: int) -> Answer:
         """Read from the request's body. Returns the bytes, and how the body differs from CONTENT_LENGTH."""
@@ -431,6 +456,6 @@ _FUNCTIONS: Final[Mapping[bytes, Callable[..., Outcome]]] = {
     b"log": Bridge.log, b"send": Bridge.send, b"read": Bridge.read, b"sleep": Bridge.sleep, b"source": Bridge.source,
     b"check": Bridge.check, b"native": Bridge.native, b"grant": Bridge.grant, b"entropy": Bridge.entropy,
     b"more": Bridge.more, b"slow": Bridge.slow, b"hint": Bridge.hint, b"tick": Bridge.tick,
-    b"on_out_of_memory": lambda bridge: bridge.on_out_of_memory(), b"has_module": Bridge.has_module,
-    b"open_module": Bridge.open_module,
+    b"on_out_of_memory": lambda bridge: bridge.on_out_of_memory(), b"finish": Bridge.finish,
+    b"has_module": Bridge.has_module, b"open_module": Bridge.open_module,
 }  # fmt: skip

@@ -47,7 +47,7 @@ class Budget:
     """
 
     __slots__ = (
-        "_deadline", "_is_long", "_next", "_owner", "_report_before", "_slice", "_slow_at", "_turn_end",
+        "_deadline", "_extension", "_is_long", "_next", "_owner", "_report_before", "_slice", "_slow_at", "_turn_end",
         "_turns", "is_load", "state", "timeout",
     )  # fmt: skip
 
@@ -72,12 +72,20 @@ class Budget:
         if deadline is None:
             deadline = monotonic() + self.timeout
         self._deadline = deadline
+        self._extension = 0.0
         self._slow_at = deadline - self._report_before
         self._is_long = False
         self._owner = owner
         # Most code ends before anybody asks: its turn is looked at when the hook comes first.
         self._turn_end = _NOT_BEGUN
         self._turns.running = self.state
+
+    def extend(self, seconds: float) -> None:
+        """The code has so many seconds from now on, whatever it had before."""
+        deadline = monotonic() + seconds
+        self._extension += deadline - self._deadline
+        self._deadline = deadline
+        self._begin_turn(deadline - seconds)
 
     def end(self) -> None:
         """The code has ended."""
@@ -91,9 +99,14 @@ class Budget:
         """Seconds until the deadline; 0 when it has passed."""
         return max(0.0, self._deadline - monotonic())
 
+    @property
+    def is_extended(self) -> bool:
+        """The code has been given other time than it began with."""
+        return self._extension != 0
+
     def elapsed(self) -> float:
         """Seconds since `begin`, or since the request began."""
-        return self.timeout - (self._deadline - monotonic())
+        return self.timeout - (self._deadline - self._extension - monotonic())
 
     def max_wait(self) -> float:
         """Seconds that the code, which is about to wait, may do so before `check` has something to say."""

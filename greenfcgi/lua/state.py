@@ -90,7 +90,8 @@ class State:
         self._budget.begin()
         self._bridge = Bridge(
             script.path, version, engine.log, engine.log_slow, self._budget, self._reserve, self._on_out_of_memory,
-            engine.hint, engine.files, engine.minor, engine.parts, engine.modules,
+            engine.hint, engine.files, engine.minor, engine.parts, engine.modules, engine.config.after_timeout,
+            engine.config.folder,
         )  # fmt: skip
         # Only these hold the runtime. None once it has been let go.
         self._runtime: Any = None
@@ -134,11 +135,16 @@ class State:
         # The counter is unsigned, and can pass below zero when garbage of the boot is freed.
         return used if used < 1 << 62 else 0
 
-    def run(self, exchange: Exchange) -> Reply | LuaFailure:
-        """Answer one request. Never raises what a script has done; `is_healthy` says whether the state survived it."""
+    def run(self, exchange: Exchange, seconds: float = 0.0) -> Reply | LuaFailure:
+        """Answer one request. Never raises what a script has done; `is_healthy` says whether the state survived it.
+
+        With `seconds`, it may run for so long, whatever the deadline of the request is.
+        """
         params = exchange.params
         room = _ROOM_FOR_PARAMS * len(params)
         self._budget.begin(exchange.deadline, exchange)
+        if seconds:
+            self._budget.extend(seconds)
         if self._limited and self._runtime.get_memory_used() + 2 * room + _HEADROOM > self._collect_above:
             self._collect()
             self._make_room(room)
@@ -274,7 +280,10 @@ class State:
         if kind == _LATE:
             self.is_healthy = False
             self._engine.timeouts += 1
-            return LuaFailure(f"stopped: it ran longer than timeout, {self._budget.timeout:g} s", way, 504)
+            limit = f"timeout, {self._budget.timeout:g} s"
+            if self._budget.is_extended:
+                limit = f"after_timeout, {self._engine.config.after_timeout:g} s"
+            return LuaFailure(f"stopped: it ran longer than {limit}", way, 504)
         if kind == _MEMORY or (message == _IN_HANDLER and self.memory() + _HEADROOM > self._limit):
             self.is_healthy = False
             self._is_full = True

@@ -16,11 +16,16 @@ from typing import Final
 
 from ..config.load import Config
 from ..lua.bridge import Bridge, Module, ModuleFunction
+from ..system.memory_folder import MemoryFolder
 
 _FOLDER: Final = os.path.dirname(__file__)
 #: What scripts require by another name than that of its file, or what lies in a folder below.
 _OTHER_NAMES: Final[Mapping[str, str]] = {
     "luafcgid": "luafcgid",
+    "greenfcgi.shared": "shared/dictionary",
+    "greenfcgi.sql": "sql/sql",
+    "luasql.postgres": "sql/luasql",
+    "luasql.sqlite3": "sql/luasql",
     "mime.core": "sockets/mime",
     "socket.core": "sockets/core",
     "socket.unix": "sockets/unix",
@@ -34,9 +39,11 @@ _PARTS: Final[Mapping[str, str]] = {
 _AT_START: Final[Mapping[str, tuple[str, ...]]] = {"programs": ("os.execute", "io.popen")}
 
 
-def modules(config: Config) -> list[Module]:
-    """All of them."""
-    found = [_shipped(name, file) for name, file in _names().items()]
+def modules(config: Config, folder: MemoryFolder | None = None) -> list[Module]:
+    """All of them. `folder` is what the processes of this server have in common; a process alone needs none."""
+    #: What some get for their functions, beside the bridge.
+    given = {"shared/dictionary": (config.shared, folder)}
+    found = [_shipped(name, file, *given.get(file, ())) for name, file in _names().items()]
     found += [_shipped(name, file)._replace(is_part=True) for name, file in _PARTS.items()]
     found += [_shipped(name, name)._replace(at_start=True) for name in _at_start(config)]
     if config.modules:
@@ -79,8 +86,8 @@ def _at_start(config: Config) -> Iterator[str]:
     return (name for name, allow in _AT_START.items() if not set(allow).isdisjoint(config.lua.allow))
 
 
-def _shipped(name: str, file: str) -> Module:
-    return Module(name, partial(_lua_source, file), partial(_functions, file))
+def _shipped(name: str, file: str, *given: object) -> Module:
+    return Module(name, partial(_lua_source, file), partial(_functions, file, given))
 
 
 @cache
@@ -97,8 +104,8 @@ def _python_of(file: str) -> ModuleType:
     return import_module("." + file.replace("/", "."), __package__)
 
 
-def _functions(file: str, bridge: Bridge) -> Mapping[str, ModuleFunction]:
+def _functions(file: str, given: tuple[object, ...], bridge: Bridge) -> Mapping[str, ModuleFunction]:
     if not _has_python(file):
         return {}
-    functions: Mapping[str, ModuleFunction] = _python_of(file).functions(bridge)
+    functions: Mapping[str, ModuleFunction] = _python_of(file).functions(bridge, *given)
     return functions

@@ -13,6 +13,7 @@ import socket
 from ..config.load import Config
 from ..system import listen, systemd
 from ..system.listen import Bound
+from ..system.memory_folder import MemoryFolder
 from ..system.privileges import Identity
 from . import upgrade
 
@@ -28,7 +29,12 @@ class ListenerSet:
         self.channel = inheritance.channel if inheritance else _channel()
         #: The descriptor of the predecessor's `VersionStore`, -1 for none; the supervisor puts its own here. It is
         #: passed on with the sockets.
-        self.versions = inheritance.versions if inheritance else -1
+        self.versions = inheritance.kept.versions if inheritance else -1
+        #: The same of the `TaskBoard`.
+        self.tasks = inheritance.kept.tasks if inheritance else -1
+        #: The same of the folder that dictionaries are in.
+        inherited_folder = inheritance.kept.folder if inheritance else None
+        self.folder = MemoryFolder(inherited_folder) if inherited_folder is not None else None
         self.bound: list[Bound] = []
         #: The process id of the new binary, while there is one; 0: none.
         self.successor = 0
@@ -100,7 +106,9 @@ class ListenerSet:
 
     def start_successor(self) -> int:
         """Start a new binary on these sockets. Returns its process id. Raises `OSError`."""
-        self.successor = upgrade.start(self.bound, self.channel, self._handed_over, self.versions)
+        folder = (self.folder.path, self.folder.lock) if self.folder is not None else None
+        kept = upgrade.Kept(self.versions, self.tasks, folder)
+        self.successor = upgrade.start(self.bound, self.channel, self._handed_over, kept)
         return self.successor
 
     def forget_successor(self) -> None:

@@ -11,7 +11,7 @@ import signal
 import stat
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import gevent
@@ -36,15 +36,19 @@ from ..serving.responder import Inspector, Responder
 from ..serving.server import Server
 from ..serving.shares import shares
 from ..system.listen import Bound
+from ..system.memory_folder import MemoryFolder
 from ..system.privileges import Identity
 from ..system.stub_modules import stand_in
 from .heartbeat import BackgroundTask, Heartbeat, Hooks, MemoryUpkeep
 from .open_logs import Logs
 
 if TYPE_CHECKING:
+    from ..modules.shared.stores import Stores
     from ..reload.last_good import LastGood
     from ..reload.version_store import VersionStore
     from ..status.reporter import Reporter
+    from ..tasks.board import Run, TaskBoard
+    from ..tasks.runner import TaskRunner
     from .link import Link
 
 # Read when the hub is made. The default imports pprint, and with it dataclasses and inspect: 1.4 MB.
@@ -64,7 +68,8 @@ class ServerProcess:
     """Everything that serves requests. Raises `ConfigError` when the configuration cannot be carried out.
 
     `logs` and `inspector` are the developer mode's, which shows what happens to whoever writes the scripts. `versions`
-    keeps the last good versions of scripts, for all processes of a supervisor.
+    keeps the last good versions of scripts, for all processes of a supervisor, `board` sees to it that one of them runs
+    each task, and `folder` is where they have their dictionaries.
     """
 
     def __init__(
@@ -73,16 +78,23 @@ class ServerProcess:
         logs: Logs | None = None,
         inspector: Inspector | None = None,
         versions: VersionStore | None = None,
+        board: TaskBoard | None = None,
+        folder: MemoryFolder | None = None,
     ) -> None:
         self._config = config
         self._inspector = inspector
+        self._dictionaries: Stores | None = None
+        if config.shared.sizes:
+            from ..modules.shared.stores import stores_of
+
+            self._dictionaries = stores_of(config.shared, folder)
         _raise_descriptor_limit()
         _close_stdin()
         self._shares = shares(config.buffers)
         self._logs = logs or Logs(config)
         self.log = self._logs.error
         self._engine = LuaEngine(
-            config, self.log, modules(config), self._logs.log_slow if config.slowlog else None,
+            config, self.log, modules(config, folder), self._logs.log_slow if config.slowlog else None,
             None if inspector is None else inspector.hint, self._shares.descriptors.scripts,
         )  # fmt: skip
         self._loader = StateLoader(self._engine)
@@ -115,13 +127,26 @@ class ServerProcess:
         if config.status_path:
             from ..status.reporter import Reporter
 
-            self._reporter = Reporter(self.server, self.pool, self.catalogue, self._engine, self._flushes)
+            self._reporter = Reporter(
+                self.server, self.pool, self.catalogue, self._engine, self._flushes, self._task_runs
+            )
             context.observers.append(self._reporter.observe)
         if config.status_path or config.ping_path:
             from ..status.endpoint import StatusEndpoint
 
             overview = None if self._reporter is None else self._reporter.overview
             context.internal_handler = StatusEndpoint(config, overview).answer
+        self._tasks_by_clock: TaskRunner | None = None
+        if config.tasks:
+            from ..tasks.board import TaskBoard
+            from ..tasks.runner import TaskRunner, check
+
+            problem = check(config.tasks, self.catalogue)
+            if problem:
+                raise ConfigError(problem)
+            self._tasks_by_clock = TaskRunner(
+                config.tasks, board or TaskBoard(), self.catalogue, self.pool, self.log, config.after_timeout
+            )
         self._link: Link | None = None
         #: It stops because another process takes its place.
         self._is_replaced = False
@@ -167,6 +192,8 @@ class ServerProcess:
             tasks += [self.watcher.check, BackgroundTask(self.reloader.flush, self.log)]
         if self._last_good is not None:
             tasks.append(self._keep_last_good)
+        if self._dictionaries is not None:
+            tasks.append(self._dictionaries.beat)
         return [*tasks, self._logs.flush]
 
     def _check_again(self, path: str) -> None:
@@ -188,6 +215,9 @@ class ServerProcess:
             self.log.warning(f"{lost} files of scripts stay open for ever: leaving for another process")
             self._on_replaced()
 
+    def _task_runs(self) -> Mapping[str, Run]:
+        return self._tasks_by_clock.runs() if self._tasks_by_clock is not None else {}
+
     def _flushes(self) -> int:
         return self.reloader.flushes if self.reloader is not None else 0
 
@@ -195,7 +225,11 @@ class ServerProcess:
         """Run as this user and group from now on. Raises `ConfigError` when that is not allowed."""
         if (identity.uid, identity.gid) != (-1, -1):
             _import_all(self._config)
+        if self._dictionaries is not None:
+            self._dictionaries.prepare(identity)
         identity.assume()
+        if self._dictionaries is not None:
+            self._dictionaries.open()
 
     def try_startup(self) -> None:
         """Import the modules of `[modules]`, and see whether scripts.startup runs. Raises `ConfigError`.
@@ -238,6 +272,8 @@ class ServerProcess:
         self.start()
         for bound in sockets:
             self.server.listen(bound.socket)
+        # What the import system remembers of folders; whoever imports more makes it look again.
+        sys.path_importer_cache.clear()
         # What is here now stays: the garbage collector need not traverse it again and again.
         gc.collect()
         gc.freeze()
@@ -248,6 +284,8 @@ class ServerProcess:
             link.attach(self.server, self.log, self._engine.turns, self._on_orphaned, message)
         if ready is not None:
             ready()
+        if self._tasks_by_clock is not None:
+            self._tasks_by_clock.start()
         self._stop.wait()
         return self.stop()
 
@@ -304,6 +342,7 @@ class ServerProcess:
         self.log.warning(f"{reason}: not waiting for requests any longer")
         self._on_release()
         self._logs.flush()
+        self._close_dictionaries()
         _end_programs()
         os._exit(ExitStatus.FAILED)
 
@@ -320,19 +359,28 @@ class ServerProcess:
         if self._link is not None:
             self._link.stop_taking_over()
             hand_over = self._link.hand_over if self._is_replaced else None
+        if self._tasks_by_clock is not None:
+            self._tasks_by_clock.stop()
         finished = self.server.stop(seconds, hand_over)
+        if self._tasks_by_clock is not None and not self._tasks_by_clock.join(max(0.0, deadline - time.monotonic())):
+            finished = False
         self._heartbeat.stop()
         if self.watcher is not None:
             self.watcher.stop()
         self.close_states(max(_MIN_SHUTDOWN_TIME, deadline - time.monotonic()))
         if self._link is not None:
             self._link.close()
+        self._close_dictionaries()
         _end_programs()
         if not finished:
             self.log.warning(f"stopped with requests unfinished after {seconds:g} s")
         self.log.info("stopped")
         self._logs.close()
         return finished
+
+    def _close_dictionaries(self) -> None:
+        if self._dictionaries is not None:
+            self._dictionaries.close()
 
     def close_states(self, seconds: float) -> None:
         """Close all idle states, and wait for the hooks of scripts for at most so long."""

@@ -17,6 +17,7 @@ import signal
 from collections.abc import Callable
 from signal import Signals as Number
 from time import monotonic
+from typing import TYPE_CHECKING
 
 from ..config.load import Config
 from ..errors import BootError, ConfigError, ExitStatus
@@ -26,6 +27,7 @@ from ..reload.version_store import VersionStore
 from ..status.scoreboard import Scoreboard
 from ..status.totals import Totals
 from ..system import listen, systemd
+from ..system.memory_folder import MemoryFolder
 from ..system.pidfile import PidFile
 from ..system.privileges import prepare_logs, resolve_identity
 from ..system.signals import Signals
@@ -35,6 +37,9 @@ from .listeners import ListenerSet
 from .open_logs import error_log
 from .restarts import Restarts
 from .rollout import ABORT_TIMEOUT, CLEANUP_TIMEOUT, Rollout, Setup
+
+if TYPE_CHECKING:
+    from ..tasks.board import TaskBoard
 
 #: Seconds between two turns of the loop when no signal comes and no process becomes ready.
 _INTERVAL = 0.25
@@ -57,6 +62,7 @@ class Supervisor:
         #: A stop had to cut requests off.
         self._cut_off = False
         self._restarts = Restarts()
+        self._tasks: TaskBoard | None = None
         #: Why the start has failed.
         self._failure: BootError | None = None
         #: The last turn has changed something, so the next follows at once.
@@ -78,6 +84,14 @@ class Supervisor:
         self._signals = Signals(_HANDLERS)
         self._totals = Totals(self._scoreboard)
         self._versions = self._version_store(log)
+        #: The generation of the configuration whose dictionaries alone are kept.
+        self._tidied = -1
+        try:
+            self._folder_for(self._config)
+        except OSError as problem:
+            raise ConfigError(
+                f"[shared]: no folder can be made for dictionaries: {problem.strerror or problem}"
+            ) from None
         self._children = Children(self._scoreboard, self._signals, self._lifeline)
         self._health = Health(self._children, self._scoreboard, self._totals)
         # Half of the slots, since a reload has the old processes beside the new ones.
@@ -114,6 +128,31 @@ class Supervisor:
         self._listeners.versions = store.descriptor
         return store
 
+    def _task_board(self, setup: Setup) -> TaskBoard | None:
+        """Where the processes see which tasks run; made with the first configuration that has any."""
+        if setup.config.tasks and self._tasks is None:
+            from ..tasks.board import TaskBoard
+
+            self._tasks = TaskBoard(self._listeners.tasks)
+            self._listeners.tasks = self._tasks.descriptor
+        return self._tasks
+
+    def _folder_for(self, config: Config) -> MemoryFolder | None:
+        """Where processes have their dictionaries, from the first configuration on that has any. Raises `OSError`."""
+        if self._listeners.folder is None and config.shared.sizes and config.shared.redis is None:
+            self._listeners.folder = MemoryFolder()
+        return self._listeners.folder
+
+    def _tidy_folder(self) -> None:
+        """A configuration has taken its place: dictionaries that only another one had go."""
+        folder, current = self._listeners.folder, self._rollout.current
+        if folder is not None and self._tidied != current.generation and not self._listeners.is_shared:
+            self._tidied = current.generation
+            # Here, since a server without dictionaries does without.
+            from ..modules.shared.stores import file_names
+
+            folder.keep(file_names(current.config.shared))
+
     # The loop
 
     def _wait(self) -> None:
@@ -137,6 +176,8 @@ class Supervisor:
             self._reap()
             self._health.check(self._log)
             self._is_moving = not self._is_stopping and self._rollout.reconcile()
+            if self._rollout.is_settled:
+                self._tidy_folder()
         except Exception as problem:
             # The border of the supervisor: whatever goes wrong in it, the processes go on, and so does it.
             self._is_moving = False
@@ -150,6 +191,11 @@ class Supervisor:
         if setup.processes > 1:
             _import_for_all()
         listeners, scoreboard, versions = self._listeners, self._scoreboard, self._versions
+        try:
+            board = self._task_board(setup)
+        except OSError as problem:
+            self._log.error(f"tasks do not run: {problem.strerror or problem}")
+            board = None
         # A configuration that has served before goes on, whatever a script does now.
         must_try = not self._rollout.is_proven
         logs = [each.log for each in self._rollout.setups]
@@ -165,7 +211,7 @@ class Supervisor:
             listeners.enter_process()
             for log in logs:
                 log.close()
-            process = ServerProcess(setup.config, versions=versions)
+            process = ServerProcess(setup.config, versions=versions, board=board, folder=folder)
             process.become(setup.identity)
             if must_try:
                 process.try_startup()
@@ -177,6 +223,7 @@ class Supervisor:
                 raise
 
         try:
+            folder = self._folder_for(setup.config)
             if self._children.start(setup.generation, setup.config, work) is None:
                 self._log.error(f"no slot for another process: there are {len(self._children)}")
                 self._restarts.after_failure(monotonic())
@@ -231,6 +278,8 @@ class Supervisor:
 
     def _release(self) -> None:
         """Remove what a successor does not need."""
+        if self._listeners.folder is not None:
+            self._listeners.folder.release()
         self._listeners.close()
         self._pid_file.remove()
         self._pid_file.remove(_OLD)
@@ -333,7 +382,6 @@ def _import_for_all() -> None:
     Each of several processes takes 0.7 MB less then (PSS); a single one would share it with the supervisor alone.
     """
     import heapq  # noqa: F401
-    import traceback  # noqa: F401
     import weakref  # noqa: F401
 
     from ..scripts import catalogue  # noqa: F401

@@ -15,6 +15,18 @@ from ..system.listen import Bound, Open
 _VARIABLE = "GREENFCGI_INHERITED"
 #: Before an address: the descriptor is that of its lock.
 _LOCK = "lock "
+#: Before a path: the descriptor is that of the lock of this folder in memory.
+_FOLDER = "folder "
+
+
+class Kept(NamedTuple):
+    """What processes share, and a new binary goes on with."""
+
+    #: The descriptors of the `VersionStore` and of the `TaskBoard`; -1 for none.
+    versions: int
+    tasks: int
+    #: The path of the `MemoryFolder`, and the descriptor of its lock; None for none.
+    folder: tuple[str, int] | None
 
 
 class Inheritance(NamedTuple):
@@ -27,18 +39,16 @@ class Inheritance(NamedTuple):
     sockets: dict[str, Open]
     channel: tuple[socket.socket, socket.socket]
     handed_over: list[int]
-    #: The descriptor of the `VersionStore`; -1 for none.
-    versions: int
+    kept: Kept
 
 
-def start(
-    bound: list[Bound], channel: tuple[socket.socket, socket.socket], handed_over: list[int], versions: int
-) -> int:
+def start(bound: list[Bound], channel: tuple[socket.socket, socket.socket], handed_over: list[int], kept: Kept) -> int:
     """Start the command of this process again, with these sockets. Returns its process id. Raises `OSError`."""
     named = [(str(one.address), one.socket.fileno()) for one in bound]
     named += [(_LOCK + str(one.address), one.lock) for one in bound if one.lock != -1]
     named += [("give", channel[0].fileno()), ("take", channel[1].fileno())]
-    named += [("versions", versions)] if versions != -1 else []
+    named += [(name, number) for name, number in (("versions", kept.versions), ("tasks", kept.tasks)) if number != -1]
+    named += [(_FOLDER + kept.folder[0], kept.folder[1])] if kept.folder is not None else []
     lines = [f"{number} {name}" for name, number in named] + [f"{number} systemd" for number in handed_over]
     environment = {**os.environ, _VARIABLE: "\n".join(lines)}
     pid = os.fork()
@@ -66,7 +76,9 @@ def inherited() -> Inheritance | None:
     for number in named.values():
         os.set_inheritable(number, False)
     channel = socket.socket(fileno=named.pop("give")), socket.socket(fileno=named.pop("take"))
-    versions = named.pop("versions", -1)
+    versions, tasks = named.pop("versions", -1), named.pop("tasks", -1)
+    folders = [(name, named.pop(name)) for name in [*named] if name.startswith(_FOLDER)]
+    folder = next(((name.removeprefix(_FOLDER), number) for name, number in folders), None)
     locks = {name.removeprefix(_LOCK): number for name, number in named.items() if name.startswith(_LOCK)}
     sockets = {name: Open(number, locks.get(name, -1)) for name, number in named.items() if not name.startswith(_LOCK)}
-    return Inheritance(sockets, channel, handed_over, versions)
+    return Inheritance(sockets, channel, handed_over, Kept(versions, tasks, folder))

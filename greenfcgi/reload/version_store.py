@@ -25,6 +25,7 @@ from typing import NamedTuple
 
 from ..scripts.file_signature import DIGEST_SIZE, digest
 from ..scripts.texts import Text
+from ..system.nameless_file import nameless_file
 
 #: Bytes of all records that count, and once more for as many that do not any longer. Untouched pages take no memory.
 HALF = 8 * 1024 * 1024
@@ -75,7 +76,7 @@ class VersionStore:
 
     def __init__(self, descriptor: int = -1, half: int = HALF) -> None:
         #: To be passed on to a new binary.
-        self.descriptor = descriptor if descriptor != -1 else _nameless_file()
+        self.descriptor = descriptor if descriptor != -1 else nameless_file()
         self._half = half
         #: (kind, key) to (where its bytes are, how many they are).
         self._index: dict[tuple[bytes, bytes], tuple[int, int]] = {}
@@ -296,18 +297,6 @@ class VersionStore:
 
 def _encoded(records: Iterable[_Record]) -> bytes:
     return b"".join(_RECORD.pack(_RECORD_MAGIC, kind, len(body), key) + body for kind, key, body in records)
-
-
-def _nameless_file() -> int:
-    """A file without a name, which goes when the last process has closed it. Raises `OSError`."""
-    try:
-        return os.memfd_create("greenfcgi")
-    except (AttributeError, OSError):
-        # Other systems than Linux, or one that forbids it.
-        from tempfile import TemporaryFile
-
-        with TemporaryFile(buffering=0) as file:
-            return os.dup(file.fileno())
 
 
 def _packed(path: str, digests: Mapping[str, bytes]) -> Iterator[bytes]:

@@ -56,6 +56,7 @@ class Exchange:
         "deadline",
         "has_owner",
         "head_sent",
+        "is_answered",
         "is_logged",
         "is_long",
         "request",
@@ -72,6 +73,8 @@ class Exchange:
         self.aborted = False
         #: What the script waits for; set when the request is aborted.
         self._awaited: Waitable | None = None
+        #: Its reply has left before its script has ended.
+        self.is_answered = False
         #: A worker, or the server's internal handler, has taken it, and will end it.
         self.has_owner = False
         #: When the request began, in seconds of the monotonic clock.
@@ -193,6 +196,19 @@ class Exchange:
         """End the request although its reply, of which a part has gone out, is incomplete, so that clients see that."""
         self._wire.truncated(self)
         self.finish()
+
+    def answer_early(self, reply: Reply, is_whole: bool) -> None:
+        """Send the reply, or what is left of it, and end the request, while its script goes on. Does not wait.
+
+        Nobody's leaving ends the script from then on. With `is_whole` False the reply breaks off.
+        """
+        if is_whole:
+            self.reply(reply)
+        else:
+            self.send(0, b"", reply[2])
+            self.truncate()
+        self.is_answered = True
+        self.aborted = False
 
     def finish(self) -> None:
         """The request is over: free its body, and tell the connection."""

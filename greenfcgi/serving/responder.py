@@ -76,7 +76,10 @@ class Responder:
                 self._pool.check_in(state, script)
                 if self._long and not exchange.is_long:
                     self._turns.remember(exchange.request.filename or b"", False)
-            if result is None or (exchange.aborted and isinstance(result, LuaFailure)):
+            if exchange.is_answered:
+                if isinstance(result, LuaFailure):
+                    self._log_error(exchange, f"{script.path}: {exchange.title}: {result.message}", result.traceback)
+            elif result is None or (exchange.aborted and isinstance(result, LuaFailure)):
                 exchange.finish()
             elif isinstance(result, LuaFailure):
                 self._report(exchange, script, result)

@@ -7,11 +7,11 @@ socket is made, and the first read is tried at once, since the web server's requ
 from __future__ import annotations
 
 import errno
-import time
 from _socket import socket as BareSocket
 from collections.abc import Callable
 from functools import partial
 from socket import socket as Socket
+from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 import gevent
@@ -115,7 +115,7 @@ class Server:
         With `hand_over`, kept connections are not closed, but go to another process as soon as nothing is under way on
         them; it says whether that was possible. True when every request was finished.
         """
-        deadline = time.monotonic() + seconds
+        deadline = monotonic() + seconds
         self.context.hand_over = hand_over
         stopped = Event()
         # Requests that come with these connections start there, as all do.
@@ -143,7 +143,7 @@ class Server:
                 session.wind_down()
             if not (workers.running or workers.waiting or any(not one.lingering for one in self.sessions)):
                 return True
-            if time.monotonic() >= deadline:
+            if monotonic() >= deadline:
                 return False
             gevent.sleep(_CHECK)
 
@@ -170,7 +170,7 @@ class Listener(StreamServer):
         end = 0.0
         while (accepted := self.do_read()) is not None:
             self.do_handle(*accepted)
-            now = time.monotonic()
+            now = monotonic()
             if end == 0.0:
                 end = now + self._time_slice
             elif now > end:

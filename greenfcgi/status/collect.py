@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Mapping
 
 from ..lua.engine import LuaEngine
 from ..lua.state import State
@@ -11,8 +12,9 @@ from ..scripts.catalogue import Catalogue
 from ..scripts.pool import Pool
 from ..scripts.script import Script
 from ..serving.server import Server
+from ..tasks.board import Run
 from .request_times import RequestTimes
-from .snapshot import ScriptLine, Share, Snapshot
+from .snapshot import ScriptLine, Share, Snapshot, TaskLine
 
 #: Characters of the reason why a script does not load: enough for a line.
 _MAX_PROBLEM = 300
@@ -26,6 +28,7 @@ def snapshot(
     times: RequestTimes,
     engine: LuaEngine,
     flushes: int,
+    task_runs: Mapping[str, Run],
 ) -> Snapshot:
     """The process now, and its counters since it was `started` (seconds of the epoch)."""
     workers = server.context.workers
@@ -50,6 +53,14 @@ def snapshot(
         histogram=times.histogram,
         scripts=_scripts(pool, catalogue),
         held=_held(server),
+        tasks=tuple(_task(name, run) for name, run in task_runs.items()),
+    )
+
+
+def _task(name: str, run: Run) -> TaskLine:
+    seconds = (time.time() if run.is_running else run.ended) - run.began
+    return TaskLine(
+        name, run.runs, run.failures, run.began, max(0.0, seconds), int(not run.is_good), int(run.is_running)
     )
 
 

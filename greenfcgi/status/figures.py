@@ -7,7 +7,7 @@ from itertools import accumulate
 
 from ..logs.text import escape
 from .request_times import BOUNDS
-from .snapshot import ScriptLine, Share, Snapshot
+from .snapshot import ScriptLine, Share, Snapshot, TaskLine
 from .totals import Overview
 
 #: The client had gone before anything was sent: nginx logs such requests so.
@@ -62,6 +62,26 @@ def _version(line: ScriptLine) -> str:
 def share_row(name: str, share: Share) -> dict[str, object]:
     """A share of memory or descriptors, by the names of columns."""
     return {"share": name, **share._asdict()}
+
+
+def task_row(line: TaskLine) -> dict[str, object]:
+    """A task, by the names of columns."""
+    return {
+        "task": escape(line.name),
+        "runs": line.runs,
+        "failures": line.failures,
+        "last": format_time(line.began),
+        "seconds": round(line.seconds, 3),
+        "result": _result(line),
+    }
+
+
+def _result(line: TaskLine) -> str:
+    if line.running:
+        return "running"
+    if not line.runs:
+        return "-"
+    return "failed" if line.failed else "good"
 
 
 def process_row(one: Snapshot, now: float) -> dict[str, int | float]:

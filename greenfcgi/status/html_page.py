@@ -6,7 +6,7 @@ import html
 from collections.abc import Mapping, Sequence
 
 from .. import __version__
-from .figures import figures, format_time, process_row, script_row, share_row, statuses
+from .figures import figures, format_time, process_row, script_row, share_row, statuses, task_row
 from .request_times import BOUNDS
 from .snapshot import Snapshot
 from .totals import Overview
@@ -37,6 +37,7 @@ def render(overview: Overview, now: float) -> bytes:
     )
     scripts = [{**script_row(line), "memory": _size(line.memory)} for line in one.scripts]
     processes = [{**process_row(each, now), "uptime": _duration(now - each.started)} for each in overview.processes]
+    tasks = [task_row(line) for line in one.tasks]
     parts = [
         f'<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8"><meta http-equiv="refresh" content="{_REFRESH}">'
         f'<meta name="viewport" content="width=device-width"><title>greenfcgi status</title><style>{_STYLE}</style>'
@@ -50,6 +51,7 @@ def render(overview: Overview, now: float) -> bytes:
         _table([share_row(*item) for item in one.held.items()]),
         "<h2>Scripts</h2>",
         _table(scripts, bad="problem"),
+        *(["<h2>Tasks</h2>", _table(tasks, bad="failures")] if tasks else []),
         "<h2>Processes</h2>",
         _table(processes),
         "</body></html>\n",

@@ -42,6 +42,8 @@ def _families(overview: Overview, now: float) -> Iterator[str]:
     yield from _held_families(one)
     yield from _histogram(one)
     yield from _script_families(one)
+    if one.tasks:
+        yield from _task_families(one)
 
 
 def _held_families(one: Snapshot) -> Iterator[str]:
@@ -78,6 +80,18 @@ def _script_families(one: Snapshot) -> Iterator[str]:
         (f'{{script="{_label(line.path)}"}}', 1 if line.problem else 0) for line in one.scripts
     ]
     yield from _family("script_broken", "gauge", "The script's files do not load.", broken)
+
+
+def _task_families(one: Snapshot) -> Iterator[str]:
+    def of(value: str) -> list[tuple[str, int | float]]:
+        return [(f'{{task="{_label(line.name)}"}}', getattr(line, value)) for line in one.tasks]
+
+    yield from _family("task_runs", "counter", "Runs of a task.", of("runs"))
+    yield from _family("task_failures", "counter", "Runs that failed.", of("failures"))
+    yield from _family("task_failed", "gauge", "The last run has failed.", of("failed"))
+    yield from _family("task_running", "gauge", "The task runs now.", of("running"))
+    yield from _family("task_last_start_seconds", "gauge", "When it began last, since 1970.", of("began"))
+    yield from _family("task_duration_seconds", "gauge", "How long its last run has taken.", of("seconds"))
 
 
 def _label(text: str) -> str:

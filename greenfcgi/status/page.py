@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 
 from .. import __version__
 from . import html_page, openmetrics
-from .figures import figures, process_row, script_row, share_row, statuses, time_classes
+from .figures import figures, process_row, script_row, share_row, statuses, task_row, time_classes
 from .totals import Overview
 
 _UTF8 = "; charset=utf-8"
@@ -36,6 +36,8 @@ def _text(overview: Overview, now: float) -> bytes:
     lines += ["", "memory and descriptors held for clients and scripts", *_table(held)]
     lines += ["", "processes", *_table([process_row(one, now) for one in overview.processes])]
     lines += ["", "scripts", *_table([script_row(line) for line in overview.total.scripts])]
+    if overview.total.tasks:
+        lines += ["", "tasks", *_table([task_row(line) for line in overview.total.tasks])]
     return ("\n".join(lines) + "\n").encode()
 
 
@@ -62,5 +64,6 @@ def _json(overview: Overview, now: float) -> bytes:
         "held": {name: share._asdict() for name, share in overview.total.held.items()},
         "process": [process_row(one, now) for one in overview.processes],
         "scripts": [script_row(line) for line in overview.total.scripts],
+        "tasks": [task_row(line) for line in overview.total.tasks],
     }
     return json.dumps(document, indent=1).encode() + b"\n"

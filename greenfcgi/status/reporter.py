@@ -6,7 +6,7 @@ Imported with a `status_path` only: figures, and json with them, are 0.3 MB that
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from ..lua.engine import LuaEngine
 from ..lua.state import State
@@ -15,6 +15,7 @@ from ..scripts.pool import Pool
 from ..scripts.script import Script
 from ..serving.exchange import Exchange
 from ..serving.server import Server
+from ..tasks.board import Run
 from . import collect, snapshot, totals
 from .request_times import RequestTimes
 from .snapshot import Snapshot
@@ -26,13 +27,14 @@ class Reporter:
 
     def __init__(
         self, server: Server, pool: Pool[Script, State], catalogue: Catalogue, engine: LuaEngine,
-        flushes: Callable[[], int],
+        flushes: Callable[[], int], task_runs: Callable[[], Mapping[str, Run]],
     ) -> None:  # fmt: skip
         self._server = server
         self._pool = pool
         self._catalogue = catalogue
         self._engine = engine
         self._flushes = flushes
+        self._task_runs = task_runs
         self._times = RequestTimes()
         self._started = time.time()
         #: With a supervisor: adds the snapshot of this process to those that the others have published.
@@ -53,5 +55,6 @@ class Reporter:
 
     def _snapshot(self) -> Snapshot:
         return collect.snapshot(
-            self._started, self._server, self._pool, self._catalogue, self._times, self._engine, self._flushes()
-        )
+            self._started, self._server, self._pool, self._catalogue, self._times, self._engine, self._flushes(),
+            self._task_runs(),
+        )  # fmt: skip

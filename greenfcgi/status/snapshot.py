@@ -30,6 +30,20 @@ class ScriptLine(NamedTuple):
     problem: str = ""
 
 
+class TaskLine(NamedTuple):
+    """A task: how often it has run and failed, when it began last (seconds of the epoch; 0: never), how long it took in
+    seconds, and whether it failed then. `running` is 1 while it runs.
+    """
+
+    name: str
+    runs: int = 0
+    failures: int = 0
+    began: float = 0.0
+    seconds: float = 0.0
+    failed: int = 0
+    running: int = 0
+
+
 class Share(NamedTuple):
     """A share of memory or descriptors: what is taken now, its limit, the peak so far, and how often it was full."""
 
@@ -64,6 +78,8 @@ class Snapshot(NamedTuple):
     histogram: list[int] = [0] * (len(BOUNDS) + 1)
     scripts: tuple[ScriptLine, ...] = ()
     held: dict[str, Share] = {}
+    #: The same in all processes, which share what is known of them.
+    tasks: tuple[TaskLine, ...] = ()
 
     @property
     def requests(self) -> int:
@@ -93,6 +109,7 @@ def total(snapshots: Iterable[Snapshot]) -> Snapshot:
         histogram=[sum(one.histogram[at] for one in snapshots) for at in range(len(BOUNDS) + 1)],
         scripts=_scripts(line for one in snapshots for line in one.scripts),
         held=_held(one.held for one in snapshots),
+        tasks=_tasks(line for one in snapshots for line in one.tasks),
     )
 
 
@@ -102,6 +119,16 @@ def _held(several: Iterable[dict[str, Share]]) -> dict[str, Share]:
         for name, share in held.items():
             found[name] = Share(*map(sum, zip(found.get(name, Share()), share, strict=True)))
     return found
+
+
+def _tasks(lines: Iterable[TaskLine]) -> tuple[TaskLine, ...]:
+    """Each once, as the process that has seen most of it says."""
+    found: dict[str, TaskLine] = {}
+    for line in lines:
+        other = found.setdefault(line.name, line)
+        if (line.runs, -line.running) > (other.runs, -other.running):
+            found[line.name] = line
+    return tuple(found.values())
 
 
 def _scripts(lines: Iterable[ScriptLine]) -> tuple[ScriptLine, ...]:
@@ -126,7 +153,7 @@ def ended(snapshot: Snapshot) -> Snapshot:
     scripts = tuple(ScriptLine(line.path, line.requests) for line in snapshot.scripts if line.requests)
     nothing: dict[str, Any] = dict.fromkeys(_MOMENTARY, 0)
     held = {name: Share(refused=share.refused) for name, share in snapshot.held.items()}
-    return snapshot._replace(**nothing, scripts=scripts, held=held)
+    return snapshot._replace(**nothing, scripts=scripts, held=held, tasks=())
 
 
 def pack(snapshot: Snapshot, max_bytes: int) -> bytes:
@@ -150,7 +177,8 @@ def unpack(data: bytes) -> Snapshot:
         statuses = {int(status): count for status, count in found.statuses.items()}
         scripts = tuple(ScriptLine(*line) for line in found.scripts)
         held = {name: Share(*share) for name, share in found.held.items()}
-        snapshot = found._replace(statuses=statuses, scripts=scripts, held=held)
+        tasks = tuple(TaskLine(*line) for line in found.tasks)
+        snapshot = found._replace(statuses=statuses, scripts=scripts, held=held, tasks=tasks)
     except (TypeError, AttributeError, RecursionError) as problem:
         raise ValueError(f"not a snapshot: {problem}") from None
     numbers = [*snapshot.statuses, *snapshot.statuses.values()]
@@ -159,6 +187,7 @@ def unpack(data: bytes) -> Snapshot:
         and len(snapshot.histogram) == len(BOUNDS) + 1
         and all(_is_like(line, ScriptLine("")) for line in snapshot.scripts)
         and all(_is_like(share, Share()) for share in snapshot.held.values())
+        and all(_is_like(line, TaskLine("")) for line in snapshot.tasks)
         and all(_is_number(number, int) for number in [*numbers, *snapshot.histogram])
     )
     if not is_right:

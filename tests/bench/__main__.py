@@ -7,9 +7,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from .command import carry_out, progress
-from .parts import GROWTH, MEMORY, NAMES, WAITING, Choice, available, measure
+from .parts import GROWTH, MEMORY, NAMES, REGRESSION, WAITING, Choice, available, measure
 from .plot import write_plot
 from .record import write_json
+from .regression import BOUND
 from .report import as_text
 from .results import Results
 from .rounds import Plan
@@ -22,8 +23,8 @@ _SHORT = Plan(rounds=3, seconds=1)
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command.
 
-    0: every line may be believed; 1: some may not, or in the short form memory is far beyond a target; 2: it could
-    not be measured at all.
+    0: every line may be believed; 1: some may not, a hello has grown beside another revision, or in the short form
+    memory is far beyond a target; 2: it could not be measured at all.
     """
     options = _options(arguments)
     return carry_out(lambda: _run(options))
@@ -48,6 +49,11 @@ def _status(results: Results, short: bool) -> int:
             f"{verdict.what}: {verdict.found:.4g}, beyond {verdict.target:.4g} by more than a factor of {ROOM:g}"
             for verdict in results.memory_verdicts
             if verdict.failed
+        ]
+    if results.comparison:
+        wrong += [
+            f"{row} takes more CPU than in {results.comparison.revision}: by more than {BOUND - 1:.0%}, in two series"
+            for row in results.comparison.grown
         ]
     for line in wrong:
         print(f"bench: {line}", file=sys.stderr)
@@ -76,12 +82,19 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--null", action="store_true", help="a second php-fpm in the place of greenfcgi: ratios should be 1"
     )
+    parser.add_argument(
+        "--against",
+        metavar="REVISION",
+        help="measure the server of this revision beside the one here, at hellos (short form: the parent of HEAD)",
+    )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the results, every sample included")
     parser.add_argument("--plot", type=Path, metavar="FILE", help="draw the ratios (.svg, .png); needs matplotlib")
     options = parser.parse_args(arguments)
     choice = _choice(options)
-    if options.null and (options.peers or {MEMORY, GROWTH, WAITING} & set(options.only or [])):
+    if options.null and (options.peers or {MEMORY, GROWTH, WAITING, REGRESSION} & set(options.only or [])):
         parser.error("--null chooses the servers itself, and has only rows")
+    if options.against is not None and not choice.compares:
+        parser.error(f"--against is of no use with --null, or with --only unless that names {REGRESSION}")
     if not choice.rows and (options.null or options.plot):
         parser.error("--null and --plot need a row that the servers can do")
     return options
@@ -90,7 +103,7 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
 def _choice(options: argparse.Namespace) -> Choice:
     plan = _SHORT if options.short else _FULL
     plan = plan._replace(seconds=options.seconds or plan.seconds, rounds=options.rounds or plan.rounds)
-    return Choice(plan, options.short, options.only or [], options.peers or [], options.null)
+    return Choice(plan, options.short, options.only or [], options.peers or [], options.null, options.against)
 
 
 def _positive(text: str) -> int:

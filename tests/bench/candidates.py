@@ -39,16 +39,17 @@ def greenfcgi(
     lua: str = "",
     states: str = "",
     environment: Mapping[str, str] | None = None,
+    tree: Path = _PROJECT,
 ) -> Peer:
     """The server on one flavour of Lua, with its defaults but for the lines in `top`, `lua` and `states`.
 
     They are of the top level and of the tables [lua] and [states]. Unless they say otherwise it is one process
-    without a supervisor, which is what the targets are for.
+    without a supervisor, which is what the targets are for. `tree` is the folder that holds the package.
     """
 
     def configure(folder: Path, socket: Path, root: Path) -> Sequence[str]:
         # As an installation does: a server that compiles its modules as it starts keeps a megabyte of that.
-        compile_dir(_PROJECT / "greenfcgi", quiet=1)
+        compile_dir(tree / "greenfcgi", quiet=1)
         config = folder / "config.toml"
         config.write_text(
             f'bind = "unix:{socket}"\n{top}\n[scripts]\nroot = "{root}"\n\n'
@@ -56,7 +57,8 @@ def greenfcgi(
         )
         return [sys.executable, "-m", "greenfcgi", str(config)]
 
-    environment = {"PYTHONPATH": str(_PROJECT), **(environment or {})}
+    # Without the second, Python would take the package from the folder that the benchmark is run in.
+    environment = {"PYTHONPATH": str(tree), "PYTHONSAFEPATH": "1", **(environment or {})}
     floor_limits = _FLOOR_LIMITS if name == CANDIDATE_PEER else {}
     return Peer(name, ".lua", ("new", "kept"), configure, environment, floor_limits=floor_limits)
 
@@ -83,7 +85,6 @@ def compiled(name: str = COMPILED_PEER, top: str = "processes = 0\n", lua: str =
         except RuntimeError as error:
             raise BenchError(f"{peer.name} does not compile: {' | '.join(str(error).splitlines()[-3:])}") from None
         (folder / "mypyc").write_text(built.mypyc)
-        # Without the second, Python would take the package from the folder that the benchmark is run in.
         paths = [f"PYTHONPATH={built.folder}", "PYTHONSAFEPATH=1"]
         return ["env", *paths, *peer.configure(folder, socket, root)]
 

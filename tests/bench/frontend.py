@@ -1,23 +1,21 @@
-"""nginx before the servers: one worker, no access log, a location for each server and kind of connection.
+"""nginx before the servers: a location for each server and kind of connection.
 
-/PEER/new/WORK opens a connection to the server for each request, /PEER/kept/WORK keeps up to 32. Everything
-that nginx writes stays in a temporary folder; it listens on a free port of the loopback. The bodies of requests and
-of replies stay in its memory.
+/PEER/new/WORK opens a connection to the server for each request, /PEER/kept/WORK keeps up to 32. A server that is a web
+server itself is asked at a port of its own, and has /PEER/canned/WORK beside.
 """
 
 import contextlib
 import http.client
-import os
-import shutil
 import socket
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
-from .errors import BenchError, NotInstalled
+from .errors import BenchError
 from .load import Target
+from .nginx import free_port, nginx_command
 from .peers import Upstream
-from .processes import running
+from .processes import Server, running
 from .work import Connection, Work
 
 _KEPT_CONNECTIONS = 32
@@ -39,35 +37,6 @@ _PARAMS = """\
       fastcgi_param SERVER_ADDR $server_addr;
       fastcgi_param SERVER_PORT $server_port;
       fastcgi_param SERVER_NAME $server_name;"""
-
-_MAIN = """
-daemon off;
-{user}
-worker_processes 1;
-pid {folder}/nginx.pid;
-error_log {folder}/nginx.log warn;
-events {{ worker_connections 4096; }}
-http {{
-  access_log off;
-  default_type text/plain;
-  keepalive_requests 1000000000;
-  client_body_temp_path {folder}/client_body;
-  fastcgi_temp_path {folder}/fastcgi;
-  proxy_temp_path {folder}/proxy;
-  scgi_temp_path {folder}/scgi;
-  uwsgi_temp_path {folder}/uwsgi;
-  fastcgi_buffers 16 16k;
-  fastcgi_max_temp_file_size 0;
-  fastcgi_read_timeout 60;
-  client_max_body_size 2m;
-  client_body_buffer_size 2m;
-{upstreams}
-  server {{
-    listen 127.0.0.1:{port} backlog=1024;
-{locations}
-  }}
-}}
-"""
 
 _UPSTREAM_NEW = """  upstream {peer}-new {{ server unix:{socket}; }}"""
 _UPSTREAM_KEPT = """  upstream {peer}-kept {{
@@ -97,13 +66,18 @@ class Reply(NamedTuple):
 class Frontend:
     """nginx, ready for requests."""
 
-    def __init__(self, port: int, folder: Path) -> None:
+    def __init__(self, port: int, folder: Path, server: Server) -> None:
         self._port = port
         self._folder = folder
+        #: nginx's own processes.
+        self.server = server
 
-    def target(self, upstream: Upstream, connection: Connection, work: Work) -> Target:
-        """The address of a work, and the file with what is posted to it."""
-        url = f"http://127.0.0.1:{self._port}{_path(upstream, connection, work)}"
+    def target(self, upstream: Upstream, connection: Connection | Literal["canned"], work: Work) -> Target:
+        """The address of a work, and the file with what is posted to it.
+
+        `canned` is what a web server sends from its configuration instead of what its script writes.
+        """
+        url = f"http://127.0.0.1:{self._port_of(upstream)}{_path(upstream, connection, work)}"
         if not work.upload:
             return Target(url)
         upload = self._folder / f"{work.name}.body"
@@ -111,9 +85,9 @@ class Frontend:
             upload.write_bytes(work.upload)
         return Target(url, upload)
 
-    def fetch(self, upstream: Upstream, connection: Connection, work: Work) -> Reply:
+    def fetch(self, upstream: Upstream, connection: Connection | Literal["canned"], work: Work) -> Reply:
         """Raises `BenchError` when no HTTP reply comes within ten seconds."""
-        client = http.client.HTTPConnection("127.0.0.1", self._port, timeout=10)
+        client = http.client.HTTPConnection("127.0.0.1", self._port_of(upstream), timeout=10)
         method, headers = ("POST", {"Content-Type": "application/octet-stream"}) if work.upload else ("GET", {})
         try:
             client.request(method, _path(upstream, connection, work), work.upload or None, headers)
@@ -124,30 +98,23 @@ class Frontend:
         finally:
             client.close()
 
+    def _port_of(self, upstream: Upstream) -> int:
+        return upstream.port if upstream.peer.web else self._port
+
 
 @contextlib.contextmanager
 def frontend(folder: Path, upstreams: Sequence[Upstream]) -> Iterator[Frontend]:
     """Run nginx before these servers until the block ends."""
     home = folder / "nginx"
     home.mkdir()
-    port = _free_port()
-    config = home / "nginx.conf"
-    config.write_text(_configuration(home, port, upstreams))
-    command = [nginx_program(), "-p", str(home), "-e", str(home / "nginx.log"), "-c", str(config)]
+    port = free_port()
+    command = _command(home, port, [upstream for upstream in upstreams if not upstream.peer.web])
     with running("nginx", command, home) as server:
         server.wait_until(lambda: _listens(port), "listening")
-        yield Frontend(port, home)
+        yield Frontend(port, home, server)
 
 
-def nginx_program() -> str:
-    """Raises `BenchError` when there is none."""
-    found = shutil.which("nginx", path=os.environ.get("PATH", os.defpath) + os.pathsep + "/usr/sbin")
-    if not found:
-        raise NotInstalled("nginx is not installed: apt-get install nginx-light")
-    return found
-
-
-def _configuration(home: Path, port: int, upstreams: Sequence[Upstream]) -> str:
+def _command(home: Path, port: int, upstreams: Sequence[Upstream]) -> list[str]:
     blocks, locations = [], []
     for upstream in upstreams:
         peer = upstream.peer
@@ -164,20 +131,11 @@ def _configuration(home: Path, port: int, upstreams: Sequence[Upstream]) -> str:
                     params=_PARAMS,
                 )
             )
-    # Run by root, nginx's worker would become nobody, who may not open the servers' sockets.
-    user = "user root;" if os.geteuid() == 0 else ""
-    return _MAIN.format(folder=home, port=port, user=user, upstreams="\n".join(blocks), locations="\n".join(locations))
+    return nginx_command(home, port, locations, blocks)
 
 
-def _path(upstream: Upstream, connection: Connection, work: Work) -> str:
+def _path(upstream: Upstream, connection: Connection | Literal["canned"], work: Work) -> str:
     return f"/{upstream.peer.name}/{connection}/{work.name}" + (f"?{work.query}" if work.query else "")
-
-
-def _free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        port: int = listener.getsockname()[1]
-        return port
 
 
 def _listens(port: int) -> bool:

@@ -11,8 +11,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from .frontend import nginx_program
 from .load import wrk_program
+from .nginx import nginx_program
 from .peers import Upstream
 
 

@@ -12,7 +12,9 @@ from .frontend import frontend
 from .growth import measure_growth
 from .machine import Setting, describe
 from .memory import Holder, measure_memory, resident
+from .nginx_lua import nginx_lua
 from .peers import Peer, Upstream, started
+from .regression import measure_regression
 from .results import Results
 from .rivals import floor, php_fpm, uwsgi, wsapi
 from .rounds import Line, Plan, measure_row
@@ -22,7 +24,8 @@ from .work import CANDIDATE_PEER, REFERENCE_PEER, ROWS, Row
 MEMORY = "memory"
 GROWTH = "growth"
 WAITING = "wait"
-NAMES = (*(row.name for row in ROWS), WAITING, GROWTH, MEMORY)
+REGRESSION = "regression"
+NAMES = (*(row.name for row in ROWS), WAITING, GROWTH, MEMORY, REGRESSION)
 
 #: Those of the short form, unless others are chosen.
 _SHORT_PEERS = (CANDIDATE_PEER, REFERENCE_PEER)
@@ -38,6 +41,8 @@ class Choice(NamedTuple):
     only: Sequence[str]
     names: Sequence[str]
     null: bool
+    #: The revision that this tree is compared with; None is the one before it, in the short form only.
+    against: str | None = None
 
     @property
     def peers(self) -> list[Peer]:
@@ -55,6 +60,13 @@ class Choice(NamedTuple):
             return [row for row in able if row.name in self.only]
         return [row for row in able if row.short or not self.short]
 
+    @property
+    def compares(self) -> bool:
+        """Whether another revision's server is measured beside this one."""
+        if self.only or self.null:
+            return REGRESSION in self.only
+        return self.short or self.against is not None
+
     def includes(self, part: str, short: bool = False) -> bool:
         """Whether one of the parts that are no rows is measured; `short` says that it belongs to the short form."""
         return part in self.only if self.only else not self.null and (short or not self.short)
@@ -62,7 +74,7 @@ class Choice(NamedTuple):
 
 def available() -> dict[str, Peer]:
     """Every server that there can be a line of, by name, in the order of the table and of the runs."""
-    peers = [greenfcgi(), php_fpm(), *variants(), uwsgi(), wsapi(), floor()]
+    peers = [greenfcgi(), php_fpm(), *variants(), uwsgi(), wsapi(), nginx_lua(), floor()]
     return {peer.name: peer for peer in peers}
 
 
@@ -76,7 +88,8 @@ def measure(choice: Choice, folder: Path, progress: Callable[[str], None]) -> Re
     setting = setting._replace(load_average=load)
     passed = parts.waiting() if choice.includes(WAITING) else []
     grown = measure_growth(folder, progress) if choice.includes(GROWTH) else []
-    return Results(setting, choice.plan, lines, passed, grown, holders, holdings, list(parts.left_out))
+    comparison = measure_regression(choice.against, folder, progress) if choice.compares else None
+    return Results(setting, choice.plan, lines, passed, grown, holders, holdings, list(parts.left_out), comparison)
 
 
 class _Parts:

@@ -29,7 +29,8 @@ class Peer:
     peer that it is compared with in the same row, and `limits` are the highest ratios to that, by row; so are
     `floor_limits` to the floor. `about` is what it is, where no script of its own can tell; `note(folder)` tells what
     `configure` has made of it there, beside what its script tells; and `packages` are Debian's whose versions only
-    Debian can tell.
+    Debian can tell. `web` ones are web servers themselves: they are asked over HTTP, at the port that `configure` has
+    written to the file `port`, and need no nginx before them.
     """
 
     name: str
@@ -45,6 +46,7 @@ class Peer:
     about: str | None = None
     note: Callable[[Path], str] | None = None
     packages: tuple[str, ...] = ()
+    web: bool = False
 
     def does(self, row: Row) -> bool:
         """Whether it is measured at this row."""
@@ -63,6 +65,11 @@ class Upstream:
     server: Server
     socket: Path
     root: Path
+
+    @property
+    def port(self) -> int:
+        """Of a web server."""
+        return int((self.socket.parent / "port").read_text())
 
     def script(self, name: str) -> Path:
         return self.root / f"{name}{self.peer.suffix}"

@@ -24,6 +24,7 @@ _COLOURS = {
     REFERENCE_PEER: "#777bb3",
     "uwsgi": "#c0803c",
     "wsapi": "#5b8fb0",
+    "nginx-lua": "#c9a227",
     "floor": "#999999",
 }
 _OTHER_COLOUR = "#5f5f87"

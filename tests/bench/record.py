@@ -5,6 +5,7 @@ from pathlib import Path
 
 from .growth import Grown
 from .load import CLIENTS
+from .regression import BOUND, Comparison
 from .results import Results, of_line
 from .rounds import Line
 from .spread import Spread
@@ -23,6 +24,7 @@ def write_json(results: Results, path: Path) -> None:
         "rows": [_line(line) for line in results.lines],
         "waiting": [_passed(line) for line in results.passed],
         "growth": [_grown(point) for point in results.grown],
+        "regression": _comparison(results.comparison) if results.comparison else None,
         "servers": [
             {**holder._asdict(), "ready": holder.ready._asdict(), "loaded": holder.loaded._asdict()}
             for holder in results.holders
@@ -40,12 +42,13 @@ def _line(line: Line) -> dict[str, object]:
         "server": line.entry.upstream.peer.name,
         "reference": line.entry.reference,
         "cpu": Spread.of([sample.cpu for sample in line.samples])._asdict(),
+        "total": Spread.of([sample.total for sample in line.samples])._asdict(),
         "ratio": line.ratio._asdict(),
         "same_work": line.same_work._asdict() if line.same_work else None,
         "to_base": line.to_base._asdict() if line.to_base else None,
         "to_floor": line.to_floor._asdict() if line.to_floor else None,
         "targets": [verdict._asdict() for verdict in of_line(line)],
-        "samples": [{"cpu": sample.cpu, **sample.load._asdict()} for sample in line.samples],
+        "samples": [{"cpu": sample.cpu, "total": sample.total, **sample.load._asdict()} for sample in line.samples],
         "replies_compared": line.replies,
         "faults": line.faults,
     }
@@ -65,3 +68,11 @@ def _passed(line: Passed) -> dict[str, object]:
 
 def _grown(point: Grown) -> dict[str, object]:
     return {**point.point._asdict(), "cpu": point.cpu, "ratio": point.ratio._asdict()}
+
+
+def _comparison(comparison: Comparison) -> dict[str, object]:
+    series = [
+        {**one._asdict(), "ratio": one.ratio._asdict(), "quickest": one.quickest, "grew": one.grew}
+        for one in comparison.series
+    ]
+    return {**comparison._asdict(), "series": series, "bound": BOUND, "grown": comparison.grown}

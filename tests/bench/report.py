@@ -6,6 +6,7 @@ from .columns import aligned
 from .growth import Grown
 from .load import CLIENTS
 from .memory import MEGABYTE, Holder, Holding, sized
+from .regression import BOUND, Comparison
 from .results import Results, of_grown, of_holding, of_line, of_passed
 from .rounds import Line
 from .spread import Spread
@@ -14,12 +15,19 @@ from .throughput import LIMIT, Passed
 from .verdicts import Verdict
 from .work import FLOOR_PEER, REFERENCE_PEER
 
+_SPEED_HEAD = (
+    "row", "server", "us CPU/request", "with nginx", "requests/s", "p50 ms", "p99 ms", "to reference", "same work",
+    "target",
+)  # fmt: skip
+
 
 def as_text(results: Results) -> str:
     """The whole report, ready to print."""
     parts = [_heading(results)]
     if results.lines:
         parts.append(_speed_table(results.lines))
+    if results.comparison and results.comparison.series:
+        parts.append(_comparison_table(results.comparison))
     if results.passed:
         parts.append(_passed_table(results.passed))
     if results.grown:
@@ -30,6 +38,7 @@ def as_text(results: Results) -> str:
         parts.append(_holding_table(results.holdings))
     notes = [f"INVALID: {fault}. Do not use this line." for fault in results.faults]
     notes += [f"left out: {reason}" for reason in results.left_out]
+    notes += results.comparison.notes if results.comparison else []
     return "\n\n".join([*parts, "\n".join(notes)] if notes else parts)
 
 
@@ -46,9 +55,7 @@ def _heading(results: Results) -> str:
 
 
 def _speed_table(lines: Sequence[Line]) -> str:
-    cells = [
-        ("row", "server", "us CPU/request", "requests/s", "p50 ms", "p99 ms", "to reference", "same work", "target")
-    ]
+    cells = [_SPEED_HEAD]
     for line in lines:
         loads = [sample.load for sample in line.samples]
         cells.append(
@@ -56,6 +63,7 @@ def _speed_table(lines: Sequence[Line]) -> str:
                 line.entry.row.name,
                 line.entry.upstream.peer.name,
                 _spread(Spread.of([sample.cpu for sample in line.samples]), ".1f"),
+                f"{Spread.of([sample.total for sample in line.samples]).median:.1f}",
                 f"{Spread.of([load.requests_per_second for load in loads]).median:.0f}",
                 f"{Spread.of([load.p50 for load in loads]).median:.2f}",
                 f"{Spread.of([load.p99 for load in loads]).median:.2f}",
@@ -80,6 +88,18 @@ def _targets(line: Line) -> str:
         else:
             told.append(_verdict(verdict, f"{verdict.target:.2f} of {against}" if against else f"{verdict.target:.2f}"))
     return ", ".join(told) or "-"
+
+
+def _comparison_table(comparison: Comparison) -> str:
+    cells = [
+        (f"beside {comparison.revision.split()[0]}", "us CPU/request", "there", "ratio", "of the quickest", "no growth")
+    ]
+    for series in comparison.series:
+        here, there = (_spread(Spread.of(cpu), ".1f") for cpu in (series.here, series.there))
+        told = f"<= {BOUND:.2f} {'no' if series.grew else 'yes'}"
+        ratios = _spread(series.ratio, ".2f"), f"{series.quickest:.2f}"
+        cells.append((series.row, here, there, *ratios, "INVALID" if series.faults else told))
+    return aligned(cells)
 
 
 def _passed_table(lines: Sequence[Passed]) -> str:

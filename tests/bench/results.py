@@ -6,6 +6,7 @@ from typing import NamedTuple
 from .growth import Grown
 from .machine import Setting
 from .memory import Holder, Holding
+from .regression import Comparison
 from .rounds import Line, Plan
 from .throughput import Passed
 from .verdicts import Verdict
@@ -23,12 +24,14 @@ class Results(NamedTuple):
     holders: Sequence[Holder]
     holdings: Sequence[Holding]
     left_out: Sequence[str]
+    comparison: Comparison | None = None
 
     @property
     def faults(self) -> list[str]:
         """Why some line must not be believed, a line of text for each reason."""
         found = [f"{line.entry.name}: {fault}" for line in self.lines for fault in line.faults]
-        return found + [f"{line.peer} with waiting clients: {fault}" for line in self.passed for fault in line.faults]
+        found += [f"{line.peer} with waiting clients: {fault}" for line in self.passed for fault in line.faults]
+        return found + (self.comparison.faults if self.comparison else [])
 
     @property
     def verdicts(self) -> list[Verdict]:

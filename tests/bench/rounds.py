@@ -10,13 +10,14 @@ from typing import NamedTuple
 from .accounting import cpu_seconds, wait_until_quiet
 from .errors import BenchError
 from .frontend import Frontend
-from .load import Load, run_wrk, warm_up
+from .load import Load, Target, run_wrk, warm_up
 from .peers import Upstream
 from .replies import Check, checked
 from .spread import Spread
 from .work import FLOOR_PEER, REFERENCE_PEER, REFERENCE_ROW, Row
 
-_WARM_UP_SECONDS = 0.4
+#: Load before the runs of a row, which does not count.
+WARM_UP_SECONDS = 0.4
 
 
 class Plan(NamedTuple):
@@ -39,9 +40,13 @@ class Entry(NamedTuple):
 
 
 class Sample(NamedTuple):
-    """One run: microseconds of server CPU per request, and what the clients saw."""
+    """One run: microseconds of CPU per request, of the server and of all with nginx, and what the clients saw.
+
+    Of a web server, the first is what its script takes beyond a canned reply of the same bytes.
+    """
 
     cpu: float
+    total: float
     load: Load
 
 
@@ -71,16 +76,46 @@ def measure_row(
     checks: dict[Entry, list[Check]] = {entry: [_check(entry, frontend)] for entry in entries}
     samples: dict[Entry, list[Sample]] = {entry: [] for entry in entries}
     for entry in entries:
-        warm_up(frontend.target(entry.upstream, entry.row.connection, entry.row.work), _WARM_UP_SECONDS)
+        warm_up(frontend.target(entry.upstream, entry.row.connection, entry.row.work), WARM_UP_SECONDS)
     for number in range(plan.rounds):
         for entry in entries if number % 2 == 0 else reversed(entries):
-            sample = _run(entry, frontend, plan.seconds)
+            sample = measure_run(entry.upstream, entry.row, frontend, plan.seconds)
             samples[entry].append(sample)
             run = f"{row.name} round {number + 1} of {plan.rounds}"
             progress(f"{run}: {entry.name}: {sample.cpu:.1f} us CPU/request")
     for entry in entries:
         checks[entry].append(_check(entry, frontend))
     return sorted(_lines(entries, samples, checks), key=lambda line: line.entry.row != row)
+
+
+def measure_run(upstream: Upstream, row: Row, frontend: Frontend, seconds: int) -> Sample:
+    """One run of a server. Raises `BenchError` when it or wrk ends, or it is busy before or after the run."""
+    used = _load(upstream, frontend, frontend.target(upstream, row.connection, row.work), seconds)
+    if not upstream.peer.web:
+        return Sample(used.server, used.server + used.nginx, used.load)
+    canned = _load(upstream, frontend, frontend.target(upstream, "canned", row.work), seconds)
+    return Sample(used.server - canned.server, used.server, used.load)
+
+
+class _Used(NamedTuple):
+    """Microseconds of CPU per request, of the server and of the nginx before it, which a web server does not use."""
+
+    server: float
+    nginx: float
+    load: Load
+
+
+def _load(upstream: Upstream, frontend: Frontend, target: Target, seconds: int) -> _Used:
+    pids, before_it = upstream.server.pids(), frontend.server.pids()
+    wait_until_quiet([*pids, *before_it])
+    before = cpu_seconds(pids), cpu_seconds(before_it)
+    load = run_wrk(target, seconds)
+    # Requests that wrk gave up at its end are still being worked on; they are at most one for each client.
+    wait_until_quiet([*pids, *before_it])
+    server, nginx = cpu_seconds(pids) - before[0], cpu_seconds(before_it) - before[1]
+    if upstream.server.pids() != pids:
+        raise BenchError(f"{upstream.peer.name} changed its processes during a run: its CPU time is incomplete")
+    return _Used(server * 1e6 / load.requests, nginx * 1e6 / load.requests, load)
 
 
 def _entries(row: Row, upstreams: Sequence[Upstream]) -> list[Entry]:
@@ -100,19 +135,6 @@ def _entries(row: Row, upstreams: Sequence[Upstream]) -> list[Entry]:
 
 def _check(entry: Entry, frontend: Frontend) -> Check:
     return checked(frontend, entry.upstream, entry.row.connection, entry.row.work)
-
-
-def _run(entry: Entry, frontend: Frontend, seconds: int) -> Sample:
-    pids = entry.upstream.server.pids()
-    wait_until_quiet(pids)
-    before = cpu_seconds(pids)
-    load = run_wrk(frontend.target(entry.upstream, entry.row.connection, entry.row.work), seconds)
-    # Requests that wrk gave up at its end are still being worked on; they are at most one for each client.
-    wait_until_quiet(pids)
-    used = cpu_seconds(pids) - before
-    if entry.upstream.server.pids() != pids:
-        raise BenchError(f"{entry.upstream.peer.name} changed its processes during a run: its CPU time is incomplete")
-    return Sample(used * 1e6 / load.requests, load)
 
 
 def _lines(

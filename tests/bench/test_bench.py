@@ -10,6 +10,7 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
+from typing import Literal
 
 import pytest
 
@@ -22,11 +23,13 @@ from .client import FastCGIClient
 from .crowd import CrowdLine, CrowdPlan, coming, measure_crowd
 from .crowd_clients import LOADS
 from .errors import BenchError, NotInstalled
-from .frontend import nginx_program
+from .frontend import frontend
 from .hellos import CONNECTIONS, Latencies
 from .latency_report import Results, as_text, write_json
 from .load import Load, parse, wrk_program
 from .machine import Setting
+from .nginx import nginx_program
+from .nginx_lua import nginx_lua
 from .parts import GROWTH, MEMORY, Choice, available
 from .peers import Upstream, started
 from .plot import bars, drawn
@@ -37,11 +40,13 @@ from .rounds import Entry, Line, Plan, Sample
 from .spread import Spread
 from .throughput import rate_of
 from .verdicts import ROOM, Verdict
-from .work import BODY, HELLO, PAGE, ROWS, TABLE, UPLOAD, Row
+from .work import BODY, HELLO, PAGE, ROWS, TABLE, UPLOAD, WAIT, Row
 
 PROJECT = Path(__file__).parents[2]
-#: Seconds; it takes less than one minute of them.
-SHORT_FORM = 240
+#: Seconds; it takes less than three minutes of them, also where it runs a second series beside the parent.
+SHORT_FORM = 400
+
+_NEW_AND_CANNED: tuple[Literal["new", "canned"], ...] = ("new", "canned")
 
 WRK = """Running 1s test @ http://127.0.0.1:40000/greenfcgi/new/hello
   1 threads and 32 connections
@@ -87,6 +92,7 @@ def test_the_short_form_measures_checks_every_reply_and_memory(tmp_path: Path) -
     assert [line["row"] for line in found["rows"] if line["reference"]] == ["hello/new"] * len(short)
     assert all(line["targets"] for line in found["rows"] if line["server"] == "greenfcgi")
     assert {"ready", "one more process", "an idle kept connection"} <= {one["name"] for one in found["memory"]}
+    assert found["regression"]["grown"] == []
     assert {"nginx", "wrk", "gevent", "lupa", "greenfcgi", "php-fpm"} <= set(found["setting"]["versions"])
 
 
@@ -144,22 +150,24 @@ def test_the_expected_replies_are_what_their_names_say() -> None:
 
 
 def test_each_server_has_a_script_for_each_work_that_it_is_measured_at() -> None:
-    for peer in (greenfcgi(), *variants(), php_fpm(), uwsgi(), wsapi()):
-        works = {row.work.name for row in ROWS if peer.does(row)} | {"about"}
+    for peer in (greenfcgi(), *variants(), php_fpm(), uwsgi(), wsapi(), nginx_lua()):
+        works = {row.work.name for row in ROWS if peer.does(row)} | ({"about"} if peer.about is None else set())
         missing = [name for name in works if not (peer.scripts / f"{name}{peer.suffix}").exists()]
         assert missing == [], peer.name
 
 
 def test_a_server_that_is_not_installed_says_how_to_install_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tests.bench.rivals.shutil.which", lambda *_, **__: None)
-    for peer in (php_fpm(), uwsgi(), wsapi(), floor()):
+    for peer in (php_fpm(), uwsgi(), wsapi(), floor(), nginx_lua()):
         with pytest.raises(NotInstalled, match=r"^[^\n]+ is not installed: apt-get install [^\n]+$"):
             peer.configure(tmp_path, tmp_path / "socket", peer.scripts)
 
 
 def _chosen(*, short: bool = False, only: list[str] | None = None, null: bool = False, peers: str = "") -> Choice:
     names = _names(peers) if peers else None
-    return _choice(argparse.Namespace(short=short, only=only, null=null, peers=names, seconds=None, rounds=None))
+    return _choice(
+        argparse.Namespace(short=short, only=only, null=null, peers=names, seconds=None, rounds=None, against=None)
+    )
 
 
 def test_everything_is_measured_when_nothing_is_chosen() -> None:
@@ -211,7 +219,7 @@ def _line(
     peer = available()[name]
     upstream = Upstream(peer, Server.__new__(Server), Path("socket"), peer.scripts)
     spread = Spread(ratio, ratio, ratio)
-    sample = Sample(30.0 * ratio, Load(1000, 1000.0, 1.0, 2.0, ()))
+    sample = Sample(30.0 * ratio, 50.0, Load(1000, 1000.0, 1.0, 2.0, ()))
     to_base, to_floor = spread if peer.base else None, Spread(floor, floor, floor) if floor else None
     return Line(Entry(row, upstream, reference), (sample,), spread, spread, to_base, to_floor, 4, faults)
 
@@ -286,6 +294,24 @@ def test_hello_is_what_the_canned_reply_of_the_floor_must_be(tmp_path: Path) -> 
         pytest.skip("no C compiler here")
     floor().configure(tmp_path, tmp_path / "socket", tmp_path)
     assert (tmp_path / "reply").read_bytes().endswith(b"\r\n\r\n" + HELLO.body)
+
+
+def _lua_in_nginx() -> str:
+    """Why it cannot be started here, in one line; none when it can."""
+    with tempfile.TemporaryDirectory() as name:
+        try:
+            nginx_lua().configure(Path(name), Path(name, "socket"), Path(name))
+        except NotInstalled as error:
+            return str(error)
+    return ""
+
+
+@pytest.mark.skipif(bool(_lua_in_nginx()), reason=_lua_in_nginx())
+def test_scripts_in_nginx_answer_as_all_others_and_so_do_canned_replies(tmp_path: Path) -> None:
+    with started(nginx_lua(), tmp_path) as upstream, frontend(tmp_path, [upstream]) as door:
+        for work in (HELLO, PAGE, TABLE, WAIT):
+            replies = [door.fetch(upstream, connection, work) for connection in _NEW_AND_CANNED]
+            assert replies == [(200, work.content_type, work.body)] * 2
 
 
 def _results(lines: list[CrowdLine]) -> Results:

@@ -542,7 +542,7 @@ class TestAccessFormat:
             ("%(M)s", "1000"),
             ("%(D)s", "1000603"),
             ("%(L)s", "1.000603"),
-            ("%(p)s", f"<{os.getpid()}>"),
+            pytest.param("%(p)s", f"<{os.getpid()}>", id="%(p)s-process"),
             ("%({X-Forwarded-For}i)s", "198.51.100.1"),
             ("%({content-type}i)s", "text/plain"),
             ("%({content-type}o)s", "text/html"),

@@ -67,6 +67,17 @@ def test_the_core_is_compiled_and_nothing_else(built: Built) -> None:
     assert [path.suffix for path in files(built, ["lua.bridge", "serving.body", "processes.supervisor"])] == [".py"] * 3
 
 
+def test_it_says_why_it_does_not_compile(tmp_path: Path) -> None:
+    """Where the compiler fails, the wheel is pure Python, and the reason is short, whatever the tools have said."""
+    try:
+        plain = Built(compiled.build_plain(tmp_path, {"CC": "false"}), "")
+    except NotBuilt as reason:
+        pytest.skip(str(reason))
+    assert list(plain.folder.rglob("*.so")) == []
+    text = run(plain, "-m", "greenfcgi", "--version")
+    assert re.fullmatch(r"greenfcgi \S+ \(not compiled: [^\n]{1,100}\)\n", text)
+
+
 def test_it_says_why_it_is_not_compiled(tmp_path: Path) -> None:
     """A wheel that is built where there is no compiler is pure Python, fetches no tools, and tells the reason."""
     try:

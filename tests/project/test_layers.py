@@ -6,6 +6,7 @@ import ast
 import re
 import subprocess
 import sys
+import tempfile
 import textwrap
 from collections.abc import Iterator
 from pathlib import Path
@@ -23,12 +24,12 @@ FOLDERS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("", ("errors", "version", "quota")),
     ("fastcgi", ("records", "request", "response", "path_info", "proxied", "connection", "client")),
     ("logs", ("text", "log_file", "error_log", "access_format", "access_log")),
-    ("config", ("lua_versions", "value_type", "address", "types", "settings", "load")),
+    ("config", ("lua_versions", "value_type", "address", "types", "shared", "settings", "load")),
     (
         "system",
         (
-            "stub_modules", "gevent_import", "executable_memory", "malloc", "signals", "systemd", "pidfile",
-            "privileges", "socket_lock", "listen",
+            "stub_modules", "gevent_import", "executable_memory", "malloc", "signals", "standard_streams", "systemd",
+            "pidfile", "privileges", "memory_folder", "socket_lock", "listen", "nameless_file",
         ),
     ),
     ("scripts", ("file_signature", "texts", "version", "script", "catalogue", "pool")),
@@ -47,7 +48,21 @@ FOLDERS: tuple[tuple[str, tuple[str, ...]], ...] = (
             "tls_calls", "sockets", "mime",
         ),
     ),
+    (
+        "modules.shared",
+        (
+            "store", "values", "lmdb_entries", "lmdb_usual", "lmdb_store", "redis_connection", "redis_store", "stores",
+            "dictionary",
+        ),
+    ),
     ("modules", ("programs", "values", "python_modules", "configured")),
+    (
+        "modules.sql",
+        (
+            "problem", "driver", "placeholders", "supplied", "sqlite", "postgres", "mysql", "drivers", "rows", "pool",
+            "statements", "sql",
+        ),
+    ),
     (
         "serving",
         (
@@ -62,6 +77,7 @@ FOLDERS: tuple[tuple[str, tuple[str, ...]], ...] = (
             "version_store", "last_good",
         ),
     ),
+    ("tasks", ("schedule", "board", "task_request", "runner")),
     (
         "status",
         (
@@ -90,12 +106,13 @@ ORDER = [f"{folder}.{name}".lstrip(".") for folder, names in FOLDERS for name in
 
 #: The modules in which something waits, or is called by the event loop.
 WITH_GEVENT = {
-    "lua.bridge", "lua.turns", "modules.programs", "modules.python_modules", "modules.threads",
+    "dev.http.gateway", "dev.http_handler", "dev.live_reload", "dev.mode", "dev.save_order", "dev.try_request",
+    "lua.bridge", "lua.turns", "modules.programs", "modules.python_modules", "modules.shared.redis_connection",
     "modules.sockets.endpoint", "modules.sockets.kept", "modules.sockets.readiness", "modules.sockets.wakeup",
-    "processes.heartbeat", "processes.link", "processes.server_process", "reload.inotify", "reload.polling",
-    "reload.reloader", "scripts.pool", "serving.exchange", "serving.handover", "serving.outbox", "serving.server",
-    "serving.session", "serving.workers", "system.gevent_import", "dev.try_request", "dev.http.gateway",
-    "dev.http_handler", "dev.live_reload", "dev.mode", "dev.save_order",
+    "modules.sql.pool", "modules.sql.statements", "modules.threads", "processes.heartbeat", "processes.link",
+    "processes.server_process", "reload.inotify", "reload.polling", "reload.reloader", "scripts.pool",
+    "serving.exchange", "serving.handover", "serving.outbox", "serving.server", "serving.session",
+    "serving.workers", "system.gevent_import", "tasks.runner", "tasks.task_request",
 }  # fmt: skip
 #: Each costs memory for the life of the server, or starts what only a supervisor may start.
 TOO_HEAVY = {
@@ -259,6 +276,53 @@ def test_gevent_comes_without_its_declarations() -> None:
     """
     printed = subprocess.check_output([sys.executable, "-c", textwrap.dedent(source)], cwd=PROJECT, text=True)
     assert printed.splitlines() == ["gevent.libev.corecext", "[]", "runs zope.interface"]
+
+
+def test_gevent_imports_tracebacks_when_it_writes_one() -> None:
+    """Not before; then they are whole."""
+    source = """
+        import sys
+        from greenfcgi.system.gevent_import import import_gevent
+        import_gevent()
+        import gevent
+        print("traceback" in sys.modules)
+        sys.stderr = sys.stdout
+        gevent.spawn(lambda: 1 / 0).join()
+        print("traceback" in sys.modules)
+    """
+    printed = subprocess.check_output([sys.executable, "-c", textwrap.dedent(source)], cwd=PROJECT, text=True)
+    lines = printed.splitlines()
+    assert (lines[0], lines[-1]) == ("False", "True")
+    assert lines[1] == "Traceback (most recent call last):"
+    assert "ZeroDivisionError: division by zero" in lines
+
+
+def test_the_configuration_is_read_with_little() -> None:
+    """What only dates and files in sockets need is imported for these."""
+    source = """
+        import sys
+        from greenfcgi.cli import main
+        heavy = {"datetime", "selectors"}
+        print(main(["--print-config", sys.argv[1]]), heavy & set(sys.modules))
+        print(main(["--print-config", sys.argv[2]]))
+        import socket
+        here, there = socket.socketpair()
+        with open(sys.argv[2], "rb") as file:
+            print(here.sendfile(file), sorted(heavy & set(sys.modules)))
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        plain, dated = Path(folder, "plain.toml"), Path(folder, "dated.toml")
+        plain.write_text(f'[scripts]\nroot = "{folder}"\n')
+        dates = "2024-02-29T12:30:00+02:00", "2024-02-29", "12:30:00.500000"
+        app = "".join(f"date{number} = {date}\n" for number, date in enumerate(dates))
+        dated.write_text(f'[scripts]\nroot = "{folder}"\n[app]\n{app}')
+        printed = subprocess.check_output(
+            [sys.executable, "-c", textwrap.dedent(source), str(plain), str(dated)], cwd=PROJECT, text=True
+        )
+        size = dated.stat().st_size
+    assert "\n0 set()\n" in printed
+    assert app in printed
+    assert printed.endswith(f"\n{size} ['datetime', 'selectors']\n")
 
 
 def test_the_supervisor_stays_without_gevent_and_lua() -> None:

@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 from greenfcgi.config.load import load
 from greenfcgi.fastcgi import records
+from greenfcgi.fastcgi.response import Reply
 from greenfcgi.logs.error_log import ErrorLog
 from greenfcgi.lua.bridge import Waitable
 from greenfcgi.lua.engine import LuaEngine
@@ -48,6 +49,8 @@ class Request:
         #: Seconds of each `sleep`.
         self.slept: list[float] = []
         self.deadline = monotonic() + seconds
+        #: Its script has sent the reply before its end.
+        self.is_answered = False
         self._body = body
 
     @property
@@ -58,6 +61,11 @@ class Request:
     def send(self, status: int, head: bytes, data: bytes) -> None:
         """Keep a part of the reply."""
         self.parts.append((status, head, data))
+
+    def answer_early(self, reply: Reply, is_whole: bool) -> None:
+        """Keep the rest of the reply."""
+        self.parts.append(reply)
+        self.is_answered = True
 
     def drain(self, seconds: float) -> bool:
         """All has left at once."""
@@ -196,7 +204,7 @@ class Inside:
         result = state.run(request)
         parts = request.parts
         failure = result if isinstance(result, LuaFailure) else None
-        if not isinstance(result, LuaFailure):
+        if not isinstance(result, LuaFailure) and not request.is_answered:
             parts = [*parts, result]
         assert all(not status and not head for status, head, _ in parts[1:]), "the header block was sent twice"
         status, head = parts[0][:2] if parts else (0, b"")

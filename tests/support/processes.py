@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 from pathlib import Path
+
+#: Seconds in which what was left by a test may end by itself.
+_ENDING = 5.0
 
 
 def children(pid: int | str = "self") -> list[int]:
@@ -38,18 +42,35 @@ def is_alive(pid: int) -> bool:
 
 
 def end_marked(name: str, value: str) -> list[str]:
-    """Kill every process whose environment has this variable, but this one; returns their command lines."""
-    mark = f"{name}={value}".encode()
+    """Kill every process whose environment has this variable, but this one; returns their command lines.
+
+    They have some seconds to end by themselves: processes whose supervisor has been killed need a moment to see it.
+    """
+    deadline = time.monotonic() + _ENDING
+    while (found := _marked(f"{name}={value}".encode())) and time.monotonic() < deadline:
+        time.sleep(0.05)
     ended = []
+    for pid, command in found.items():
+        try:
+            os.kill(pid, signal.SIGKILL)
+        except OSError:
+            # It has ended, or is somebody else's.
+            continue
+        ended.append(f"{pid}: {command[:200]}")
+    return ended
+
+
+def _marked(mark: bytes) -> dict[int, str]:
+    """The command lines of all other processes with this in their environment, by process id; zombies have none."""
+    found = {}
     for folder in Path("/proc").glob("[0-9]*"):
         try:
             if int(folder.name) == os.getpid() or mark not in (folder / "environ").read_bytes().split(b"\0"):
                 continue
             command = (folder / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace").strip()
-            os.kill(int(folder.name), signal.SIGKILL)
         except OSError:
             # It has ended, or is somebody else's.
             continue
         if command:
-            ended.append(f"{folder.name}: {command[:200]}")
-    return ended
+            found[int(folder.name)] = command
+    return found

@@ -37,6 +37,12 @@ SCRIPTS = {
     "late.lua": "function main(env, con) while true do end end",
     "module.lua": "require 'luafcgid' function main(env, con) con:puts(require('luafcgid').serialize(env)) end",
     "native.lua": "function main(env, con) con:puts(tostring((pcall(require, 'built')))) end",
+    "shared.lua": """
+        function main(env, con)
+            local d = require("greenfcgi.shared").things
+            con:puts(tostring(d:set("k", "v")), tostring(d:incr("n", 1)), tostring(d:lock("l", 1)))
+        end
+    """,
     "program.lua": "function main(env, con) con:puts(io.popen('echo echoed'):read()) end",
 }
 
@@ -61,6 +67,9 @@ def test_nothing_is_imported_late(tmp_path: Path, processes: int, log_format: st
         [lua]
         allow = ["os.execute", "io.popen"]
         cpath = ["."]
+        [shared]
+        things = "1M"
+        url = "{"unix:/nowhere" if processes else ""}"
     """
     server = Server(tmp_path, SCRIPTS, settings)
     (tmp_path / "built.so").write_bytes(b"not built")
@@ -80,6 +89,7 @@ def test_nothing_is_imported_late(tmp_path: Path, processes: int, log_format: st
         assert server.get("slow.lua").body == b"slow"
         assert server.get("program.lua").body == b"echoed"
         assert server.get("module.lua").status == 200
+        assert server.get("shared.lua").body.startswith(b"falsenilnil" if processes else b"truenil")
         for form in ("", "json", "html", "openmetrics"):
             assert server.get("status", QUERY_STRING=form, SCRIPT_NAME="/status").status == 200
         assert server.get("ping", SCRIPT_NAME="/ping").body == b"pong\n"

@@ -71,29 +71,28 @@ local lua = {
     },
 }
 call = load_part("guard")(lua, settings, allowed)(call)
-if allowed.debug then
-    -- Scripts have the table itself, and may change it.
-    local own = {}
-    for name, f in lua.next, library do own[name] = f end
-    library = own
-end
 
 local server = {
-    call = call, allowed = allowed, debug = library, settings = settings, package = package, loaded = package.loaded,
+    call = call, allowed = allowed, settings = settings, package = package, loaded = package.loaded,
     compile_own = compiled, capture_frames = false,
+    debug = {
+        sethook = library.sethook, setmetatable = library.setmetatable, getfenv = library.getfenv,
+        setfenv = library.setfenv, getlocal = parts.inspect and library.getlocal,
+    },
 }
 
 -- Call a function of the server that returns text, which the state may have no memory for (false), or that may have waited
 -- until the script's time was over (true).
-local function ask(name, ...)
-    local result, problem, number = call(name, ...)
+local function answered(result, ...)
     if result == false then
         server.raise_no_memory()
     elseif result == true then
         server.raise_timeout()
     end
-    return result, problem, number
+    return result, ...
 end
+
+local function ask(name, ...) return answered(call(name, ...)) end
 server.ask = ask
 
 -- The chunk that calls this, which runs for the first time, and all functions in it may be compiled.

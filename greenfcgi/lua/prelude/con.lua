@@ -11,7 +11,7 @@
 --          abandon(): it has ended with an error
 -- server gets: swap(pieces, number, bytes): takes the pieces that wait, their number, and the bytes of the output that
 --          waits, and puts these in their places; without bytes, they stay
---          check(con, name): raises where this is not the con of the request
+--          check(con, name): raises where this is not the con of the request; behind "finish", it is that no more
 
 local lua, server = ...
 
@@ -38,6 +38,7 @@ end
 
 function server.check(self, name)
     if self ~= current then server.refusals.refuse(self, name) end
+    if name == "finish" then current = nobody end
 end
 
 -- Methods
@@ -65,7 +66,7 @@ end
 -- The other methods stay when they have been used.
 local function look_up(_, name)
     local method
-    if name == "header" or name == "status" or name == "flush" or name == "reset" then
+    if name == "header" or name == "status" or name == "flush" or name == "reset" or name == "finish" then
         method = server.response[name]
     elseif name == "gets" or name == "config" or name == "log" then
         method = server.services[name]
@@ -91,7 +92,8 @@ end
 local meta = { __index = methods }
 
 local function begin(head_only, is_authorizer)
-    current = lua.setmetatable({}, meta)
+    -- What is called most is found there, and not by way of the metatable.
+    current = lua.setmetatable({ puts = methods.puts }, meta)
     -- With a place for the first piece.
     out, count, size = { "" }, 0, 0
     if head_only or is_authorizer or lua.rawget(server, "response") then
@@ -103,7 +105,7 @@ end
 local function finish()
     current = nobody
     local response = lua.rawget(server, "response")
-    if response then return response.finish() end
+    if response then return response.finish_up() end
     -- No finalizer can be called in here: the first of them needs response.lua.
     local text = count == 1 and out[1] or lua.concat(out, "", 1, count)
     out = nil

@@ -1,10 +1,11 @@
--- A response that is more than a body with the headers of the settings: header, status, flush and reset of con; one that is
--- larger than what waits at once; one without a body; and what finalizers write. Compiled for the first of these in a state.
+-- A response that is more than a body with the headers of the settings: header, status, flush, reset and finish of con; one
+-- that is larger than what waits at once; one without a body; and what finalizers write. Compiled for the first of these in
+-- a state.
 --
 -- What con.lua has collected lies there until it is taken; it is the end of what waits.
 --
--- returns: a table: those four methods
---          begin(head_only, is_authorizer), finish(), abandon(): as in con.lua, for each request from then on
+-- returns: a table: those five methods
+--          begin(head_only, is_authorizer), finish_up(), abandon(): as in con.lua, for each request from then on
 --          relieve(is_too_much): there are many pieces, or many bytes, that wait
 --          swap(...): see below
 --          written(): what has been written and not sent, for developers
@@ -24,13 +25,14 @@ local code, status                     -- 404, "404 Not Found"; nil: not set by 
 local lines, places                    -- the header lines, and where those are that come once; nil: those of the settings
 local head_sent, bodiless              -- the header block has left; the response has no body
 local refuses                          -- without a status of the script's, the response is 403
+local answered                         -- the con whose reply has been sent before the script has ended; nil: not so
 local declared, sent, cut              -- Content-Length, bytes of the body that have left, whether some were cut off
 
 local function begin(head_only, is_authorizer)
     blocks, filled, asides, aside_size = nil, 0, nil, 0
     code, status, lines, places = nil, nil, nil, nil
     head_sent, bodiless, refuses = false, head_only, is_authorizer
-    declared, sent, cut = nil, 0, false
+    declared, sent, cut, answered = nil, 0, false, nil
 end
 
 begin(false, false)
@@ -56,15 +58,21 @@ local function key_of(name)
     return key
 end
 
--- Status stands last, where HAProxy needs it: it takes a Location behind it for a redirect of its own, with 302. So it is
--- left out here.
+-- The header lines of the settings, each behind its name in small letters. Status stands last in a response, where HAProxy
+-- needs it: it takes a Location behind it for a redirect of its own, with 302. So it is left out here.
+local defaults = {}
+for name, value in gmatch(settings.head, "([^:\r\n]+): ([^\r\n]*)\r\n") do
+    if name ~= "Status" then
+        defaults[#defaults + 1] = lua.lower(name)
+        defaults[#defaults + 1] = name .. ": " .. value .. "\r\n"
+    end
+end
+
 local function copy_defaults()
     lines, places = {}, {}
-    for name, value in gmatch(settings.head, "([^:\r\n]+): ([^\r\n]*)\r\n") do
-        if name ~= "Status" then
-            lines[#lines + 1] = name .. ": " .. value .. "\r\n"
-            places[lua.lower(name)] = #lines
-        end
+    for at = 1, #defaults, 2 do
+        local place = #lines + 1
+        lines[place], places[defaults[at]] = defaults[at + 1], place
     end
 end
 
@@ -260,6 +268,20 @@ local function finish()
     return number, head, take()
 end
 
+local function finish_early(self)
+    check(self, "finish")
+    local number, head, text = finish()
+    head_sent, declared, bodiless = true, nil, true
+    if number == "short" then
+        server.call("finish", 0, "", text, head)
+    else
+        server.call("finish", number, head, text)
+    end
+    answered = self
+end
+
+local function is_answered(con) return con == answered end
+
 local function abandon()
     blocks, asides = nil, nil
 end
@@ -271,6 +293,7 @@ local function written()
 end
 
 return {
-    header = header, status = set_status_of, flush = flush, reset = reset, begin = begin, finish = finish,
-    abandon = abandon, relieve = relieve, swap = swap, written = written,
+    header = header, status = set_status_of, flush = flush, reset = reset, finish = finish_early, begin = begin,
+    finish_up = finish,
+    abandon = abandon, relieve = relieve, swap = swap, written = written, is_answered = is_answered,
 }

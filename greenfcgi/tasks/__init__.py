@@ -1,0 +1,1 @@
+"""Scripts that run by the clock: `[[tasks]]` in config.toml."""

@@ -1,0 +1,47 @@
+"""What scripts wait for: `python -m tests.bench.io` measures sockets, HTTP, databases and shared dictionaries.
+
+Each part is a module `io_NAME` beside this one, with a function `figures`. A part whose servers or packages are not
+installed is told of in one line, and left out.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+
+from .columns import aligned
+from .command import carry_out, progress
+from .errors import NotInstalled
+from .figure import Figure
+
+PARTS = ("sockets", "http", "sql", "shared")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command. 0: measured, whether goals are met or not; 2: it could not be."""
+    parser = argparse.ArgumentParser(prog="python -m tests.bench.io", description="what scripts wait for")
+    parser.add_argument("part", nargs="*", choices=[[], *PARTS], help=f"one of {', '.join(PARTS)}; all without")
+    chosen = parser.parse_args(arguments).part or PARTS
+    return carry_out(lambda: _run(chosen))
+
+
+def _run(parts: Sequence[str]) -> int:
+    rows = [("figure", "", "", "goal")]
+    for part in parts:
+        progress(f"{part} ...")
+        try:
+            rows += [_row(part, figure) for figure in import_module(f".io_{part}", __package__).figures()]
+        except NotInstalled as problem:
+            progress(f"{part}: {problem}")
+    print(aligned(rows))
+    return 0
+
+
+def _row(part: str, figure: Figure) -> tuple[str, str, str, str]:
+    return f"{part}: {figure.name}", f"{figure.value:.4g}", figure.unit, figure.verdict
+
+
+if __name__ == "__main__":
+    sys.exit(main())

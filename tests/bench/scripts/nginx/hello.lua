@@ -1,0 +1,2 @@
+ngx.header.content_type = "text/html"
+ngx.print("Hello, world!\n")
