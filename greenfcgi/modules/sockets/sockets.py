@@ -185,7 +185,7 @@ class Sockets:
         return self.operate(number, "send", operation)
 
     def send_to(self, number: int, data: bytes, host: bytes, port: bytes) -> Outcome:
-        """Send a datagram to an address, which must not be a name; the port of a path is "". Returns ("", its length)."""
+        """Send a datagram to an address, which is no name; the port of a path is "". Returns ("", its length)."""
 
         def operation(endpoint: Endpoint) -> Waits:
             if endpoint.raw.family == socket.AF_UNIX:

@@ -46,8 +46,8 @@ def test_protected_calls(lua: Inside) -> None:
     )  # fmt: skip
     found[5] = found[5].partition(" 0x")[0]
     assert found == [
-        "value 2", "nil broken", "1 fine", "1", "error: my own", "error: table:", "nil first", "error: plain", "nil nil",
-        "nil nil", "nil inner", "false caught", "false", "nil in a coroutine",
+        "value 2", "nil broken", "1 fine", "1", "error: my own", "error: table:", "nil first", "error: plain",
+        "nil nil", "nil nil", "nil inner", "false caught", "false", "nil in a coroutine",
     ]  # fmt: skip
 
 
@@ -185,7 +185,7 @@ def test_datagrams_of_files(lua: Inside, tmp_path: Path) -> None:
 
 
 def test_select(lua: Inside) -> None:
-    """What can be read or written, by position and by object; buffers count; wrapped and closed sockets may be there."""
+    """What can be read or written, by position and by object; buffers count; closed sockets are passed over."""
     with serving(together(sends(b"one\ntwo\n"))) as talking, serving(together(is_silent)) as silent:
         found = said(
             lua,
@@ -213,7 +213,9 @@ def test_select(lua: Inside) -> None:
             show(problem, #r, #w)
             r, w, problem = socket.select({{closed}}, {{closed}}, 0)
             show(problem, #r, #w)
-            show(pcall(socket.select, (function() local all = {{}} for i = 1, 1025 do all[i] = silent end return all end)()))
+            local all = {{}}
+            for i = 1, 1025 do all[i] = silent end
+            show(pcall(socket.select, all))
             show(socket._SETSIZE, socket._VERSION)
             """,
         )
@@ -258,8 +260,8 @@ def test_one_byte_at_a_time(lua: Inside) -> None:
     with serving(drips) as port:
         found = said(
             lua,
-            f"local tcp = socket.connect('127.0.0.1', {port}) show(tcp:receive()) show(tcp:receive()) show(tcp:receive(4)) "
-            "show(tcp:receive('*a'))",
+            f"local tcp = socket.connect('127.0.0.1', {port}) show(tcp:receive()) show(tcp:receive()) "
+            "show(tcp:receive(4)) show(tcp:receive('*a'))",
         )
     assert found == ["first nil nil", "second line nil nil", "1234 nil nil", "56 nil nil"]
 

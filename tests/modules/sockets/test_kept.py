@@ -101,8 +101,9 @@ def test_no_more_than_its_size(lua: Inside, accepted: list[socket.socket]) -> No
             end
             """,
         )
-    assert found == ["1", "1", "1", "1", "1", "0"]
-    assert len(accepted) == 4
+        assert found == ["1", "1", "1", "1", "1", "0"]
+        # The two that were kept are there again, and a new one.
+        until(lambda: len(accepted) == 4)
 
 
 def test_its_time(lua: Inside, accepted: list[socket.socket]) -> None:
@@ -213,8 +214,10 @@ class Leaving(Request):
 
 
 def test_an_answer_under_way_is_nobody_elses(lua: Inside) -> None:
-    """When a client goes while the script waits for an answer, the connection is closed, however old it is: the next run
-    would read the answer to this one's question."""
+    """When a client goes while its script waits for an answer, the connection is closed, however old it is.
+
+    The next run would read the answer to this one's question.
+    """
     with serving(together(is_silent)) as port:
         state = lua.load(
             f"""
