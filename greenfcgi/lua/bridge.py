@@ -149,9 +149,9 @@ class Bridge:
     """What one state calls of the server."""
 
     __slots__ = (
-        "_cpath", "_dumps", "_files", "_functions", "_hint", "_log", "_log_slow", "_minor", "_modules", "_name",
-        "_opened", "_parts", "_rules", "_version", "after_timeout", "at_close", "at_end", "budget", "closes_with",
-        "directory", "exchange", "granted", "home", "is_ending", "loading", "on_out_of_memory", "reserve",
+        "_cpath", "_dumps", "_functions", "_hint", "_log", "_log_slow", "_minor", "_modules", "_name", "_opened",
+        "_parts", "_rules", "_version", "after_timeout", "at_close", "at_end", "budget", "closes_with", "directory",
+        "exchange", "files", "granted", "home", "is_ending", "loading", "on_out_of_memory", "reserve",
     )  # fmt: skip
 
     def __init__(
@@ -179,7 +179,7 @@ class Bridge:
         self.directory = os.path.dirname(name)
         self._rules = FileRules(os.fsencode(self.directory))
         #: What all states may have open together, and how much of it this one was granted.
-        self._files = files
+        self.files = files
         self.granted = 0
         #: The state goes: nothing is opened any more.
         self.is_ending = False
@@ -451,12 +451,12 @@ class Bridge:
 
     def take_descriptors(self, number: int) -> bool:
         """So many more of the process's are taken. False, and none is, where scripts have too many."""
-        return self._files is None or self._files.take(number)
+        return self.files is None or self.files.take(number)
 
     def give_descriptors(self, number: int) -> None:
         """So many of them have been closed."""
-        if self._files is not None:
-            self._files.give_back(number)
+        if self.files is not None:
+            self.files.give_back(number)
 
     def keep_files(self, number: int) -> None:
         """So many files are open in the state; what it was granted beyond them is given back."""

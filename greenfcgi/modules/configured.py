@@ -30,7 +30,7 @@ _OTHER_NAMES: Final[Mapping[str, str]] = {
     "mime.core": "sockets/mime",
     "socket.core": "sockets/core",
     "socket.unix": "sockets/unix",
-    "ssl": "sockets/tls",
+    "ssl": "sockets/ssl",
 }
 #: What several of them share.
 _PARTS: Final[Mapping[str, str]] = {

@@ -56,12 +56,14 @@ function M.sleep(seconds)
 end
 
 function M.skip(count, ...)
-    return select_arguments(number(count, 1, "skip") + 1, ...)
+    count = number(count, 1, "skip")
+    if count < 0 or count > 1e6 then wrong(1, "skip", "found " .. count .. ", expected a number of results from 0") end
+    return select_arguments(lua.floor(count) + 1, ...)
 end
 
 -- Errors that protect turns into results
 
-local raised = { __tostring = function(problem) return lua.tostring(problem[1]) end }
+local raised = { __tostring = function(problem) return lua.tostring(problem[1]) end, __metatable = false }
 
 function M.newtry(finalizer)
     return function(...)

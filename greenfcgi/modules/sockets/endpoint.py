@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import socket
 from collections.abc import Callable, Generator
 from time import monotonic
@@ -20,8 +22,8 @@ class Endpoint:
     """A socket that never blocks, its watchers, and the operation that is under way on it."""
 
     __slots__ = (
-        "_awaited", "_wakeup", "_watched", "_watchers", "any_family", "is_new", "operations", "options", "pool_name",
-        "raw", "reused", "sock", "wanted",
+        "_awaited", "_wakeup", "_watched", "_watchers", "any_family", "operations", "options", "pool_name", "raw",
+        "reused", "sock", "terms", "wanted",
     )  # fmt: skip
 
     def __init__(self, sock: socket.socket, any_family: bool = False) -> None:
@@ -34,8 +36,8 @@ class Endpoint:
         #: Options that the script has set, for a socket that takes the place of this one.
         self.options: list[Callable[[socket.socket], object]] = []
         self.operations = Operations()
-        #: It was opened in the run under way.
-        self.is_new = True
+        #: What its encryption was agreed upon with, and for which name: see `tls_calls`.
+        self.terms: tuple[bytes, bytes | None] | None = None
         #: Where `setkeepalive` keeps it, and how often it was taken from there.
         self.pool_name = b""
         self.reused = 0
@@ -88,9 +90,36 @@ class Endpoint:
             self._watchers[mask].stop()
             self._watched.discard(mask)
 
-    def encrypt(self, stream: Any) -> None:
-        """From now on it is read and written by way of this stream, which has taken its descriptor over."""
-        self.sock, self.raw = stream, stream.sock
+    def connect(self, address: Any, timeouts: Timeouts) -> Generator[tuple[Wakeup, float], None, None]:
+        """An operation: connect it to an address. Raises `OSError`."""
+        number = self.raw.connect_ex(address)
+        if number in (errno.EINPROGRESS, errno.EALREADY, errno.EAGAIN):
+            yield from self.ready(WRITE, timeouts.next())
+            number = self.raw.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+        if number:
+            raise OSError(number, os.strerror(number))
+
+    def reconnect(self, timeouts: Timeouts) -> Generator[tuple[Wakeup, float], None, None]:
+        """An operation: in the place of the connection, put a new one to the same address. Raises `OSError`."""
+        address, family = self.raw.getpeername(), self.raw.family
+        self.renew(family)
+        yield from self.connect(address, timeouts)
+        self.reused = 0
+
+    def encrypt(self, make: Callable[[socket.socket], Any], terms: tuple[bytes, bytes | None]) -> None:
+        """From now on it is read and written by way of a stream, which takes its descriptor over.
+
+        Raises what `make` does, which may have closed it then.
+        """
+        self.release()
+        stream = make(self.raw)
+        self.sock, self.raw, self.terms = stream, stream.sock, terms
+
+    def take_options(self, other: Endpoint) -> None:
+        """It takes the place of another, whose options it gets. Raises `OSError`."""
+        for set_option in other.options:
+            set_option(self.raw)
+        self.options += other.options
 
     def is_quiet(self) -> bool:
         """Nothing has come, not even the end."""
@@ -110,6 +139,7 @@ class Endpoint:
         """Put a new socket in the place of one that is not connected."""
         self.close()
         self.sock = self.raw = socket.socket(family, self.raw.type)
+        self.terms = None
         self.raw.setblocking(False)
         for set_option in self.options:
             set_option(self.raw)

@@ -7,25 +7,25 @@ most so many in it, of which the one that was used least recently goes first; ea
 from __future__ import annotations
 
 from collections import deque
+from operator import attrgetter
 from time import monotonic
 from typing import Any, Final, NamedTuple
 
 from gevent import get_hub
 
-from ...lua.bridge import Bridge
+from ...quota import Quota
 from .endpoint import Endpoint
-
-#: Where `setkeepalive` is not told (lua_socket_keepalive_timeout and lua_socket_pool_size of OpenResty).
-DEFAULT_SECONDS: Final = 60.0
-DEFAULT_SIZE: Final = 30
 
 
 class _Kept(NamedTuple):
     endpoint: Endpoint
     until: float
-    #: It gives the descriptor back that the connection takes.
-    bridge: Bridge
+    since: float
+    #: Of which the connection's descriptor is taken. Not the state's bridge: that may go meanwhile.
+    files: Quota | None
 
+
+_SINCE: Final = attrgetter("since")
 
 _pools: dict[bytes, deque[_Kept]] = {}
 #: Runs while there are any.
@@ -37,7 +37,7 @@ def take(name: bytes) -> Endpoint | None:
     pool = _pools.get(name)
     while pool:
         kept = pool.pop()
-        kept.bridge.give_descriptors(1)
+        _give_back(kept)
         endpoint = kept.endpoint
         if monotonic() < kept.until and endpoint.is_quiet():
             endpoint.reused += 1
@@ -47,33 +47,41 @@ def take(name: bytes) -> Endpoint | None:
     return None
 
 
-def give(endpoint: Endpoint, seconds: float, size: int, bridge: Bridge) -> bytes:
+def give(endpoint: Endpoint, seconds: float, size: int, files: Quota | None) -> bytes:
     """Keep a connection; 0 seconds: for ever. Returns "", or why it cannot be: the caller closes it then."""
     if not endpoint.pool_name:
         return b"not connected"
     if not endpoint.is_quiet():
         return b"unread data in buffer, or closed"
-    if not bridge.take_descriptors(1):
-        return b"Too many open files"
-    pool = _pools.setdefault(endpoint.pool_name, deque())
-    while len(pool) >= max(size, 1):
-        _drop(pool.popleft())
-    pool.append(_Kept(endpoint, monotonic() + seconds if seconds else float("inf"), bridge))
     _look_later()
+    pool = _pools.setdefault(endpoint.pool_name, deque())
+    while len(pool) >= size:
+        _drop(pool.popleft())
+    if files is not None and not files.take(1) and not (drop_oldest(files) and files.take(1)):
+        return b"Too many open files"
+    now = monotonic()
+    pool.append(_Kept(endpoint, now + seconds if seconds else float("inf"), now, files))
     return b""
 
 
-def close_all() -> None:
-    """Close all of them."""
-    for pool in _pools.values():
-        while pool:
-            _drop(pool.pop())
-    _pools.clear()
+def drop_oldest(files: Quota | None) -> bool:
+    """Others need a descriptor of this quota: close the connection that was kept first. False: there is none."""
+    found = min((pool[0] for pool in _pools.values() if pool and pool[0].files is files), key=_SINCE, default=None)
+    if found is None:
+        return False
+    _pools[found.endpoint.pool_name].popleft()
+    _drop(found)
+    return True
 
 
 def _drop(kept: _Kept) -> None:
     kept.endpoint.close()
-    kept.bridge.give_descriptors(1)
+    _give_back(kept)
+
+
+def _give_back(kept: _Kept) -> None:
+    if kept.files is not None:
+        kept.files.give_back(1)
 
 
 def _look_later() -> None:

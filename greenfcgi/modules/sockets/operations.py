@@ -45,10 +45,15 @@ class Operations:
         elif purpose != self._purpose:
             # A finalizer, in the midst of what its own script waits for.
             return _failure(bridge, b"Operation already in progress", 0)
-        outcome = self._go_on(self._operation, bridge)
-        if type(outcome) is not int:
-            self._operation.close()
-            self._operation = None
+        is_over = True
+        try:
+            outcome = self._go_on(self._operation, bridge)
+            is_over = type(outcome) is not int
+        finally:
+            # Whatever has ended it: the next is another.
+            if is_over:
+                self._operation.close()
+                self._operation = None
         return outcome
 
     def _go_on(self, operation: Waits, bridge: Bridge) -> Outcome:

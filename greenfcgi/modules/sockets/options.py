@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import socket
 import struct
 from typing import Final, NamedTuple
@@ -60,19 +61,27 @@ OPTIONS: Final = _known(
 def set_option(sock: socket.socket, option: Option, first: bytes | float, second: bytes | float | None) -> None:
     """Set it. A table of Lua's comes as its two values. Raises `OSError` and `UnicodeError`."""
     level, name, kind = option
+    try:
+        value = _packed(kind, first, second)
+    except (ValueError, OverflowError, struct.error):
+        # Of numbers that are none of C's.
+        raise OSError(errno.EINVAL, "") from None
+    sock.setsockopt(level, name, value)
+
+
+def _packed(kind: str, first: bytes | float, second: bytes | float | None) -> bytes:
+    """As the system takes it."""
     if kind in ("flag", "number"):
-        sock.setsockopt(level, name, int(first))
-    elif kind == "linger":
-        sock.setsockopt(level, name, struct.pack("ii", int(first), int(second or 0)))
-    elif kind == "address":
-        sock.setsockopt(level, name, _address(first))
-    elif kind == "group":
-        sock.setsockopt(level, name, _address(first) + _address(second or b"0.0.0.0"))
-    elif kind == "group6":
-        group = socket.inet_pton(socket.AF_INET6, _text(first))
-        sock.setsockopt(level, name, group + struct.pack("@I", int(second or 0)))
-    else:
-        raise OSError(92, "Protocol not available")
+        return struct.pack("@i", int(first))
+    if kind == "linger":
+        return struct.pack("@ii", int(first), int(second or 0))
+    if kind == "address":
+        return _address(first)
+    if kind == "group":
+        return _address(first) + _address(second or b"0.0.0.0")
+    if kind == "group6":
+        return _inet(socket.AF_INET6, first) + struct.pack("@I", int(second or 0))
+    raise OSError(errno.ENOPROTOOPT, "")
 
 
 def get_option(sock: socket.socket, option: Option) -> tuple[int, int]:
@@ -83,13 +92,16 @@ def get_option(sock: socket.socket, option: Option) -> tuple[int, int]:
         return on, seconds
     if kind in ("flag", "number", "error"):
         return sock.getsockopt(level, name), 0
-    raise OSError(92, "Protocol not available")
+    raise OSError(errno.ENOPROTOOPT, "")
 
 
 def _address(value: bytes | float) -> bytes:
-    text = _text(value)
-    return socket.inet_aton("0.0.0.0" if text == "*" else text)
+    return _inet(socket.AF_INET, b"0.0.0.0" if value == b"*" else value)
 
 
-def _text(value: bytes | float) -> str:
-    return value.decode() if isinstance(value, bytes) else str(value)
+def _inet(family: int, value: bytes | float) -> bytes:
+    try:
+        return socket.inet_pton(family, value.decode() if isinstance(value, bytes) else str(value))
+    except OSError:
+        # It has no number.
+        raise OSError(errno.EINVAL, "") from None

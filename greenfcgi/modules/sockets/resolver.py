@@ -20,6 +20,9 @@ _threads: Final = Threads(8)
 
 _FAMILY_NAMES: Final = {socket.AF_INET: b"inet", socket.AF_INET6: b"inet6"}
 
+MAX_PORT: Final = 65535
+MAX_DIGITS: Final = 9
+
 #: Family, type, protocol, and the address as sockets take it.
 Address = tuple[int, int, int, Any]
 
@@ -85,7 +88,7 @@ def lines(what: bytes, host: str, service: str | None) -> Generator[tuple[Waitab
         found = yield from _asked(partial(_names, host, service))
         return [b"%b %b" % (os.fsencode(name), os.fsencode(port)) for name, port in found]
     ask = socket.gethostbyname_ex if what == b"by_name" else socket.gethostbyaddr
-    name, aliases, numbers = yield from _asked(partial(ask, host))
+    name, aliases, numbers = yield from _asked(partial(ask, _checked(host)))
     return [os.fsencode(line) for line in (name, *aliases, "", *numbers)]
 
 
@@ -100,11 +103,22 @@ def _asked(ask: Callable[[], Any]) -> Generator[tuple[Waitable, float], None, An
     return lookup.answer()
 
 
+def _checked(name: str) -> str:
+    """A name, of which the system would take what is before a zero byte. Raises `OSError`."""
+    if "\0" in name:
+        raise socket.gaierror(socket.EAI_NONAME, "")
+    return name
+
+
 def _names(host: str, service: str | None) -> list[tuple[str, str]]:
     found = _addresses(host, service, 0, socket.SOCK_STREAM, 0)
     return [socket.getnameinfo(address, 0) for _, _, _, address in found]
 
 
 def _addresses(host: str, port: str | None, family: int, kind: int, flags: int) -> list[Address]:
+    if port is not None and port.isdigit() and (len(port) > MAX_DIGITS or int(port) > MAX_PORT):
+        # The system takes what is left of it in 16 bits.
+        raise socket.gaierror(socket.EAI_SERVICE, "")
+    host, port = _checked(host), _checked(port) if port is not None else None
     found = socket.getaddrinfo(host or None, port, family, kind, 0, flags | (0 if host else socket.AI_PASSIVE))
     return [(each[0], each[1], each[2], each[4]) for each in found]

@@ -36,8 +36,9 @@ local function wrong(position, name, detail) blame(format("bad argument #%d to '
 
 local records = setmetatable({}, { __mode = "k" })
 local by_number = {}
--- How many are open, how many the server has granted; some have been dropped; some have been opened since the last run ended.
-local held, granted, any_dropped, any_new = 0, 0, false, false
+-- How many are open, how many the server has granted; some have been dropped; some have been opened, or used, since the
+-- last run ended.
+local held, granted, any_dropped, any_new, any_used = 0, 0, false, false, false
 
 local metatables = {}
 local methods = { tcp = {}, udp = {} }
@@ -110,23 +111,25 @@ end
 local function reserve()
     if held < granted then return true end
     sweep()
-    if held >= granted and not call("grant", 1) then
+    if held < granted then return true end
+    if not call("grant", 1) then
         -- What has been dropped, and nobody has noticed.
         lua.collectgarbage()
         sweep()
-        return held < granted
+        if held < granted then return true end
+        if not functions.drop_kept() or not call("grant", 1) then return false end
     end
-    if held >= granted then granted = granted + 1 end
+    granted = granted + 1
     return true
 end
 
 local function add(class, number)
     local record = {
         class = class, number = number, buffer = "", at = 1, each = -1, total = -1, received = 0, sent = 0,
-        since = functions.time(),
+        since = functions.time(), is_dropped = false, is_used = true,
     }
     by_number[number] = record
-    held, any_new = held + 1, true
+    held, any_new, any_used = held + 1, true, true
     return record
 end
 
@@ -141,19 +144,19 @@ end
 local function settle(is_end)
     if is_end then
         for _, record in next, by_number do close_record(record) end
-    elseif any_new then
-        functions.end_gone()
-        if held > 0 then
+    elseif any_used then
+        -- Of what was used for a client that has gone, an answer may be under way that the next run would take for its own.
+        local was_gone = functions.was_gone()
+        for _, record in next, by_number do
+            if record.is_used and was_gone then close_record(record) end
+            record.is_used = false
+        end
+        if any_new and held > 0 then
             lua.collectgarbage()
             sweep()
         end
-        functions.settle()
-        -- Those that were closed because the client has gone.
-        for number, record in next, by_number do
-            if functions.descriptor(number) < 0 then close_record(record) end
-        end
     end
-    any_new, granted = false, held
+    any_new, any_used, granted = false, false, held
     return held
 end
 
@@ -185,6 +188,7 @@ end
 local function number(value, position, name, default)
     if value == nil and default then return default end
     local found = tonumber(value)
+    if found ~= found then wrong(position, name, "number expected, got nan") end
     if not found or type(value) ~= "number" and type(value) ~= "string" then
         wrong(position, name, "number expected, got " .. (value == nil and "no value" or type(value)))
     end
@@ -282,6 +286,7 @@ function every.setoption(self, name, value)
             first, second = value.on and 1 or 0, floor(number(value.timeout, 3, "setoption", 0))
         else
             first, second = text(value.multiaddr, 3, "setoption"), value.interface
+            if second ~= nil and type(second) ~= "number" then second = text(second, 3, "setoption") end
         end
     elseif kind == "address" then
         first = text(value, 3, "setoption")
@@ -320,7 +325,7 @@ local function left(record, since)
 end
 
 local function port_text(value, position, name)
-    if type(value) == "number" and value % 1 == 0 then return format("%d", value) end
+    if type(value) == "number" and value % 1 == 0 then return format("%.0f", value) end
     return text(value, position, name)
 end
 
@@ -380,15 +385,17 @@ function tcp.send(self, data, i, j)
     local record = of_class(STREAMS, self, "send")
     data = text(data, 2, "send")
     local size = #data
-    i, j = number(i, 3, "send", 1), number(j, 4, "send", -1)
+    i, j = floor(number(i, 3, "send", 1)), floor(number(j, 4, "send", -1))
     if i < 0 then i = size + i + 1 end
     if j < 0 then j = size + j + 1 end
     if i < 1 then i = 1 end
     if j > size then j = size end
     if not record.number then return nil, "closed", i - 1 end
     if i > j then return i - 1, nil, nil end
+    record.is_used, any_used = true, true
     local ok, problem, done = functions.send(record.number, data, i - 1, j, record.each, record.total)
     if not ok then
+        done = done or 0
         record.sent = record.sent + done
         return nil, problem, i - 1 + done
     end
@@ -399,6 +406,7 @@ end
 -- The next bytes into the buffer, of which nothing is left. Returns nil and why there are none.
 local function fill(record, most, since)
     if not record.number then return nil, "closed" end
+    record.is_used, any_used = true, true
     local total = since and left(record, since) or record.total
     local data, problem = functions.receive(record.number, most, record.each, total)
     if not data then return nil, problem end
@@ -442,12 +450,14 @@ local function receive_bytes(record, count, prefix)
     local since = record.total >= 0 and functions.time()
     local parts, n = { prefix }, 1
     while true do
-        local part = sub(record.buffer, record.at, record.at + missing - 1)
-        if part ~= "" then
+        -- The number may be larger than `sub` takes.
+        local there = #record.buffer - record.at + 1
+        if there > 0 then
+            if there > missing then there = missing end
             n = n + 1
-            parts[n] = part
-            record.at = record.at + #part
-            missing = missing - #part
+            parts[n] = sub(record.buffer, record.at, record.at + there - 1)
+            record.at = record.at + there
+            missing = missing - there
         end
         if missing == 0 then return concat(parts) end
         local more, problem = fill(record, missing < LINE_PART and LINE_PART or missing < PART and missing or PART, since)
@@ -478,7 +488,7 @@ local function receive(self, pattern, prefix)
     prefix = prefix == nil and "" or text(prefix, 3, "receive")
     if type(pattern) == "number" then
         if pattern < 0 or pattern % 1 ~= 0 then wrong(2, "receive", "invalid receive pattern") end
-        return receive_bytes(record, pattern, prefix)
+        return receive_bytes(record, floor(pattern), prefix)
     end
     pattern = pattern == nil and "l" or gsub(text(pattern, 2, "receive"), "^%*", "")
     local kind = sub(pattern, 1, 1)
@@ -530,9 +540,16 @@ end
 
 local udp = methods.udp
 
+local function datagram_size(size, name)
+    size = number(size, 2, name, DATAGRAM)
+    if size < 0 then wrong(2, name, "found a number below zero, expected bytes") end
+    return size
+end
+
 local function next_datagram(record, size)
     if not record.number then return nil, "closed" end
     if size > MAX_DATAGRAM then size = MAX_DATAGRAM end
+    record.is_used, any_used = true, true
     local data, sender = functions.receive_from(record.number, size, record.each, record.total)
     if data then record.received = record.received + #data end
     return data, sender
@@ -540,14 +557,14 @@ end
 
 function udp.receive(self, size)
     local record = of_class(ANY_UDP, self, "receive")
-    local data, problem = next_datagram(record, number(size, 2, "receive", DATAGRAM))
+    local data, problem = next_datagram(record, datagram_size(size, "receive"))
     if not data then return nil, problem end
     return data
 end
 
 function udp.receivefrom(self, size)
     local record = of_class("udp{unconnected} unixdgram{unconnected}", self, "receivefrom")
-    local data, sender = next_datagram(record, number(size, 2, "receivefrom", DATAGRAM))
+    local data, sender = next_datagram(record, datagram_size(size, "receivefrom"))
     if not data then return nil, sender end
     local host, port = match(sender, "^(.*) (%d+)$")
     if not host then return data, sender end

@@ -82,18 +82,18 @@ class Sockets:
             endpoint.pool_name = pool or host + b":" + port
             found = kept.take(endpoint.pool_name)
             if found is not None:
+                found.take_options(endpoint)
                 endpoint.close()
-                found.is_new = True
                 self.endpoints[number] = found
                 return b"", found.reused
 
         def operation(endpoint: Endpoint) -> Waits:
             timeouts = Timeouts(each, total)
             if endpoint.raw.family == socket.AF_UNIX:
-                yield from self._connect_to(endpoint, host, timeouts)
+                yield from endpoint.connect(host, timeouts)
             else:
                 found = yield from self._addresses(endpoint, host, port)
-                yield from self._each(endpoint, found, self._connect_to, timeouts)
+                yield from self._each(endpoint, found, Endpoint.connect, timeouts)
             return b"", 0
 
         return self.operate(number, "connect", operation)
@@ -185,15 +185,18 @@ class Sockets:
         return self.operate(number, "send", operation)
 
     def send_to(self, number: int, data: bytes, host: bytes, port: bytes) -> Outcome:
-        """Send a datagram to an address, which must not be a name. Returns ("", its length)."""
+        """Send a datagram to an address, which is no name; the port of a path is "". Returns ("", its length)."""
 
         def operation(endpoint: Endpoint) -> Waits:
-            found = resolver.numeric(os.fsdecode(host), port.decode(), 0, socket.SOCK_DGRAM)
-            if not found:
-                return self._problem(b"Name or service not known")
-            family, _, _, address = found[0]
-            if endpoint.any_family and endpoint.raw.family != family:
-                endpoint.renew(family)
+            if endpoint.raw.family == socket.AF_UNIX:
+                address: Any = host
+            else:
+                found = resolver.numeric(os.fsdecode(host), port.decode(), 0, socket.SOCK_DGRAM)
+                if not found:
+                    return self._problem(b"Name or service not known")
+                family, _, _, address = found[0]
+                if endpoint.any_family and endpoint.raw.family != family:
+                    endpoint.renew(family)
             while True:
                 try:
                     return b"", endpoint.raw.sendto(data, address)
@@ -280,7 +283,7 @@ class Sockets:
         if endpoint is None:
             return self._problem(CLOSED)
         endpoint.release()
-        problem = kept.give(endpoint, seconds, int(size), self._bridge)
+        problem = kept.give(endpoint, seconds, int(size), self._bridge.files)
         if problem:
             endpoint.close()
             return self._problem(problem)
@@ -325,19 +328,13 @@ class Sockets:
         """Seconds since 1970."""
         return time()
 
-    def end_gone(self) -> bool | None:
-        """The client had gone when the last run ended: what the run had opened is closed. Returns whether it had."""
-        if not self._was_gone:
-            return None
-        for number in [number for number, endpoint in self.endpoints.items() if endpoint.is_new]:
-            self.close(number)
-        return None
+    def was_gone(self) -> Outcome:
+        """Whether the client had gone when the last run ended: "" or nil."""
+        return b"" if self._was_gone else None
 
-    def settle(self) -> int:
-        """A run is over: what is open is not new any more. Returns how many are open."""
-        for endpoint in self.endpoints.values():
-            endpoint.is_new = False
-        return len(self.endpoints)
+    def drop_kept(self) -> Outcome:
+        """There are too many descriptors: close a connection that was kept. Returns "", or nil where there is none."""
+        return b"" if kept.drop_oldest(self._bridge.files) else None
 
     def close_all(self) -> None:
         """The state goes."""
@@ -377,14 +374,6 @@ class Sockets:
     def _bind_to(self, endpoint: Endpoint, address: Any) -> Step:
         endpoint.raw.bind(address)
         yield from ()
-
-    def _connect_to(self, endpoint: Endpoint, address: Any, timeouts: Timeouts) -> Step:
-        number = endpoint.raw.connect_ex(address)
-        if number in (errno.EINPROGRESS, errno.EALREADY, errno.EAGAIN):
-            yield from endpoint.ready(WRITE, timeouts.next())
-            number = endpoint.raw.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
-        if number:
-            raise OSError(number, os.strerror(number))
 
     def operate(self, number: int, purpose: str, operation: Callable[[Endpoint], Waits]) -> Outcome:
         """Run an operation on a socket, or go on with the one of this purpose."""
@@ -427,8 +416,8 @@ def functions(bridge: Bridge) -> Mapping[str, ModuleFunction]:
         sockets.create, sockets.bind, sockets.listen, sockets.connect, sockets.disconnect, sockets.accept,
         sockets.receive, sockets.send, sockets.send_to, sockets.receive_from, sockets.address, sockets.set_option,
         sockets.get_option, sockets.option_kind, sockets.shutdown, sockets.descriptor, sockets.close,
-        sockets.keep, sockets.select, sockets.resolve, sockets.host_name, sockets.time, sockets.end_gone,
-        sockets.settle,
+        sockets.keep, sockets.select, sockets.resolve, sockets.host_name, sockets.time, sockets.was_gone,
+        sockets.drop_kept,
     )  # fmt: skip
     tls = TlsCalls(bridge, sockets.endpoints, sockets.operate)
     return {function.__name__: function for function in (*own, *tls.functions())}

@@ -6,9 +6,12 @@ that were written for it rely on that. What greenfcgi itself brings (`greenfcgi.
 
 from __future__ import annotations
 
+import errno
 import hashlib
+import os
 import socket
 import ssl
+import warnings
 from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any, Final
@@ -46,10 +49,15 @@ class TlsStream:
     Methods raise `Wants`, and `OSError` whose text says what has failed.
     """
 
-    def __init__(self, raw: socket.socket, context: ssl.SSLContext, is_server: bool, server_name: str | None) -> None:
-        self.sock: Any = context.wrap_socket(
-            raw, server_side=is_server, server_hostname=server_name, do_handshake_on_connect=False
-        )
+    def __init__(self, raw: socket.socket, context: ssl.SSLContext, server_name: bytes | None) -> None:
+        name = _server_name(server_name) if server_name and context.protocol == ssl.PROTOCOL_TLS_CLIENT else None
+        try:
+            self.sock: Any = context.wrap_socket(
+                raw, server_side=context.protocol == ssl.PROTOCOL_TLS_SERVER, server_hostname=name,
+                do_handshake_on_connect=False,
+            )  # fmt: skip
+        except ssl.SSLError as problem:
+            raise OSError(0, problem_of(problem)) from None
 
     def handshake(self) -> None:
         """Do the next step of it."""
@@ -57,11 +65,7 @@ class TlsStream:
 
     def recv(self, most: int) -> bytes:
         """The next bytes, b"" at the end."""
-        try:
-            data: bytes = _translated(self.sock.recv, most)
-        except ssl.SSLEOFError:
-            # Without a word: how many end it, and what LuaSec takes for the end.
-            return b""
+        data: bytes = _translated(self.sock.recv, most)
         return data
 
     def send(self, data: memoryview) -> int:
@@ -69,19 +73,44 @@ class TlsStream:
         sent: int = _translated(self.sock.send, data)
         return sent
 
+    def close(self) -> None:
+        """Say that it ends, if that can be said at once, and close it."""
+        try:
+            # After that, it waits for the other end to say so, too.
+            self.sock.unwrap()
+        except (OSError, ValueError):
+            pass
+        self.sock.close()
+
     def shutdown(self, direction: int) -> None:
         """Close one direction of what is below, or both."""
         socket.socket.shutdown(self.sock, direction)
 
     def certificate(self) -> bytes | None:
         """That of the other end, in DER; None where it has shown none."""
-        found: bytes | None = self.sock.getpeercert(True)
+        try:
+            found: bytes | None = self.sock.getpeercert(True)
+        except ValueError:
+            # Before the handshake.
+            return None
         return found
 
     def facts(self) -> list[str]:
         """The protocol, the cipher, its bits, and what ALPN has agreed upon."""
         name, _, bits = self.sock.cipher() or ("", "", 0)
         return [self.sock.version() or "", name, str(bits), self.sock.selected_alpn_protocol() or ""]
+
+
+def _server_name(name: bytes) -> str:
+    try:
+        text = name.decode()
+        # As it will be. Labels may be too long, or missing.
+        text.encode("idna")
+    except UnicodeError:
+        text = "\0"
+    if "\0" in text:
+        raise OSError(0, "invalid server name")
+    return text
 
 
 def _translated(function: Any, *arguments: Any) -> Any:
@@ -91,10 +120,9 @@ def _translated(function: Any, *arguments: Any) -> Any:
         raise Wants(READ) from None
     except ssl.SSLWantWriteError:
         raise Wants(WRITE) from None
-    except ssl.SSLZeroReturnError:
-        return b""
-    except ssl.SSLEOFError:
-        raise
+    except (ssl.SSLZeroReturnError, ssl.SSLEOFError):
+        # With a word or without one, as many end it.
+        raise ConnectionResetError(errno.ECONNRESET, "") from None
     except ssl.SSLError as problem:
         raise OSError(0, problem_of(problem)) from None
 
@@ -113,12 +141,29 @@ class BadParameter(Exception):
 
 def context(parameters: Mapping[str, str]) -> ssl.SSLContext:
     """A context for parameters of LuaSec's; lists have commas between. Raises `BadParameter`."""
-    return _context(tuple(sorted(parameters.items())))
+    files = [_changed(parameters[name]) for name in ("certificate", "key", "cafile") if name in parameters]
+    # It warns of protocols and options that are old: whoever asks for them knows.
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        try:
+            return _context(tuple(sorted(parameters.items())), *files)
+        except (ssl.SSLError, ValueError, TypeError, OverflowError):
+            # What OpenSSL cannot take, or what cannot be written as it takes it.
+            raise BadParameter("invalid parameters") from None
+
+
+def _changed(path: str) -> tuple[int, int]:
+    """A certificate that is renewed lies in the same place."""
+    try:
+        found = os.stat(path)
+    except (OSError, ValueError):
+        return 0, 0
+    return found.st_mtime_ns, found.st_ino
 
 
 # Certificate authorities take 20 ms to read; scripts make a context for each connection.
 @lru_cache(maxsize=64)
-def _context(items: tuple[tuple[str, str], ...]) -> ssl.SSLContext:
+def _context(items: tuple[tuple[str, str], ...], *_files: tuple[int, int]) -> ssl.SSLContext:
     parameters = dict(items)
     mode = parameters.get("mode", "")
     if mode not in ("client", "server"):

@@ -1,4 +1,4 @@
-"""What `tls.lua` calls, for the sockets of one state."""
+"""What `ssl.lua` calls, for the sockets of one state."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class TlsCalls:
         try:
             tls.context(_parameters(described))
         except tls.BadParameter as problem:
-            return self._problem(str(problem).encode("utf-8", "replace"))
+            return self._problem(str(problem).encode("utf-8", "surrogateescape"))
         return b""
 
     def handshake(self, number: int, described: bytes, server_name: bytes | None, each: float, total: float) -> Outcome:
@@ -37,11 +37,17 @@ class TlsCalls:
         def operation(endpoint: Endpoint) -> Waits:
             tls = _tls()
             timeouts = Timeouts(each, total)
+            terms = described, server_name
+            if endpoint.sock is not endpoint.raw and endpoint.terms != terms:
+                # One that was kept, which somebody else trusted on other terms.
+                yield from endpoint.reconnect(timeouts)
             if endpoint.sock is endpoint.raw:
-                parameters = _parameters(described)
-                name = server_name.decode("utf-8", "replace") if server_name else None
-                is_server = parameters["mode"] == "server"
-                endpoint.encrypt(tls.TlsStream(endpoint.raw, tls.context(parameters), is_server, name))
+                try:
+                    context = tls.context(_parameters(described))
+                except tls.BadParameter as problem:
+                    # Its files have changed since.
+                    raise OSError(0, str(problem)) from None
+                endpoint.encrypt(lambda raw: tls.TlsStream(raw, context, server_name), terms)
             while True:
                 try:
                     endpoint.sock.handshake()
@@ -56,10 +62,10 @@ class TlsCalls:
         endpoint = self._endpoints.get(number)
         return (b"nothing", b"read", b"write")[endpoint.wanted if endpoint is not None else 0]
 
-    def is_encrypted(self, number: int) -> Outcome:
-        """Whether it has had a handshake: "" or nil."""
+    def is_encrypted(self, number: int, described: bytes) -> Outcome:
+        """Whether it was kept after a handshake with these parameters: "" or nil."""
         endpoint = self._endpoints.get(number)
-        return b"" if endpoint is not None and endpoint.sock is not endpoint.raw else None
+        return b"" if endpoint is not None and endpoint.terms is not None and endpoint.terms[0] == described else None
 
     def certificate(self, number: int) -> Outcome:
         """The other end's certificate as text; nil where there is none."""

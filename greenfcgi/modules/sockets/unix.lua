@@ -14,6 +14,8 @@ local MAX_PATH = 107
 -- The absolute path; one that begins with a zero byte is in the abstract namespace.
 local function path_of(path, name)
     path = text(path, 2, name)
+    -- The system would take what is before it.
+    if lua.byte(path) ~= 0 and lua.find(path, "\0", 1, true) then sockets.wrong(2, name, "string contains zeros") end
     if lua.byte(path) ~= 0 then path = server.paths(path) end
     if #path > MAX_PATH then return nil, "path too long" end
     return path

@@ -68,3 +68,20 @@ def is_silent(connection: socket.socket) -> None:
     """Send nothing until the other end closes."""
     while connection.recv(65536):
         pass
+
+
+def together(serve: Serve) -> Serve:
+    """Serve each connection in a thread of its own, so that several can be open."""
+
+    def alone(own: socket.socket) -> None:
+        with own:
+            try:
+                serve(own)
+            except OSError:
+                # As above.
+                pass
+
+    def run(connection: socket.socket) -> None:
+        threading.Thread(target=alone, args=(connection.dup(),), daemon=True).start()
+
+    return run

@@ -104,19 +104,28 @@ local function wanted(record, ok, problem, ...)
 end
 
 local methods = {}
-for name in gmatch("close dirty getfd setfd settimeout gettimeout getstats setstats setkeepalive getreusedtimes getpeername "
+for name in gmatch("close dirty getfd setfd settimeout gettimeout getstats setstats getreusedtimes getpeername "
     .. "getsockname setoption getoption", "%a+") do
     methods[name] = sockets.methods.tcp[name]
 end
 
 function methods.receive(self, pattern, prefix)
     local record = of_class(CLASS, self, "receive")
+    if not record.is_ready then return nil, "closed", prefix or "" end
     return wanted(record, sockets.methods.tcp.receive(self, pattern, prefix))
 end
 
 function methods.send(self, data, i, j)
     local record = of_class(CLASS, self, "send")
+    -- It would not be encrypted.
+    if not record.is_ready then return nil, "closed", 0 end
     return wanted(record, sockets.methods.tcp.send(self, data, i, j))
+end
+
+function methods.setkeepalive(self, milliseconds, size)
+    local record = of_class(CLASS, self, "setkeepalive")
+    if not record.is_ready then return nil, "closed" end
+    return sockets.methods.tcp.setkeepalive(self, milliseconds, size)
 end
 
 function methods.sni(self, name)
@@ -128,11 +137,11 @@ end
 function methods.dohandshake(self)
     local record = of_class(CLASS, self, "dohandshake")
     if not record.number then return false, "closed" end
-    if record.is_ready then return true end
+    if record.has_agreed then return true end
     local ok, problem = functions.handshake(record.number, record.context, record.server_name, record.each, record.total)
     ok, problem = wanted(record, ok, problem)
     if not ok then return false, problem end
-    record.is_ready = true
+    record.is_ready, record.has_agreed = true, true
     return true
 end
 
@@ -185,8 +194,8 @@ local function wrap(socket, parameters)
     local new = {}
     for name, value in lua.next, record do new[name] = value end
     new.class, new.context = CLASS, contexts[context]
-    -- One that was kept has had its handshake.
-    new.is_ready = functions.is_encrypted(record.number) ~= nil
+    -- One that was kept has had its handshake; dohandshake looks whether it was for the same name.
+    new.is_ready, new.has_agreed = functions.is_encrypted(record.number, new.context) ~= nil, false
     sockets.take_over(record, new)
     return sockets.object_of(new)
 end
