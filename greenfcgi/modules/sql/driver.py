@@ -62,6 +62,10 @@ class Connection(Protocol):
     def in_transaction(self) -> bool:
         """A transaction is under way."""
 
+    @property
+    def is_taken(self) -> bool:
+        """Rows are under way, and nothing can be executed before they are closed."""
+
     def is_alive(self) -> bool:
         """After it was idle: the database is there still. Does not wait."""
 

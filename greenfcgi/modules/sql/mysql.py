@@ -102,6 +102,11 @@ class MysqlConnection:
         """A transaction is under way."""
         return bool(self._connection.server_status & _IN_TRANSACTION)
 
+    @property
+    def is_taken(self) -> bool:
+        """Rows are under way."""
+        return self._rows is not None
+
     def is_alive(self) -> bool:
         """The server has closed it where there is something to read."""
         wire = self._connection._sock
@@ -243,9 +248,9 @@ class _Rows:
             raise self._owner.failed(problem) from None
 
     def close(self) -> None:
-        """Where there may be more, the connection is let go: all of them would have to be read."""
+        """Where there may be more, all of them have to be read, or the connection is let go: outside transactions."""
         result = self._cursor._result
-        if result is not None and result.unbuffered_active:
+        if result is not None and result.unbuffered_active and not self._owner.in_transaction:
             self._owner.close()
         else:
             with suppress(Exception):

@@ -113,6 +113,11 @@ class PostgresConnection:
         """A transaction is under way."""
         return self._status != TransactionStatus.IDLE
 
+    @property
+    def is_taken(self) -> bool:
+        """No: others can be executed meanwhile."""
+        return False
+
     def is_alive(self) -> bool:
         """The server has not closed it. What it has said without being asked is read."""
         connection = self._connection.pgconn

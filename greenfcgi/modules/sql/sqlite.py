@@ -110,6 +110,11 @@ class SqliteConnection:
         """A transaction is under way."""
         return self._db.in_transaction
 
+    @property
+    def is_taken(self) -> bool:
+        """No: others can be executed meanwhile."""
+        return False
+
     def is_alive(self) -> bool:
         """The file is the same still: it has not been replaced."""
         now = monotonic()
