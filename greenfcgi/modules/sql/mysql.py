@@ -20,6 +20,7 @@ from pymysql.cursors import SSCursor
 from .driver import CONNECT_TIMEOUT, NO_COLUMNS, Columns, Connection, Cursor, Done, Parameters, Row, Settings
 from .placeholders import mysql
 from .problem import SqlError
+from .session import changes_session
 from .supplied import supplied
 
 _PORT: Final = 3306
@@ -95,7 +96,7 @@ class MysqlConnection:
         self._arguments = arguments
         #: Whose rows are under way: there is room for nothing else.
         self._rows: _Rows | None = None
-        self.is_lost = False
+        self.is_lost = self.is_changed = False
 
     @property
     def in_transaction(self) -> bool:
@@ -129,6 +130,7 @@ class MysqlConnection:
     def _cursor(self, kind: type, sql: str, parameters: Parameters) -> Any:
         if self._rows is not None:
             raise SqlError("the rows of db:each are under way, and MySQL has one statement at a time")
+        self.is_changed = self.is_changed or changes_session(sql)
         text, values = supplied(mysql, sql, parameters)
         cursor = self._connection.cursor(kind)
         try:
@@ -176,7 +178,7 @@ class MysqlConnection:
     def reset(self) -> bool:
         """Undo a transaction. Rows that are under way would all have to be read."""
         with suppress(SqlError):
-            if not self.is_lost and self._rows is None:
+            if not self.is_lost and not self.is_changed and self._rows is None:
                 if self.in_transaction:
                     self.rollback()
                 return True

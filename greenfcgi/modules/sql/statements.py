@@ -188,9 +188,12 @@ class _Work(Claim):
         if self.is_given_up:
             return
         self.perform(connection)
-        if self._hold is None and self.leaves_no_transaction and connection.in_transaction:
-            connection.reset()
-            raise SqlError("a transaction was left open, and undone: expected db:transaction(f)")
+        if self._hold is None and self.leaves_no_transaction:
+            is_open = connection.in_transaction
+            if is_open or connection.is_changed:
+                connection.reset()
+            if is_open:
+                raise SqlError("a transaction was left open, and undone: expected db:transaction(f)")
 
     def _connected(self) -> Connection:
         connection = self.connection

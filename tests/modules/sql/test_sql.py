@@ -329,6 +329,25 @@ def test_a_loop_that_is_left_in_a_transaction(ask: Ask) -> None:
     assert text == "true nil 2"
 
 
+@pytest.mark.parametrize("frame", ["%s", "db:transaction(function() %s end)"])
+def test_what_a_statement_sets_ends_with_it(flavour: Inside, kind: str, url: str, frame: str) -> None:
+    """Whoever has the connection next finds it as it was."""
+    if kind == "sqlite":
+        pytest.skip("a pragma is for all")
+    setting = {"postgresql": "set search_path to pg_catalog", "mysql": "set autocommit = 0"}[kind]
+    answer = flavour.main(f"""
+        local sql = require "greenfcgi.sql"
+        local db = sql.connect("{url}", {{ max = 1, errors = "raise" }})
+        db:execute("drop table if exists s")
+        db:execute("create table s (n int)")
+        {frame % f'db:execute("{setting}")'}
+        con:puts(db:execute("insert into s values (1)"), #db:query("select * from s"))
+        {frame % 'db:execute("create temporary table own (n int)")'}
+        con:puts(tostring(pcall(db.query, db, "select * from own")))
+    """)
+    assert answer.text == "11false"
+
+
 @pytest.mark.parametrize("file", ["only.db", ":memory:"])
 def test_a_loop_that_has_the_only_connection(flavour: Inside, file: str) -> None:
     """Who would wait for it for ever learns it at once, and the loop goes on."""
