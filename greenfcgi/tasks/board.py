@@ -59,13 +59,15 @@ class TaskBoard:
     def begin(self, name: str, due: float) -> bool | None:
         """A task is due. True: run it in this process. False: it still runs. None: another process has seen to it."""
         with _Locked(self, name) as record:
-            run = record.read()
-            if run.due >= due:
+            run, now = record.read(), time.time()
+            # What lies ahead was written before the clock was set back.
+            if due <= run.due <= now:
                 return None
             if name in self._own or not self._lock(_RUNNING + record.slot, wait=False):
                 record.write(run._replace(due=due))
                 return False
-            record.write(run._replace(due=due, began=time.time(), runs=run.runs + 1))
+            ended = run.ended if run.ended < now else 0.0
+            record.write(run._replace(due=due, began=now, ended=ended, runs=run.runs + 1))
         self._own.add(name)
         return True
 

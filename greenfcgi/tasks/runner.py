@@ -79,11 +79,15 @@ class TaskRunner:
     def _keep_time(self, task: Task, next_after: Schedule) -> None:
         last = time.time()
         while True:
+            now = time.time()
+            # The clock may have been set back.
+            last = min(last, now)
             due = next_after(last)
-            while (left := due - time.time()) > 0:
-                gevent.sleep(min(left, _LONGEST_SLEEP))
+            if now < due:
+                gevent.sleep(min(due - now, _LONGEST_SLEEP))
+                continue
             # What has been missed, while the machine slept, is run once.
-            last = max(due, time.time())
+            last = now
             try:
                 self._begin(task, due)
             except OSError as problem:

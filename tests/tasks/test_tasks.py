@@ -12,12 +12,20 @@ import time
 from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
+from types import SimpleNamespace
 
+import gevent
 import pytest
 
 from greenfcgi.config.load import dump, load
 from greenfcgi.config.types import Task
+from greenfcgi.logs.error_log import ErrorLog
+from greenfcgi.lua.state import State
+from greenfcgi.scripts.catalogue import Catalogue
+from greenfcgi.scripts.pool import Pool
+from greenfcgi.scripts.script import Script
 from greenfcgi.tasks.board import TaskBoard
+from greenfcgi.tasks.runner import TaskRunner
 from greenfcgi.tasks.schedule import schedule
 
 from ..support.running import Server, until
@@ -36,6 +44,13 @@ EVERY_SECOND = '[[tasks]]\nscript = "tick.lua"\nevery = "1s"\n'
 def runs(server: Server, name: str = "tick.lua") -> list[str]:
     """The times that the task has written."""
     return re.findall(rf"task {name}: task {name} at (\d+)", server.log())
+
+
+def until_idle(is_done: Callable[[], bool]) -> None:
+    """Let greenlets run until it is done."""
+    with gevent.Timeout(10):
+        while not is_done():
+            gevent.sleep(0.01)
 
 
 class TestRunning:
@@ -175,6 +190,34 @@ class TestSchedules:
             time.tzset()
 
 
+class TestClock:
+    @pytest.mark.parametrize("seconds", [-86400, 86400])
+    def test_it_is_set(self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, seconds: int) -> None:
+        """Back or forward by a day: the task is due once for what was left out, and then as before."""
+        dues: list[float] = []
+        offset = 0
+
+        class Board(TaskBoard):
+            def begin(self, name: str, due: float) -> bool | None:
+                dues.append(due)
+                return None
+
+        monkeypatch.setattr("greenfcgi.tasks.runner.time", SimpleNamespace(time=lambda: time.time() + offset))
+        catalogue, log = Catalogue(str(tmp_path), ()), ErrorLog(str(tmp_path / "log"), "info")
+        pool: Pool[Script, State] = Pool(lambda script: pytest.fail("nothing runs"), 1, 1)
+        runner = TaskRunner([Task("x", "x.lua", 0.2, "")], Board(), catalogue, pool, log, 1)
+        runner.start()
+        try:
+            for offset in (0, seconds):
+                dues.clear()
+                until_idle(lambda: len(dues) >= 4)
+                assert [round(dues[at + 1] - dues[at], 3) for at in (1, 2)] == [0.2, 0.2]
+                assert abs(dues[-1] - time.time() - offset) < 1
+        finally:
+            runner.stop()
+            log.close()
+
+
 class TestBoard:
     def test_each_time_is_taken_once(self) -> None:
         """By whoever comes first; while the task runs, nobody begins it again."""
@@ -189,6 +232,15 @@ class TestBoard:
         assert board.begin("a", 120) is True
         run = board.run("a")
         assert (run.due, run.runs, run.failures) == (120, 2, 1)
+
+    def test_the_clock_is_set_back(self) -> None:
+        """What was due at times that lie ahead now does not keep tasks from running until then."""
+        board, now = TaskBoard(), time.time()
+        assert board.begin("a", now + 3600) is True
+        board.end("a", True)
+        assert board.begin("a", now - 60) is True
+        assert board.run("a").is_running
+        assert board.begin("a", now - 60) is None
 
     def test_a_process_that_dies_leaves_its_tasks(self) -> None:
         """What it held is free at once, and until then nobody else begins it."""

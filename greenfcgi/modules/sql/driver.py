@@ -57,10 +57,16 @@ class Connection(Protocol):
 
     #: It is of no use any more.
     is_lost: bool
+    #: A statement has changed it in a way that whoever gets it next would notice.
+    is_changed: bool
 
     @property
     def in_transaction(self) -> bool:
         """A transaction is under way."""
+
+    @property
+    def is_taken(self) -> bool:
+        """Rows are under way, and nothing can be executed before they are closed."""
 
     def is_alive(self) -> bool:
         """After it was idle: the database is there still. Does not wait."""
@@ -84,7 +90,10 @@ class Connection(Protocol):
         """Undo it."""
 
     def reset(self) -> bool:
-        """Make it as new: no transaction, no cursor. Returns whether that worked. Never raises."""
+        """Make it as new: no transaction, no cursor. One that is changed is closed.
+
+        Returns whether it can be used on. Never raises.
+        """
 
     def interrupt(self) -> bool:
         """From another thread: end what is being executed. Returns whether to ask again while it has not ended.

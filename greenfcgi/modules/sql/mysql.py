@@ -20,6 +20,7 @@ from pymysql.cursors import SSCursor
 from .driver import CONNECT_TIMEOUT, NO_COLUMNS, Columns, Connection, Cursor, Done, Parameters, Row, Settings
 from .placeholders import mysql
 from .problem import SqlError
+from .session import changes_session
 from .supplied import supplied
 
 _PORT: Final = 3306
@@ -97,12 +98,17 @@ class MysqlConnection:
         self._arguments = arguments
         #: Whose rows are under way: there is room for nothing else.
         self._rows: _Rows | None = None
-        self.is_lost = False
+        self.is_lost = self.is_changed = False
 
     @property
     def in_transaction(self) -> bool:
         """A transaction is under way."""
         return bool(self._connection.server_status & _IN_TRANSACTION)
+
+    @property
+    def is_taken(self) -> bool:
+        """Rows are under way."""
+        return self._rows is not None
 
     def is_alive(self) -> bool:
         """The server has closed it where there is something to read."""
@@ -126,6 +132,7 @@ class MysqlConnection:
     def _cursor(self, kind: type, sql: str, parameters: Parameters) -> Any:
         if self._rows is not None:
             raise SqlError("the rows of db:each are under way, and MySQL has one statement at a time")
+        self.is_changed = self.is_changed or changes_session(sql)
         text, values = supplied(mysql, sql, parameters)
         cursor = self._connection.cursor(kind)
         try:
@@ -173,7 +180,7 @@ class MysqlConnection:
     def reset(self) -> bool:
         """Undo a transaction. Rows that are under way would all have to be read."""
         with suppress(SqlError):
-            if not self.is_lost and self._rows is None:
+            if not self.is_lost and not self.is_changed and self._rows is None:
                 if self.in_transaction:
                     self.rollback()
                 return True
@@ -245,9 +252,9 @@ class _Rows:
             raise self._owner.failed(problem) from None
 
     def close(self) -> None:
-        """Where there may be more, the connection is let go: all of them would have to be read."""
+        """Where there may be more, all of them have to be read, or the connection is let go: outside transactions."""
         result = self._cursor._result
-        if result is not None and result.unbuffered_active:
+        if result is not None and result.unbuffered_active and not self._owner.in_transaction:
             self._owner.close()
         else:
             with suppress(Exception):

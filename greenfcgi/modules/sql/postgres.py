@@ -22,6 +22,7 @@ from psycopg.pq import TransactionStatus
 from .driver import NO_COLUMNS, ROWS, Columns, Connection, Cursor, Done, Parameters, Row, Settings
 from .placeholders import postgresql
 from .problem import SqlError
+from .session import changes_session
 from .supplied import supplied
 
 #: A network lies between.
@@ -104,7 +105,7 @@ class PostgresConnection:
         self._cursors = 0
         #: Those that psycopg would complain of when they go.
         self._open: set[_ServerCursor] = set()
-        self.is_lost = False
+        self.is_lost = self.is_changed = False
 
     @property
     def _status(self) -> TransactionStatus:
@@ -114,6 +115,11 @@ class PostgresConnection:
     def in_transaction(self) -> bool:
         """A transaction is under way."""
         return self._status != TransactionStatus.IDLE
+
+    @property
+    def is_taken(self) -> bool:
+        """No: others can be executed meanwhile."""
+        return False
 
     def is_alive(self) -> bool:
         """The server has not closed it. What it has said without being asked is read."""
@@ -135,9 +141,13 @@ class PostgresConnection:
             self.is_lost = True
         return _problem(problem, self.is_lost)
 
+    def _supplied(self, sql: str, parameters: Parameters) -> tuple[str, Any]:
+        self.is_changed = self.is_changed or changes_session(sql)
+        return supplied(postgresql, sql, parameters)
+
     def execute(self, sql: str, parameters: Parameters) -> Done:
         """Execute a statement."""
-        text, values = supplied(postgresql, sql, parameters)
+        text, values = self._supplied(sql, parameters)
         try:
             cursor = self._connection.execute(text, values)
         except psycopg.Error as problem:
@@ -146,7 +156,7 @@ class PostgresConnection:
 
     def query(self, sql: str, parameters: Parameters, is_long: bool) -> Cursor:
         """Execute a statement for its rows; one that is long has a cursor at the server, and so a transaction."""
-        text, values = supplied(postgresql, sql, parameters)
+        text, values = self._supplied(sql, parameters)
         if self._is_luasql:
             return _Result(self, self._connection.cursor(), text, values)
         if not is_long:
@@ -195,7 +205,7 @@ class PostgresConnection:
         with suppress(SqlError):
             if self._status in (TransactionStatus.INTRANS, TransactionStatus.INERROR):
                 self.rollback()
-            if self._status == TransactionStatus.IDLE and not self.is_lost:
+            if self._status == TransactionStatus.IDLE and not self.is_lost and not self.is_changed:
                 return True
         self.close()
         return False

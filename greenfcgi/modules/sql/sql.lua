@@ -10,7 +10,7 @@
 --            more(rows, timeout): the same; finish(rows)
 --            columns(shape): "LENGTH:NAMELENGTH:TYPE" of each
 --            begin, commit, rollback(number, hold, timeout, depth); release(hold): begin returns "", the hold
---            is_exhausted(number): "" where no connection is free, of which this state has some; close(number)
+--            is_exhausted(number, hold): "" where rows that this state has are in the way; close(number)
 -- server gets: sql: what luasql.lua needs of it
 
 local lua, server, functions = ...
@@ -81,13 +81,13 @@ local function close_dropped()
     end
 end
 
--- Rows that are under way outside transactions, each with a connection.
+-- Rows that are under way; those that were left early may count, too.
 local under_way = 0
 
 -- Before a statement that needs a connection: loops that were left early may have them all.
 local function make_way(handle)
     if number_dropped > 0 then close_dropped() end
-    if under_way > 0 and handle.hold == 0 and functions.is_exhausted(handle.number) then
+    if under_way > 0 and functions.is_exhausted(handle.number, handle.hold) then
         lua.collectgarbage()
         close_dropped()
     end
@@ -323,16 +323,16 @@ function methods.each(db, statement, ...)
     if shape_number == 0 then return function() return nil end end
     local shape = shape_of(shape_number)
     local make, width, t, at, _ = shape.make, shape.width, into.values, 0, nil
-    local guard, counts = nil, handle.hold == 0
+    local guard = nil
     if number > 0 then
         guard = watched(number)
-        if counts then under_way = under_way + 1 end
+        under_way = under_way + 1
     end
 
     local function ended()
         if guard then
             guard = nil
-            if counts then under_way = under_way - 1 end
+            under_way = under_way - 1
         end
         number, values, at = 0, 0, 0
     end

@@ -20,9 +20,9 @@ from .statements import Control, Execute, Hold, More, Query, Rows, next_portion
 
 #: Sets of columns that a process remembers, by which Lua knows how to make a table of a row.
 _MAX_SHAPES: Final = 1000
-#: A statement on LuaSQL's connections waits for none.
 #: The code of an error that `sql.lua` knows.
 _ENDED: Final = "ended"
+#: A statement on LuaSQL's connections waits for none.
 _UNLIMITED: Final = 1 << 30
 #: What each of these takes of the process's descriptors: SQLite has three files.
 _DESCRIPTORS: Final = 3
@@ -165,13 +165,28 @@ class Databases:
         found = self._pools.get(pool)
         if found is None:
             raise SqlError("the database is closed")
+        if not hold and found.is_exhausted and self._taken(found) >= found.key.max:
+            raise SqlError(
+                f"no connection is left: loops and transactions of this script have all {found.key.max}, "
+                "expected a larger max, or db:transaction(f) around the loop"
+            )
         held = self._holds.get(hold) if hold else None
         if hold and held is None:
             raise SqlError("the transaction has ended with the run of the script that began it", _ENDED)
         return found, held
 
-    def is_exhausted(self, pool: int) -> bytes | None:
-        """ "" where a statement would have to wait for a connection, of which this state has some."""
+    def _taken(self, pool: Pool) -> int:
+        """How many of its connections this state has, which nobody else gives back."""
+        loops = [rows.pool for rows in self._rows.values() if rows.hold is None and rows.cursor is not None]
+        return [*loops, *(hold.pool for hold in self._holds.values())].count(pool)
+
+    def is_exhausted(self, pool: int, hold: int) -> bytes | None:
+        """ "" where rows that this state has are in the way of a statement: no connection is free, or the one of the
+        transaction is taken.
+        """
+        held = self._holds.get(hold)
+        if held is not None:
+            return b"" if not held.is_busy and held.connection.is_taken else None
         found = self._pools.get(pool)
         if found is None or not found.is_exhausted:
             return None
@@ -384,6 +399,9 @@ def _parameters(
         statement = sql.decode()
     except UnicodeDecodeError:
         raise SqlError("the statement is not UTF-8") from None
+    if "\0" in statement:
+        # Libraries in C would execute what stands before it.
+        raise SqlError("the statement has a zero byte")
     if not values:
         return statement, ()
     found: list[Value] = list(values)

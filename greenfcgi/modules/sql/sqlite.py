@@ -17,6 +17,7 @@ from typing import Any, Final
 
 from .driver import NO_COLUMNS, Columns, Connection, Cursor, Done, Parameters, Row, Settings
 from .problem import Busy, SqlError
+from .session import changes_session
 
 MEMORY: Final = ":memory:"
 #: A look into the file by its key takes 5 us, a hundred rows 60; to wait by way of the event loop adds some 30.
@@ -35,7 +36,7 @@ _BUSY_FOR_EVER: Final = 517  # SQLITE_BUSY_SNAPSHOT
 
 def connect(settings: Settings, seconds: float) -> Connection:
     """Open the database in a file, or one in memory. Raises `SqlError`, or `Busy`."""
-    return SqliteConnection(settings.address)
+    return SqliteConnection(settings.address, settings.is_luasql)
 
 
 def _problem(problem: Exception) -> SqlError:
@@ -80,8 +81,10 @@ def _open(path: str) -> sqlite3.Connection:
 class SqliteConnection:
     """A database that is open."""
 
-    def __init__(self, path: str) -> None:
-        self.is_lost = False
+    def __init__(self, path: str, is_luasql: bool) -> None:
+        self.is_lost = self.is_changed = False
+        #: LuaSQL's are made for a script, which expects a new one; else, what a pragma says is for all.
+        self._is_noted = is_luasql
         self._path = path
         self._db = _open(path)
         self._db.text_factory = bytes
@@ -112,6 +115,11 @@ class SqliteConnection:
         """A transaction is under way."""
         return self._db.in_transaction
 
+    @property
+    def is_taken(self) -> bool:
+        """No: others can be executed meanwhile."""
+        return False
+
     def is_alive(self) -> bool:
         """The file is the same still: it has not been replaced."""
         now = monotonic()
@@ -133,6 +141,7 @@ class SqliteConnection:
 
     def query(self, sql: str, parameters: Parameters, is_long: bool) -> Cursor:
         """Execute a statement for its rows."""
+        self.is_changed = self.is_changed or (self._is_noted and changes_session(sql))
         try:
             return SqliteCursor(self._db.execute(sql, parameters), self._cursors)
         except Exception as problem:
@@ -168,9 +177,10 @@ class SqliteConnection:
         """Close cursors, and undo a transaction."""
         for cursor in tuple(self._cursors):
             cursor.close()
-        with suppress(SqlError):
-            self.rollback()
-            return True
+        if not self.is_changed:
+            with suppress(SqlError):
+                self.rollback()
+                return True
         self.close()
         return False
 

@@ -64,13 +64,17 @@ class Hold:
         else:
             self.pool.recycle(self.connection)
 
-    def interrupted(self) -> None:
-        """A statement has ended that nobody has waited for: the connection is closed."""
+    def ended(self, is_interrupted: bool) -> None:
+        """A statement has ended; where nobody has waited for that, the connection is closed."""
         self.is_busy = False
-        self.left.clear()
-        self.pool.abandon(self.connection)
+        if is_interrupted:
+            self.left.clear()
+            self.pool.abandon(self.connection)
         if self._is_released:
-            self.pool.give_back(None)
+            if is_interrupted:
+                self.pool.give_back(None)
+            else:
+                self.pool.recycle(self.connection)
 
 
 class Rows:
@@ -184,9 +188,12 @@ class _Work(Claim):
         if self.is_given_up:
             return
         self.perform(connection)
-        if self._hold is None and self.leaves_no_transaction and connection.in_transaction:
-            connection.reset()
-            raise SqlError("a transaction was left open, and undone: expected db:transaction(f)")
+        if self._hold is None and self.leaves_no_transaction:
+            is_open = connection.in_transaction
+            if is_open or connection.is_changed:
+                connection.reset()
+            if is_open:
+                raise SqlError("a transaction was left open, and undone: expected db:transaction(f)")
 
     def _connected(self) -> Connection:
         connection = self.connection
@@ -252,23 +259,20 @@ class _Work(Claim):
         if not self.withdraw():
             _Interruption(self).start()
         elif self._hold is not None:
-            self._hold.is_busy = False
+            self._hold.ended(is_interrupted=False)
 
     def interrupt(self) -> bool:
         """End what is being executed, from another thread. Returns whether to ask again."""
         with self._lock:
             connection = self.connection
-            if self._is_done:
-                return False
-            return connection is None or connection.interrupt()
+            # While it connects, nothing can be ended; once it has, it looks whether it has been given up.
+            return connection is not None and not self._is_done and connection.interrupt()
 
     def end(self) -> None:
         """It has ended."""
         self._stop_timer()
         if self._hold is not None:
-            self._hold.is_busy = False
-            if self.is_given_up:
-                self._hold.interrupted()
+            self._hold.ended(self.is_given_up)
         elif self.is_given_up:
             self._abandon()
         else:
@@ -309,7 +313,7 @@ class _Interruption(Job):
         self._work = work
 
     def work(self) -> None:
-        """It may be about to begin, or to connect."""
+        """It may be about to begin."""
         while self._work.interrupt():
             time.sleep(_INTERRUPT_AGAIN)
 
@@ -435,10 +439,12 @@ class More(_Work):
         if self._rows.cursor is None:
             super().settle()
 
-    def give_up(self) -> None:
-        """The rest is not wanted: it is given back here, when it has ended."""
+    def withdraw(self) -> bool:
+        """Where it has begun, the rest is not wanted: the connection is given back here, when it has ended."""
+        if super().withdraw():
+            return True
         self._rows.cursor = None
-        super().give_up()
+        return False
 
     def result(self) -> Outcome:
         """The next rows."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 import sqlite3
 import time
 from collections.abc import Callable
@@ -11,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from greenfcgi.fastcgi.client import Client
-from greenfcgi.modules.sql import drivers
+from greenfcgi.modules.sql import drivers, pool
 
 from ...support.databases import DatabaseServer
 from ...support.inside import Inside, Request
@@ -347,3 +348,48 @@ def test_more_statements_than_connections(serve: Callable[..., Server], postgres
     assert [connection.reply().body for connection in connections] == [b"1"] * 12
     for connection in connections:
         connection.socket.close()
+
+
+SERIES = "with recursive c(n) as (select 1 union all select n + 1 from c limit 9999) select n from c"
+
+
+def test_rows_that_were_waiting_for_a_thread(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whose script is stopped meanwhile: their connection is free again."""
+
+    class NoThreads(Request):
+        """There are none any more from the first `con:sleep` on."""
+
+        def sleep(self, seconds: float) -> None:
+            monkeypatch.setattr(pool._statements, "_max", 0)
+
+    inside = Inside(tmp_path)
+    loop = f"for _ in db:each('{SERIES}') do con:sleep(1) end"
+    inside.write("rows.lua", script("sqlite:test.db", loop, "{ max = 1 }"))
+    inside.write("page.lua", script("sqlite:test.db", shown("select 1 as n"), "{ max = 1 }"))
+    rows, page = inside.load(name="rows.lua"), inside.load(name="page.lua")
+    assert "timeout" in inside.run(rows, NoThreads(seconds=0.3)).error
+    monkeypatch.undo()
+    assert inside.run(page, Request(seconds=5)).text == "1"
+    rows.close()
+    page.close()
+    inside.close()
+
+
+def test_a_server_that_hangs_holds_up_no_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Statements that are given up while they connect keep nobody from tidying up other connections."""
+    pytest.importorskip("psycopg")
+    monkeypatch.setattr(pool.housekeeping, "_max", 1)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        inside = Inside(tmp_path)
+        answer = inside.main(f"""
+            local sql = require "greenfcgi.sql"
+            local hanging = sql.connect("postgresql://x@127.0.0.1:{silent.getsockname()[1]}/x", {{ timeout = 0.1 }})
+            local db = sql.connect("sqlite:test.db", {{ max = 1, timeout = 1 }})
+            local rows = db:each("{SERIES}")
+            con:puts(select(2, hanging:query("select 1")), "\\n")
+            rows = nil
+            collectgarbage()
+            con:puts(tostring(select(2, db:query("select 1 as n"))[1]))
+        """)
+        inside.close()
+    assert answer.text == "timed out after 0.1 s\nn"

@@ -157,3 +157,23 @@ def test_a_connection_stays_over_requests(lua: Inside, postgres: DatabaseServer)
     postgres.start()
     assert [lua.run(state).text for _ in range(2)] == ["false", "true"]
     state.close()
+
+
+def test_a_connection_is_a_new_one(lua: Inside) -> None:
+    """Whatever somebody has set on one that was closed before."""
+    text = run(
+        lua,
+        """
+        local env = require "luasql.sqlite3".sqlite3()
+        for _ = 1, 2 do
+            local connection = assert(env:connect("new.db"))
+            con:puts(connection:execute("pragma foreign_keys"):fetch(), " ")
+            assert(connection:execute("pragma foreign_keys = on"))
+            assert(connection:execute("create temporary table own (n)"))
+            con:puts(connection:execute("pragma foreign_keys"):fetch(), " ")
+            collectgarbage()
+            connection:close()
+        end
+    """,
+    )
+    assert text == "0 1 0 1 "

@@ -6,6 +6,7 @@ import pytest
 
 from greenfcgi.modules.sql.placeholders import mysql, postgresql
 from greenfcgi.modules.sql.problem import SqlError
+from greenfcgi.modules.sql.session import changes_session
 
 
 @pytest.mark.parametrize(
@@ -52,3 +53,20 @@ def test_names() -> None:
     assert found.names == {"a", "c_1"}
     with pytest.raises(SqlError):
         postgresql("select ?, :a")
+
+
+@pytest.mark.parametrize("sql", [
+    "set search_path to x", "SET autocommit=0", "-- a\n/* b */ listen x", "lock tables t write", "use other",
+    "create temp table t (a int)", "create temporary table t (a int)", "pragma foreign_keys = on",
+    "prepare p as select 1",
+])  # fmt: skip
+def test_what_changes_a_connection(sql: str) -> None:
+    assert changes_session(sql)
+
+
+@pytest.mark.parametrize("sql", [
+    "select 1", "set local x to y", "set transaction read only", "update t set a = 1", "create table temp (a int)",
+    "settle", "insert into t values ('set a')", "with a as (select 1) select * from a", " " * 100_000,
+])  # fmt: skip
+def test_what_changes_none(sql: str) -> None:
+    assert not changes_session(sql)

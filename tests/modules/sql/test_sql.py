@@ -314,6 +314,79 @@ def test_statements_in_a_loop_of_a_transaction(ask: Ask, kind: str) -> None:
         assert text == "nil 300"
 
 
+def test_a_loop_that_is_left_in_a_transaction(ask: Ask) -> None:
+    """The transaction goes on, and is committed."""
+    text = ask("""
+        local done, problem = db:transaction(function()
+            db:execute("insert into t (x) values (1)")
+            for row in db:each(SERIES, 5000) do if row.n == 3 then break end end
+            assert(db:execute("insert into t (x) values (2)"))
+            for row in db:each(SERIES, 5000) do if row.n == 3 then break end end
+            assert(db:query("select * from t"))
+        end)
+        con:puts(shown(done, problem, db:query("select count(*) as n from t")[1].n))
+    """).text
+    assert text == "true nil 2"
+
+
+@pytest.mark.parametrize("frame", ["%s", "db:transaction(function() %s end)"])
+def test_what_a_statement_sets_ends_with_it(flavour: Inside, kind: str, url: str, frame: str) -> None:
+    """Whoever has the connection next finds it as it was."""
+    if kind == "sqlite":
+        pytest.skip("a pragma is for all")
+    setting = {"postgresql": "set search_path to pg_catalog", "mysql": "set autocommit = 0"}[kind]
+    answer = flavour.main(f"""
+        local sql = require "greenfcgi.sql"
+        local db = sql.connect("{url}", {{ max = 1, errors = "raise" }})
+        db:execute("drop table if exists s")
+        db:execute("create table s (n int)")
+        {frame % f'db:execute("{setting}")'}
+        con:puts(db:execute("insert into s values (1)"), #db:query("select * from s"))
+        {frame % 'db:execute("create temporary table own (n int)")'}
+        con:puts(tostring(pcall(db.query, db, "select * from own")))
+    """)
+    assert answer.text == "11false"
+
+
+@pytest.mark.parametrize("file", ["only.db", ":memory:"])
+def test_a_loop_that_has_the_only_connection(flavour: Inside, file: str) -> None:
+    """Who would wait for it for ever learns it at once, and the loop goes on."""
+    answer = flavour.main(
+        f"""
+        local sql = require "greenfcgi.sql"
+        local db = sql.connect("sqlite:{file}", {{ max = 1 }})
+        local number, problems = 0, {{}}
+        for _ in db:each("with recursive s(n) as (select 1 union all select n + 1 from s limit 300) select n from s") do
+            number = number + 1
+            if number == 1 then
+                problems[1] = select(2, db:query("select 1"))
+                problems[2] = select(2, db:transaction(function() end))
+            end
+        end
+        con:puts(number, " ", #db:query("select 1"), "\\n", problems[1], "\\n", problems[2])
+        """,
+        Request(seconds=5),
+    )
+    first, *problems = answer.text.split("\n")
+    assert first == "300 1"
+    assert (
+        problems
+        == [
+            "no connection is left: loops and transactions of this script have all 1, expected a larger max, "
+            "or db:transaction(f) around the loop"
+        ]
+        * 2
+    )
+
+
+def test_a_statement_with_a_zero_byte(ask: Ask) -> None:
+    """It is not executed as far as there."""
+    text = ask("""
+        con:puts(shown(db:execute("delete from t\\0 where x = 1")), "\\n", shown(db:query("select 1\\0")))
+    """).text
+    assert text == "\n".join(['nil "the statement has a zero byte" nil'] * 2)
+
+
 def test_many_columns_and_parameters(ask: Ask, kind: str) -> None:
     """More than Lua has room for on its stack."""
     kind_of = "::int" if kind == "postgresql" else ""
