@@ -31,6 +31,8 @@ MAX_HEADERS: Final = 256
 _MAX_INTERIM: Final = 16
 #: Events of the protocol after which others have their turn.
 _TURN: Final = 128
+#: Connections of scripts are kept by what they were encrypted with; these have a pool of their own.
+_TERMS: Final = (b"", None)
 
 Headers = list[tuple[bytes, bytes]]
 
@@ -85,13 +87,12 @@ class Connection:
         from .tls import TlsStream
 
         try:
-            stream = TlsStream(self._endpoint.raw, context, host)
+            self._endpoint.encrypt(lambda raw: TlsStream(raw, context, host), _TERMS)
         except ValueError:
             raise Failure("url: found a host name that TLS does not take") from None
-        self._endpoint.encrypt(stream)
         while True:
             try:
-                stream.handshake()
+                self._endpoint.sock.handshake()
                 return
             except BlockingIOError as problem:
                 yield from self._endpoint.ready(getattr(problem, "mask", READ), -1)
