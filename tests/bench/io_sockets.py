@@ -102,7 +102,7 @@ def _requests(inside: Inside) -> list[Figure]:
             asking = [gevent.spawn(inside.run, state) for state in states]
             gevent.joinall(asking, raise_error=True)
             best = min(best, time.perf_counter() - began)
-            assert [each.value.text for each in asking] == ["page"] * _REQUESTS
+            assert [each.get().text for each in asking] == ["page"] * _REQUESTS
         for state in states:
             state.close()
     return [Figure(f"{_REQUESTS} requests by socket.http to a server of {_SLOW * 1e3:g} ms", best, "s", 0.3)]

@@ -151,7 +151,7 @@ def test_requests_at_the_same_time(lua: Inside, pages: int) -> None:
     since = time.monotonic()
     waiting = [gevent.spawn(lua.run, state) for state in states]
     gevent.joinall(waiting, timeout=20)
-    assert [each.value.text for each in waiting] == ["plain"] * 20
+    assert [each.get().text for each in waiting] == ["plain"] * 20
     assert time.monotonic() - since < 20 * 0.2
     for state in states:
         state.close()
@@ -331,7 +331,7 @@ def test_two_wait_and_others_run(lua: Inside, redis: int) -> None:
     )
     assert pusher.text == ""
     gevent.joinall(waiting, timeout=20)
-    assert [each.value.text for each in waiting] == ["first", "second"]
+    assert [each.get().text for each in waiting] == ["first", "second"]
     for state in (first, second, hello):
         state.close()
 
