@@ -60,7 +60,7 @@ FOLDERS: tuple[tuple[str, tuple[str, ...]], ...] = (
     (
         "modules.sql",
         (
-            "problem", "driver", "placeholders", "supplied", "sqlite", "postgres", "mysql", "drivers", "rows", "pool",
+            "problem", "driver", "placeholders", "session", "supplied", "sqlite", "postgres", "mysql", "drivers", "rows", "pool",
             "statements", "sql",
         ),
     ),
