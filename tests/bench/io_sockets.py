@@ -1,185 +1,160 @@
-"""What waiting at other servers costs: scripts beside a hello, requests at once, and a GET beside LuaSocket's in C.
+"""What scripts that wait for sockets cost themselves and others: redis-lua and socket.http, with LuaSocket's Lua files.
 
-The servers are a redis-server and one of Python's own; LuaSocket in C and redis-lua are Debian's lua-socket and
-lua-redis, in plain lua5.1. Figures that are ratios are taken in pairs in one run, since the machine's speed changes.
+The real server runs 100 states that wait for a real Redis, or 20 that wait for a slow web server; a GET is measured
+beside the C LuaSocket in plain lua5.1, in turns, since the machine's speed changes. All results are checked. The
+packages are Debian's: lua-socket, lua-redis, redis-server and lua5.1.
 """
 
 from __future__ import annotations
 
+import math
 import shutil
 import socket
 import subprocess
-import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from statistics import median, quantiles
+from statistics import median
 from tempfile import TemporaryDirectory
 
-import gevent
-
 from ..support.inside import Inside, Request
-from .errors import NotInstalled
+from ..support.redis import PROGRAM, RedisServer
+from ..support.running import Server
+from ..support.web import web_server
+from .client import FastCGIClient
+from .errors import BenchError, NotInstalled
 from .figure import Figure
 
-_STATES, _REQUESTS, _ROUNDS, _GETS = 100, 20, 15, 3000
-#: Seconds that the web server takes, and that scripts wait at Redis.
-_SLOW, _WAIT = 0.2, 1.0
+_WAITING, _ASKING = 100, 20
+_ROUNDS = 5
+_PAIRS, _GETS = 15, 2000
+#: Seconds between two hellos.
+_PAUSE = 0.002
 
-_WAITER = """
-local client = require("redis").connect("127.0.0.1", %d)
-function main(env, con) con:puts(client:blpop("nothing", 1) == nil and "waited" or "wrong") end
+_HELLO = 'function main(env, con) con:puts("hello") end'
+_BLOCK = """
+local redis = require "redis"
+local client = redis.connect("127.0.0.1", %d)
+function main(env, con) con:puts(tostring(client:blpop("nothing", 1))) end
 """
-_HELLO = "function main(env, con) con:puts('hello') end"
-_PAGE = """
+_ASK = """
 local http = require "socket.http"
-function main(env, con) con:puts((http.request("http://127.0.0.1:%d/"))) end
+function main(env, con) con:puts((http.request("http://127.0.0.1:%d/wait?0.2"))) end
 """
 _GET = """
-local client = require("redis").connect("127.0.0.1", %d)
-client:set("key", ("x"):rep(60))
-local clock = require("socket").gettime
-local function measured(number)
-    local began, value = clock(), nil
-    for _ = 1, number do value = client:get("key") end
-    assert(#value == 60)
-    return (clock() - began) / number * 1e6
+local redis = require "redis"
+local clock = require "socket".gettime
+local client = redis.connect("127.0.0.1", %d)
+local function measure()
+    local value
+    local began = clock()
+    for _ = 1, %d do value = client:get("key") end
+    return (clock() - began) * 1e6 / %d .. " " .. value
 end
 """
 
 
 def figures() -> list[Figure]:
-    """Milliseconds, seconds, and a ratio. Raises `NotInstalled`."""
-    for program, file, package in (
-        ("redis-server", "", "redis-server"), ("lua5.1", "socket.lua", "lua5.1 and lua-socket"),
-        ("lua5.1", "redis.lua", "lua-redis"),
-    ):  # fmt: skip
-        if shutil.which(program) is None or (file and not Path("/usr/share/lua/5.1", file).exists()):
-            raise NotInstalled(f"Debian's {package}")
-    with TemporaryDirectory() as folder, _redis(Path(folder)) as redis:
-        inside = Inside(Path(folder), "luajit21")
-        found = [*_waiting(inside, redis), *_requests(inside), *_gets(inside, redis)]
-        inside.close()
-    return found
+    """A hello beside states that wait for Redis, how long these take, 20 requests by socket.http, and a GET."""
+    lua = _needed()
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+    with TemporaryDirectory() as folder, RedisServer(Path(folder), "port", str(port)) as redis:
+        if redis.command("SET", "key", "x" * 60) != b"+OK\r\n":
+            raise BenchError("Redis does not take a value")
+        return [*_waiting(Path(folder), port), *_gets(Path(folder), port, lua)]
 
 
-def _waiting(inside: Inside, redis: int) -> list[Figure]:
-    """A hello beside many states that wait."""
-    states = [inside.load(_WAITER % redis, "waiter.lua") for _ in range(_STATES)]
-    hello = inside.load(_HELLO, "hello.lua")
+def _needed() -> str:
+    lua = shutil.which("lua5.1")
+    if lua is None or PROGRAM is None:
+        raise NotInstalled("lua5.1 or redis-server is missing: apt install lua5.1 redis-server")
+    found = subprocess.run([lua, "-e", 'require "socket" require "redis"'], capture_output=True, check=False)
+    if found.returncode:
+        raise NotInstalled("LuaSocket or redis-lua is missing: apt install lua-socket lua-redis")
+    return lua
+
+
+def _waiting(folder: Path, redis: int) -> list[Figure]:
+    with web_server() as web:
+        scripts = {"hello.lua": _HELLO, "block.lua": _BLOCK % redis, "ask.lua": _ASK % web}
+        with Server(folder, scripts) as server:
+            p99s, blocked, asked = [], [], []
+            # In the first round the states are made.
+            for _ in range(_ROUNDS + 1):
+                with _asked(server, "block.lua", _WAITING, b"nil") as took:
+                    p99s.append(_hellos(server, 0.8))
+                blocked += took
+                with _asked(server, "ask.lua", _ASKING, b"waited") as took:
+                    pass
+                asked += took
+    return [
+        Figure(f"p99 of a hello beside {_WAITING} states that wait for Redis", 1e3 * median(p99s[1:]), "ms", 10),
+        Figure(f"{_WAITING} states that each wait 1 s for Redis", median(blocked[1:]), "s", 1.2),
+        Figure(f"{_ASKING} requests by socket.http to a server that takes 0.2 s", median(asked[1:]), "s", 0.3),
+    ]
+
+
+@contextmanager
+def _asked(server: Server, script: str, number: int, expected: bytes) -> Iterator[list[float]]:
+    """So many requests at once; after the block, all have been answered. Its value gets the seconds that they took."""
     took: list[float] = []
-    ends: list[float] = []
+    with ExitStack() as stack:
+        clients = [stack.enter_context(FastCGIClient(Path(server.socket_path))) for _ in range(number)]
+        began = time.perf_counter()
+        for client in clients:
+            client.ask(server.root / script)
+        yield took
+        for client in clients:
+            reply = client.reply()
+            if reply.body != expected:
+                raise BenchError(f"wrong reply of {script}: {reply}")
+        took.append(time.perf_counter() - began)
 
-    def wait(number: int) -> None:
-        assert inside.run(states[number]).text == "waited"
-        ends.append(time.perf_counter())
 
-    began = time.perf_counter()
-    waiting = [gevent.spawn(wait, number) for number in range(_STATES)]
-    while len(ends) < _STATES:
-        # As a client of another process: it asks at a time, whether or not anybody looks.
-        due = time.perf_counter() + 0.002
-        gevent.sleep(0.002)
-        assert inside.run(hello).text == "hello"
-        took.append(time.perf_counter() - due)
-    gevent.joinall(waiting, raise_error=True)
-    for state in (*states, hello):
-        state.close()
+def _hellos(server: Server, seconds: float) -> float:
+    """The p99 of hellos, in seconds, over a kept connection."""
+    found = []
+    with FastCGIClient(Path(server.socket_path)) as client:
+        end = time.perf_counter() + seconds
+        while (began := time.perf_counter()) < end:
+            if client.get(server.root / "hello.lua").body != b"hello":
+                raise BenchError("wrong reply of hello.lua")
+            found.append(time.perf_counter() - began)
+            time.sleep(_PAUSE)
+    return sorted(found)[math.ceil(0.99 * len(found)) - 1]
+
+
+def _gets(folder: Path, port: int, lua: str) -> list[Figure]:
+    source = _GET % (port, _GETS, _GETS)
+    plain = folder / "plain.lua"
+    plain.write_text(source + "io.write(measure())")
+    ours: dict[str, list[float]] = {"luajit21": [], "lua51": []}
+    theirs: dict[str, list[float]] = {version: [] for version in ours}
+    with ExitStack() as stack:
+        states = {}
+        for version in ours:
+            inside = Inside(folder / version, version)
+            stack.callback(inside.close)
+            states[version] = inside.load(source + "function main(env, con) con:puts(measure()) end")
+            stack.callback(states[version].close)
+        for _ in range(_PAIRS):
+            for version, state in states.items():
+                ours[version].append(_checked(Inside.run(state, Request()).text))
+                done = subprocess.run([lua, str(plain)], capture_output=True, text=True, check=True, timeout=60)
+                theirs[version].append(_checked(done.stdout))
+    ratios = {version: median(a / b for a, b in zip(ours[version], theirs[version], strict=True)) for version in ours}
     return [
-        Figure(f"p99 of a hello beside {_STATES} that wait at Redis", quantiles(took, n=100)[-1] * 1e3, "ms", 10),
-        Figure(f"{_STATES} states that wait {_WAIT:g} s", max(ends) - began, "s", 1.2),
+        Figure("a GET by redis-lua", min(ours["luajit21"]), "us"),
+        Figure("a GET by redis-lua, times C LuaSocket in lua5.1", ratios["luajit21"], "", 1.3),
+        Figure("the same on lua51", ratios["lua51"], ""),
     ]
 
 
-def _requests(inside: Inside) -> list[Figure]:
-    """Many requests at a time to a server that takes long."""
-    with _slow_pages() as port:
-        states = [inside.load(_PAGE % port, "ask.lua") for _ in range(_REQUESTS)]
-        best = float("inf")
-        for _ in range(3):
-            began = time.perf_counter()
-            asking = [gevent.spawn(inside.run, state) for state in states]
-            gevent.joinall(asking, raise_error=True)
-            best = min(best, time.perf_counter() - began)
-            assert [each.get().text for each in asking] == ["page"] * _REQUESTS
-        for state in states:
-            state.close()
-    return [Figure(f"{_REQUESTS} requests by socket.http to a server of {_SLOW * 1e3:g} ms", best, "s", 0.3)]
-
-
-def _gets(inside: Inside, redis: int) -> list[Figure]:
-    """A GET of 60 bytes, as a ratio to the same in plain Lua with LuaSocket in C."""
-    plain = _GET % redis + f"io.read() while true do print(measured({_GETS})) io.stdout:flush() io.read() end"
-    state = inside.load(_GET % redis + f"function main(env, con) con:puts(measured({_GETS})) end", "get.lua")
-    process = subprocess.Popen(["lua5.1", "-e", plain], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-    assert process.stdin is not None
-    assert process.stdout is not None
-    ours, ratios = [], []
-    for _ in range(_ROUNDS):
-        ours.append(float(inside.run(state, Request(seconds=600)).text))
-        process.stdin.write("\n")
-        process.stdin.flush()
-        ratios.append(ours[-1] / float(process.stdout.readline()))
-    process.kill()
-    process.communicate()
-    state.close()
-    return [
-        Figure("a GET by redis-lua", min(ours), "us", None),
-        Figure("a GET by redis-lua, to LuaSocket in C in lua5.1", median(ratios), "ratio", 1.3),
-    ]
-
-
-@contextmanager
-def _redis(folder: Path) -> Iterator[int]:
-    port = _free_port()
-    process = subprocess.Popen(
-        ["redis-server", "--port", str(port), "--bind", "127.0.0.1", "--save", "", "--dir", str(folder)],
-        stdout=subprocess.DEVNULL,
-    )
-    try:
-        for _ in range(500):
-            try:
-                socket.create_connection(("127.0.0.1", port)).close()
-                break
-            except OSError:
-                time.sleep(0.02)
-        yield port
-    finally:
-        process.terminate()
-        process.wait(10)
-
-
-def _free_port() -> int:
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        port: int = sock.getsockname()[1]
-        return port
-
-
-@contextmanager
-def _slow_pages() -> Iterator[int]:
-    listener = socket.create_server(("127.0.0.1", 0), backlog=128)
-
-    def answer(connection: socket.socket) -> None:
-        with connection:
-            connection.recv(65536)
-            time.sleep(_SLOW)
-            connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\nConnection: close\r\n\r\npage")
-
-    def serve() -> None:
-        while True:
-            try:
-                connection = listener.accept()[0]
-            except OSError:
-                return
-            threading.Thread(target=answer, args=(connection,), daemon=True).start()
-
-    thread = threading.Thread(target=serve, daemon=True)
-    thread.start()
-    try:
-        yield listener.getsockname()[1]
-    finally:
-        listener.shutdown(socket.SHUT_RDWR)
-        listener.close()
-        thread.join(10)
+def _checked(text: str) -> float:
+    took, value = text.split(" ")
+    if value != "x" * 60:
+        raise BenchError(f"wrong value from Redis: {value[:100]}")
+    return float(took)

@@ -16,6 +16,8 @@ from .wakeup import Wakeup
 
 READ: Final = 1
 WRITE: Final = 2
+#: Seconds until it is tried again to connect to a unix socket whose queue is full.
+_PAUSE: Final = 0.01
 
 
 class Endpoint:
@@ -93,11 +95,30 @@ class Endpoint:
     def connect(self, address: Any, timeouts: Timeouts) -> Generator[tuple[Wakeup, float], None, None]:
         """An operation: connect it to an address. Raises `OSError`."""
         number = self.raw.connect_ex(address)
-        if number in (errno.EINPROGRESS, errno.EALREADY, errno.EAGAIN):
+        if number == errno.EAGAIN and self.raw.family == socket.AF_UNIX:
+            number = yield from self._connect_again(address, timeouts.next())
+        if number in (errno.EINPROGRESS, errno.EALREADY):
             yield from self.ready(WRITE, timeouts.next())
             number = self.raw.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
         if number:
             raise OSError(number, os.strerror(number))
+
+    def _connect_again(self, address: Any, seconds: float) -> Generator[tuple[Wakeup, float], None, int]:
+        """An operation: the queue of a unix socket is full; nothing tells when it is not. Returns an errno, or 0.
+
+        Raises `TimeoutError`.
+        """
+        end = NEVER if seconds < 0 else monotonic() + seconds
+        self._wakeup.clear()
+        while True:
+            until = min(monotonic() + _PAUSE, end)
+            while monotonic() < until:
+                yield self._wakeup, until
+            number = self.raw.connect_ex(address)
+            if number != errno.EAGAIN:
+                return number
+            if monotonic() >= end:
+                raise TimeoutError
 
     def reconnect(self, timeouts: Timeouts) -> Generator[tuple[Wakeup, float], None, None]:
         """An operation: in the place of the connection, put a new one to the same address. Raises `OSError`."""

@@ -9,9 +9,10 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import gevent
 import pytest
 
-from ...support.inside import FLAVOURS, Inside
+from ...support.inside import FLAVOURS, Inside, Request
 from .peers import echoes, is_silent, sends, serving
 
 SHOW = """
@@ -226,6 +227,24 @@ def test_unix_sockets(lua: Inside, tmp_path: Path) -> None:
         'nil "path too long"', "1 1 unixstream{server}", '"across" nil nil',
     ]  # fmt: skip
     os.unlink(tmp_path / "lua_scripts" / "own.sock")
+
+
+def test_the_queue_of_a_unix_socket_is_full(lua: Inside, tmp_path: Path) -> None:
+    """A script that connects waits until there is room, or its time is over."""
+    path = tmp_path / "full"
+    with socket.socket(socket.AF_UNIX) as listener, socket.socket(socket.AF_UNIX) as first:
+        listener.bind(str(path))
+        listener.listen(0)
+        first.connect(str(path))
+        script = f"""
+        local stream = require "socket.unix"()
+        stream:settimeout(env.SECONDS + 0)
+        con:puts(show(stream:connect("{path}")))
+        """
+        assert lua.main(SHOW + script, Request({"SECONDS": "0.05"})).text == 'nil "timeout"'
+        assert lua.main(SHOW + script, Request({"SECONDS": "0"})).text == 'nil "timeout"'
+        gevent.spawn_later(0.03, lambda: listener.accept()[0].close())
+        assert lua.main(SHOW + script, Request({"SECONDS": "10"})).text == "1"
 
 
 def test_options(lua: Inside) -> None:
