@@ -441,7 +441,11 @@ end
 
 local function receive_bytes(record, count, prefix)
     local missing = count - #prefix
-    if missing <= 0 then return prefix end
+    if missing <= 0 then
+        -- Without waiting for more, as some ask for nothing; those of a socket that they have closed are told.
+        if #prefix == 0 and not record.number then return nil, "closed", "" end
+        return prefix
+    end
     local at = record.at
     if #record.buffer - at + 1 >= missing then
         record.at = at + missing
