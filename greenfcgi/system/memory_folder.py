@@ -94,8 +94,9 @@ def _remove(path: str) -> None:
         with suppress(FileNotFoundError):
             lock = os.open(_LOCK, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=folder)
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        for name in os.listdir(folder):
-            os.unlink(name, dir_fd=folder)
+            # The lock goes last: a folder without one is empty, or somebody is just making it.
+            for name in sorted(os.listdir(folder), key=_LOCK.__eq__):
+                os.unlink(name, dir_fd=folder)
         os.rmdir(path)
     except OSError:
         # Somebody holds it, or it is not ours.

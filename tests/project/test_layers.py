@@ -60,8 +60,8 @@ FOLDERS: tuple[tuple[str, tuple[str, ...]], ...] = (
     (
         "modules.sql",
         (
-            "problem", "driver", "placeholders", "supplied", "sqlite", "postgres", "mysql", "drivers", "rows", "pool",
-            "statements", "sql",
+            "problem", "driver", "placeholders", "session", "supplied", "sqlite", "postgres", "mysql", "drivers",
+            "rows", "pool", "statements", "sql",
         ),
     ),
     (

@@ -287,3 +287,24 @@ def test_a_folder_in_use_is_not_removed(before: set[str]) -> None:
     assert not Path(first.path).exists()
     second.release()
     until(lambda: not folders() - before, "the end of its folder")
+
+
+def test_a_folder_that_is_being_made_is_not_removed(before: set[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """By a server that starts at the same time, and has looked for its lock just before it was there."""
+    path, opened = Path(base()) / "greenfcgi-made", os.open
+    path.mkdir()
+
+    def open_(name: str, *arguments: int, **options: int) -> int:
+        try:
+            return opened(name, *arguments, **options)
+        except FileNotFoundError:
+            (path / name).touch()
+            raise
+
+    monkeypatch.setattr(os, "open", open_)
+    made = MemoryFolder()
+    assert path.exists()
+    monkeypatch.undo()
+    made.release()
+    MemoryFolder().release()
+    until(lambda: not folders() - before, "the end of its folder")

@@ -75,8 +75,12 @@ def test_wrong_responses(lua: Inside, sent: tuple[bytes, ...], expected: str) ->
         (OK + b"Transfer-Encoding: chunked\r\n\r\n2;x=y\r\nab\r\n3\r\ncde\r\n0\r\nTrailer: x\r\n\r\n", "abcde"),
         (OK + b"Transfer-Encoding: chunked\r\n\r\n" + b"1\r\nx\r\n" * 20000 + b"0\r\n\r\n", "x" * 20000),
         (OK + b"Content-Length: 2\r\n\r\nok and more", "ok"),
+        (
+            OK + b"Transfer-Encoding: chunked\r\n\r\n" + (b"9c40\r\n" + b"x" * 40000 + b"\r\n") * 9 + b"0\r\n\r\n",
+            "x" * 360000,
+        ),
     ],
-    ids=("interim", "until-the-end", "http-1.0", "chunks", "small-chunks", "too-much"),
+    ids=("interim", "until-the-end", "http-1.0", "chunks", "small-chunks", "too-much", "large-chunks"),
 )
 def test_unusual_responses(lua: Inside, sent: bytes, expected: str) -> None:
     """What HTTP allows, if seldom seen; bytes that nobody has asked for are no next response."""
@@ -143,11 +147,13 @@ def test_an_early_response(lua: Inside) -> None:
     def refuses(connection: socket.socket) -> None:
         head_of(connection)
         connection.sendall(b"HTTP/1.1 413 Too Large\r\nContent-Length: 6\r\nConnection: close\r\n\r\nlarge\n")
-        time.sleep(1)
+        ended.wait(20)
 
+    ended = threading.Event()
     with serving(refuses) as url:
         assert asked(lua, url, 'body = ("x"):rep(1500000), timeout = 5') == "413 large\n"
         assert asked(lua, url, 'body = function() return ("x"):rep(60000) end, timeout = 5') == "413 large\n"
+        ended.set()
 
 
 def test_wrong_arguments(lua: Inside) -> None:

@@ -216,6 +216,9 @@ def test_too_few_descriptors(lua: Inside, url: str) -> None:
         until not r
         say(#open, problem)
     """) == [f"10 {url[7:]}: too many open files"]  # fmt: skip
+    assert said(lua, url, 'say(http.get(url .. "/hello").status)') == ["200"]
+    pool.close_all()
+    assert lua.engine.files.taken == 0
 
 
 def test_tls_is_verified(lua: Inside, tmp_path: Path) -> None:

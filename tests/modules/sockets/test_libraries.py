@@ -350,7 +350,9 @@ def test_copas(lua: Inside, pages: int) -> None:
                 local tcp = socket.tcp()
                 copas.connect(tcp, "127.0.0.1", {pages})
                 copas.send(tcp, "GET /slow HTTP/1.0\\r\\n\\r\\n")
-                if copas.receive(tcp, "*a"):find("plain$") then number = number + 1 end
+                -- What came before a pause is the third result, where nothing but the end came behind it.
+                local all, _, part = copas.receive(tcp, "*a")
+                if (all or part):find("plain$") then number = number + 1 end
             end)
         end
         while number < 5 do copas.step(1) end
