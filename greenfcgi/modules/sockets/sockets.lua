@@ -162,6 +162,7 @@ end
 
 -- Of an object of another library that wraps a socket.
 local function of_descriptor(descriptor)
+    if type(descriptor) ~= "number" or descriptor < 0 then return nil end
     for own, record in next, by_number do
         if functions.descriptor(own) == descriptor then return record end
     end

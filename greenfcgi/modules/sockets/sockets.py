@@ -197,6 +197,7 @@ class Sockets:
                 family, _, _, address = found[0]
                 if endpoint.any_family and endpoint.raw.family != family:
                     endpoint.renew(family)
+                endpoint.any_family = False
             while True:
                 try:
                     return b"", endpoint.raw.sendto(data, address)
@@ -267,9 +268,9 @@ class Sockets:
         return self._now(number, lambda endpoint: endpoint.sock.shutdown(_DIRECTIONS[direction]))
 
     def descriptor(self, number: int) -> int:
-        """Its descriptor, -1 where it is closed."""
+        """Its descriptor; -1 where it is closed, or has no family yet, as LuaSocket's has none by then."""
         endpoint = self.endpoints.get(number)
-        return endpoint.raw.fileno() if endpoint is not None else -1
+        return endpoint.raw.fileno() if endpoint is not None and not endpoint.any_family else -1
 
     def close(self, number: int) -> None:
         """Close it, if it is open."""
@@ -364,12 +365,17 @@ class Sockets:
                 endpoint.renew(family)
             try:
                 yield from step(endpoint, address, *more)
+                endpoint.any_family = False
                 return
-            except OSError:
+            except OSError as problem:
+                if left == 0 and isinstance(problem, TimeoutError):
+                    # It may be on its way still.
+                    endpoint.any_family = False
+                elif left > 0 or endpoint.any_family:
+                    # One that has failed to connect may not try again everywhere.
+                    endpoint.renew(family)
                 if left == 0:
                     raise
-                # One that has failed to connect may not try again everywhere.
-                endpoint.renew(family)
 
     def _bind_to(self, endpoint: Endpoint, address: Any) -> Step:
         endpoint.raw.bind(address)
