@@ -60,7 +60,7 @@ class Sockets:
             if endpoint.raw.family == socket.AF_UNIX:
                 endpoint.raw.bind(host)
                 return b""
-            found = yield from self._addresses(endpoint, b"" if host == b"*" else host, port)
+            found = yield from self._addresses(endpoint, host, port, host == b"*")
             yield from self._each(endpoint, found, self._bind_to)
             return b""
 
@@ -192,7 +192,7 @@ class Sockets:
                 address: Any = host
             else:
                 found = resolver.numeric(os.fsdecode(host), port.decode(), 0, socket.SOCK_DGRAM)
-                if not found:
+                if not host or not found:
                     return self._problem(b"Name or service not known")
                 family, _, _, address = found[0]
                 if endpoint.any_family and endpoint.raw.family != family:
@@ -351,9 +351,13 @@ class Sockets:
         self.endpoints[self._last] = Endpoint(sock, any_family)
         return self._last
 
-    def _addresses(self, endpoint: Endpoint, host: bytes, port: bytes) -> Step:
+    def _addresses(self, endpoint: Endpoint, host: bytes, port: bytes, is_any: bool = False) -> Step:
+        if not host:
+            # The resolver would take it for this machine; somebody has forgotten to say which.
+            raise socket.gaierror(socket.EAI_NONAME, "")
         family = socket.AF_UNSPEC if endpoint.any_family else endpoint.raw.family
-        found = yield from resolver.addresses(os.fsdecode(host), port.decode(), family, endpoint.raw.type)
+        name = "" if is_any else os.fsdecode(host)
+        found = yield from resolver.addresses(name, port.decode(), family, endpoint.raw.type)
         return found
 
     def _each(

@@ -335,6 +335,23 @@ def test_the_family(lua: Inside) -> None:
     ]  # fmt: skip
 
 
+def test_no_host(lua: Inside) -> None:
+    """A host that is an empty string is not this machine; "*" is any address, to bind to."""
+    with serving(together(echoes)) as port:
+        found = said(
+            lua,
+            f"""
+            show(socket.connect("", {port}))
+            show(socket.tcp():bind("", 0))
+            show(socket.udp():setpeername("", {port}))
+            show(socket.udp():sendto("x", "", {port}))
+            show(socket.tcp():bind("*", 0))
+            """,
+        )
+    unknown = "nil host or service not provided, or not known"
+    assert found == [unknown, unknown, unknown, "nil Name or service not known", "1"]
+
+
 def test_coroutines(lua: Inside) -> None:
     """A wait in a coroutine is the script's wait; each may have a socket of its own."""
     with serving(together(echoes)) as port:
