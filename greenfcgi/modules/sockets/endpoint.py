@@ -33,7 +33,7 @@ class Endpoint:
         self.raw = sock
         #: What is read and written: `raw`, or what encrypts it (see `tls`).
         self.sock: Any = sock
-        #: `bind` and `connect` decide about the family.
+        #: The first `bind`, `connect` or `send_to` that succeeds decides about the family.
         self.any_family = any_family
         #: Options that the script has set, for a socket that takes the place of this one.
         self.options: list[Callable[[socket.socket], object]] = []

@@ -162,6 +162,7 @@ end
 
 -- Of an object of another library that wraps a socket.
 local function of_descriptor(descriptor)
+    if type(descriptor) ~= "number" or descriptor < 0 then return nil end
     for own, record in next, by_number do
         if functions.descriptor(own) == descriptor then return record end
     end
@@ -441,7 +442,11 @@ end
 
 local function receive_bytes(record, count, prefix)
     local missing = count - #prefix
-    if missing <= 0 then return prefix end
+    if missing <= 0 then
+        -- Without waiting for more, as some ask for nothing; those of a socket that they have closed are told.
+        if #prefix == 0 and not record.number then return nil, "closed", "" end
+        return prefix
+    end
     local at = record.at
     if #record.buffer - at + 1 >= missing then
         record.at = at + missing

@@ -60,7 +60,7 @@ class Sockets:
             if endpoint.raw.family == socket.AF_UNIX:
                 endpoint.raw.bind(host)
                 return b""
-            found = yield from self._addresses(endpoint, b"" if host == b"*" else host, port)
+            found = yield from self._addresses(endpoint, host, port, host == b"*")
             yield from self._each(endpoint, found, self._bind_to)
             return b""
 
@@ -192,11 +192,12 @@ class Sockets:
                 address: Any = host
             else:
                 found = resolver.numeric(os.fsdecode(host), port.decode(), 0, socket.SOCK_DGRAM)
-                if not found:
+                if not host or not found:
                     return self._problem(b"Name or service not known")
                 family, _, _, address = found[0]
                 if endpoint.any_family and endpoint.raw.family != family:
                     endpoint.renew(family)
+                endpoint.any_family = False
             while True:
                 try:
                     return b"", endpoint.raw.sendto(data, address)
@@ -267,9 +268,9 @@ class Sockets:
         return self._now(number, lambda endpoint: endpoint.sock.shutdown(_DIRECTIONS[direction]))
 
     def descriptor(self, number: int) -> int:
-        """Its descriptor, -1 where it is closed."""
+        """Its descriptor; -1 where it is closed, or has no family yet, as LuaSocket's has none by then."""
         endpoint = self.endpoints.get(number)
-        return endpoint.raw.fileno() if endpoint is not None else -1
+        return endpoint.raw.fileno() if endpoint is not None and not endpoint.any_family else -1
 
     def close(self, number: int) -> None:
         """Close it, if it is open."""
@@ -350,9 +351,13 @@ class Sockets:
         self.endpoints[self._last] = Endpoint(sock, any_family)
         return self._last
 
-    def _addresses(self, endpoint: Endpoint, host: bytes, port: bytes) -> Step:
+    def _addresses(self, endpoint: Endpoint, host: bytes, port: bytes, is_any: bool = False) -> Step:
+        if not host:
+            # The resolver would take it for this machine; somebody has forgotten to say which.
+            raise socket.gaierror(socket.EAI_NONAME, "")
         family = socket.AF_UNSPEC if endpoint.any_family else endpoint.raw.family
-        found = yield from resolver.addresses(os.fsdecode(host), port.decode(), family, endpoint.raw.type)
+        name = "" if is_any else os.fsdecode(host)
+        found = yield from resolver.addresses(name, port.decode(), family, endpoint.raw.type)
         return found
 
     def _each(
@@ -364,12 +369,17 @@ class Sockets:
                 endpoint.renew(family)
             try:
                 yield from step(endpoint, address, *more)
+                endpoint.any_family = False
                 return
-            except OSError:
+            except OSError as problem:
+                if left == 0 and isinstance(problem, TimeoutError):
+                    # It may be on its way still.
+                    endpoint.any_family = False
+                elif left > 0 or endpoint.any_family:
+                    # One that has failed to connect may not try again everywhere.
+                    endpoint.renew(family)
                 if left == 0:
                     raise
-                # One that has failed to connect may not try again everywhere.
-                endpoint.renew(family)
 
     def _bind_to(self, endpoint: Endpoint, address: Any) -> Step:
         endpoint.raw.bind(address)

@@ -305,6 +305,53 @@ def test_deep_calls(tmp_path: Path, flavour: str) -> None:
     lua.close()
 
 
+def test_the_family(lua: Inside) -> None:
+    """Without one there is no descriptor; what succeeds first decides, and a socket that is bound stays so."""
+    with serving(together(echoes)) as port:
+        found = said(
+            lua,
+            f"""
+            local function has(one) return one:getfd() >= 0 end
+            show(has(socket.tcp4()), has(socket.udp4()), has(socket.tcp()), has(socket.udp()))
+            local tcp = socket.tcp()
+            show(tcp:connect("127.0.0.1", 1))
+            show(has(tcp), tcp:connect("127.0.0.1", {port}), has(tcp))
+            local udp = socket.udp()
+            show(udp:setsockname("127.0.0.1", 0), has(udp), udp:sendto("x", "::1", 1) == nil, (udp:getsockname()))
+            local bound = socket.tcp()
+            bound:bind("127.0.0.1", 0)
+            local _, own = bound:getsockname()
+            show(bound:connect("::1", {port}) == nil, bound:connect("localhost", {port}))
+            show(select(2, bound:getsockname()) == own)
+            local later = socket.tcp()
+            later:settimeout(0)
+            show(later:connect("127.0.0.1", {port}))
+            show(has(later), #select(2, socket.select(nil, {{ later }}, 5)))
+            """,
+        )
+    assert found == [
+        "true true false false", "nil connection refused", "false 1 true", "1 true true 127.0.0.1", "true 1", "true",
+        "nil timeout", "true 1",
+    ]  # fmt: skip
+
+
+def test_no_host(lua: Inside) -> None:
+    """A host that is an empty string is not this machine; "*" is any address, to bind to."""
+    with serving(together(echoes)) as port:
+        found = said(
+            lua,
+            f"""
+            show(socket.connect("", {port}))
+            show(socket.tcp():bind("", 0))
+            show(socket.udp():setpeername("", {port}))
+            show(socket.udp():sendto("x", "", {port}))
+            show(socket.tcp():bind("*", 0))
+            """,
+        )
+    unknown = "nil host or service not provided, or not known"
+    assert found == [unknown, unknown, unknown, "nil Name or service not known", "1"]
+
+
 def test_coroutines(lua: Inside) -> None:
     """A wait in a coroutine is the script's wait; each may have a socket of its own."""
     with serving(together(echoes)) as port:

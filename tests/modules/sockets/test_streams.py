@@ -98,6 +98,22 @@ def test_a_total_timeout_holds_for_an_operation_of_many_parts(lua: Inside) -> No
     assert found[3].count("x") < 100
 
 
+def test_a_socket_that_is_closed_says_so(lua: Inside) -> None:
+    """Also where nothing is asked for."""
+    with serving(sends(b"unread")) as port:
+        found = said(
+            lua,
+            connected(
+                port, "tcp:receive(0)", "tcp:close()", "tcp:receive(0)", "tcp:receive(1)", "tcp:receive()",
+                "tcp:receive('*a')", "tcp:send('x')", "tcp:send('')",
+            ),
+        )  # fmt: skip
+    assert found == [
+        "1", '"" nil nil', "1", 'nil "closed" ""', 'nil "closed" ""', 'nil "closed" ""', 'nil "closed" ""',
+        'nil "closed" 0', 'nil "closed" 0',
+    ]  # fmt: skip
+
+
 def test_send_takes_parts_of_a_string(lua: Inside) -> None:
     """Indices are those of string.sub, and what comes back is the last that was sent."""
     with serving(echoes) as port:
