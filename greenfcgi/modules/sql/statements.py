@@ -253,13 +253,21 @@ class _Work(Claim):
         self.ended.set()
 
     def give_up(self) -> None:
-        """Nobody waits any more."""
+        """Nobody waits any more. It may have ended just now."""
+        if self.is_given_up:
+            return
+        if self.ended.is_set():
+            self.drop_result()
+            return
         self.is_given_up = True
         self._stop_timer()
         if not self.withdraw():
             _Interruption(self).start()
         elif self._hold is not None:
             self._hold.ended(is_interrupted=False)
+
+    def drop_result(self) -> None:
+        """It has ended, and nobody takes what it has found."""
 
     def interrupt(self) -> bool:
         """End what is being executed, from another thread. Returns whether to ask again."""
@@ -398,6 +406,10 @@ class Query(_Work):
         if self._rows.cursor is None:
             super().settle()
 
+    def drop_result(self) -> None:
+        """The rest is not wanted."""
+        self._rows.close()
+
     def result(self) -> Outcome:
         """The first rows; or what it has done, where it gives none."""
         rows = self._rows
@@ -471,6 +483,7 @@ class Control(_Work):
         self._keep = keep
         self._is_permanent = is_permanent
         self._kept = 0
+        self._kept_hold: Hold | None = None
         #: What `act` has returned.
         self.found: object = None
 
@@ -481,9 +494,15 @@ class Control(_Work):
     def settle(self) -> None:
         """It is kept from here on."""
         if self._keep is not None and self._problem is None and self.connection is not None:
-            self._kept = self._keep(Hold(self.pool, self.connection, self._is_permanent))
+            self._kept_hold = Hold(self.pool, self.connection, self._is_permanent)
+            self._kept = self._keep(self._kept_hold)
         else:
             super().settle()
+
+    def drop_result(self) -> None:
+        """Nobody has the number of what is kept: it ends with the run of the script."""
+        if self._kept_hold is not None:
+            self._kept_hold.is_permanent = False
 
     def result(self) -> Outcome:
         """The number of what is kept."""
