@@ -59,8 +59,8 @@ FOLDERS: tuple[tuple[str, tuple[str, ...]], ...] = (
     (
         "modules.sql",
         (
-            "problem", "driver", "placeholders", "supplied", "sqlite", "postgres", "mysql", "drivers", "rows", "pool",
-            "statements", "sql",
+            "problem", "driver", "session", "placeholders", "supplied", "sqlite", "postgres", "mysql", "drivers",
+            "rows", "pool", "statements", "sql",
         ),
     ),
     (

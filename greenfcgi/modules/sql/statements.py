@@ -139,11 +139,15 @@ class _Work(Claim):
         self._seconds = min(timeout, left) if timeout else left
         self._timeout = timeout
         self._timer: Any = None
+        #: What went wrong; and that its time was over, whatever comes of it afterwards.
         self._problem: SqlError | None = None
+        self._expired: SqlError | None = None
         self._traceback = ""
         #: Held while the connection is interrupted, which must not hit the next statement on it.
         self._lock = allocate_lock()
         self._is_done = False
+        #: In the event loop, too. `ended` is also set when the client goes.
+        self._has_ended = False
 
     def start(self) -> None:
         """As soon as there is a connection and a thread."""
@@ -248,7 +252,7 @@ class _Work(Claim):
 
     def _expire(self) -> None:
         self._stop_timer()
-        self._problem = SqlError(f"timed out after {self._timeout:g} s")
+        self._expired = SqlError(f"timed out after {self._timeout:g} s")
         self.give_up()
         self.ended.set()
 
@@ -256,7 +260,7 @@ class _Work(Claim):
         """Nobody waits any more. It may have ended just now."""
         if self.is_given_up:
             return
-        if self.ended.is_set():
+        if self._has_ended:
             self.drop_result()
             return
         self.is_given_up = True
@@ -278,6 +282,7 @@ class _Work(Claim):
 
     def end(self) -> None:
         """It has ended."""
+        self._has_ended = True
         self._stop_timer()
         if self._hold is not None:
             self._hold.ended(self.is_given_up)
@@ -302,7 +307,7 @@ class _Work(Claim):
 
     def outcome(self) -> Outcome:
         """What Lua gets."""
-        problem = self._problem
+        problem = self._expired or self._problem
         if problem is not None:
             text, code = problem.message.encode("utf-8", "backslashreplace"), problem.code.encode()
             return (None, text, code) if self._bridge.reserve(len(text) + len(code)) else False
