@@ -256,9 +256,12 @@ class _Rows:
         result = self._cursor._result
         if result is not None and result.unbuffered_active and not self._owner.in_transaction:
             self._owner.close()
-        else:
-            with suppress(Exception):
-                self._end()
+            return
+        try:
+            self._end()
+        except Exception:
+            # In the midst of them.
+            self._owner.close()
 
 
 def _name(name: str | bytes) -> str:

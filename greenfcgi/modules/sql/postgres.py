@@ -117,6 +117,11 @@ class PostgresConnection:
         return self._status != TransactionStatus.IDLE
 
     @property
+    def is_copying(self) -> bool:
+        """After a statement that has failed: the server waits still, for data or for somebody to take them."""
+        return self._status == TransactionStatus.ACTIVE
+
+    @property
     def is_taken(self) -> bool:
         """No: others can be executed meanwhile."""
         return False
@@ -139,6 +144,9 @@ class PostgresConnection:
     def _failed(self, problem: psycopg.Error) -> SqlError:
         if self._connection.closed:
             self.is_lost = True
+        elif self.is_copying and str(problem).startswith("COPY"):
+            self.is_lost = True
+            return SqlError("COPY from or to the client is not possible here", "", True)
         return _problem(problem, self.is_lost)
 
     def _supplied(self, sql: str, parameters: Parameters) -> tuple[str, Any]:
@@ -255,7 +263,12 @@ class _Stream:
             pass
         except psycopg.ProgrammingError as problem:
             # It has been executed, and gives no rows.
-            if problem.sqlstate or (cursor.pgresult is not None and cursor.pgresult.error_message):
+            is_refused = problem.sqlstate or (cursor.pgresult is not None and cursor.pgresult.error_message)
+            if is_refused or owner.is_copying:
+                raise owner.failed(problem) from None
+        except psycopg.InternalError as problem:
+            # Nor does one in which there is nothing.
+            if problem.sqlstate:
                 raise owner.failed(problem) from None
         except psycopg.Error as problem:
             raise owner.failed(problem) from None

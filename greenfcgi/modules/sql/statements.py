@@ -139,11 +139,15 @@ class _Work(Claim):
         self._seconds = min(timeout, left) if timeout else left
         self._timeout = timeout
         self._timer: Any = None
+        #: What went wrong; and that its time was over, whatever comes of it afterwards.
         self._problem: SqlError | None = None
+        self._expired: SqlError | None = None
         self._traceback = ""
         #: Held while the connection is interrupted, which must not hit the next statement on it.
         self._lock = allocate_lock()
         self._is_done = False
+        #: In the event loop, too. `ended` is also set when the client goes.
+        self._has_ended = False
 
     def start(self) -> None:
         """As soon as there is a connection and a thread."""
@@ -248,18 +252,26 @@ class _Work(Claim):
 
     def _expire(self) -> None:
         self._stop_timer()
-        self._problem = SqlError(f"timed out after {self._timeout:g} s")
+        self._expired = SqlError(f"timed out after {self._timeout:g} s")
         self.give_up()
         self.ended.set()
 
     def give_up(self) -> None:
-        """Nobody waits any more."""
+        """Nobody waits any more. It may have ended just now."""
+        if self.is_given_up:
+            return
+        if self._has_ended:
+            self.drop_result()
+            return
         self.is_given_up = True
         self._stop_timer()
         if not self.withdraw():
             _Interruption(self).start()
         elif self._hold is not None:
             self._hold.ended(is_interrupted=False)
+
+    def drop_result(self) -> None:
+        """It has ended, and nobody takes what it has found."""
 
     def interrupt(self) -> bool:
         """End what is being executed, from another thread. Returns whether to ask again."""
@@ -270,6 +282,7 @@ class _Work(Claim):
 
     def end(self) -> None:
         """It has ended."""
+        self._has_ended = True
         self._stop_timer()
         if self._hold is not None:
             self._hold.ended(self.is_given_up)
@@ -294,7 +307,7 @@ class _Work(Claim):
 
     def outcome(self) -> Outcome:
         """What Lua gets."""
-        problem = self._problem
+        problem = self._expired or self._problem
         if problem is not None:
             text, code = problem.message.encode("utf-8", "backslashreplace"), problem.code.encode()
             return (None, text, code) if self._bridge.reserve(len(text) + len(code)) else False
@@ -398,6 +411,10 @@ class Query(_Work):
         if self._rows.cursor is None:
             super().settle()
 
+    def drop_result(self) -> None:
+        """The rest is not wanted."""
+        self._rows.close()
+
     def result(self) -> Outcome:
         """The first rows; or what it has done, where it gives none."""
         rows = self._rows
@@ -471,6 +488,7 @@ class Control(_Work):
         self._keep = keep
         self._is_permanent = is_permanent
         self._kept = 0
+        self._kept_hold: Hold | None = None
         #: What `act` has returned.
         self.found: object = None
 
@@ -481,9 +499,15 @@ class Control(_Work):
     def settle(self) -> None:
         """It is kept from here on."""
         if self._keep is not None and self._problem is None and self.connection is not None:
-            self._kept = self._keep(Hold(self.pool, self.connection, self._is_permanent))
+            self._kept_hold = Hold(self.pool, self.connection, self._is_permanent)
+            self._kept = self._keep(self._kept_hold)
         else:
             super().settle()
+
+    def drop_result(self) -> None:
+        """Nobody has the number of what is kept: it ends with the run of the script."""
+        if self._kept_hold is not None:
+            self._kept_hold.is_permanent = False
 
     def result(self) -> Outcome:
         """The number of what is kept."""

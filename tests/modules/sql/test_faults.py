@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from greenfcgi.fastcgi.client import Client
+from greenfcgi.lua.bridge import Waitable
 from greenfcgi.modules.sql import drivers, pool
 
 from ...support.databases import DatabaseServer
@@ -372,6 +373,35 @@ def test_rows_that_were_waiting_for_a_thread(tmp_path: Path, monkeypatch: pytest
     monkeypatch.undo()
     assert inside.run(page, Request(seconds=5)).text == "1"
     rows.close()
+    page.close()
+    inside.close()
+
+
+@pytest.mark.parametrize("statements", [
+    f"db:query('{SERIES}')", f"for _ in db:each('{SERIES}') do end",
+    f"db:transaction(function() db:query('{SERIES}') end)",
+])  # fmt: skip
+@pytest.mark.parametrize("waits", [1, 2, 3])
+def test_a_client_that_goes_as_a_statement_ends(tmp_path: Path, statements: str, waits: int) -> None:
+    """What nobody takes any more is given back."""
+
+    class Leaving(Request):
+        """One that goes when the script has waited so often."""
+
+        left = waits
+
+        def wait(self, event: Waitable, seconds: float) -> None:
+            event.wait(seconds)
+            self.left -= 1
+            self.gone = self.left <= 0
+
+    inside = Inside(tmp_path)
+    inside.write("leave.lua", script("sqlite:test.db", statements, "{ max = 1 }"))
+    inside.write("page.lua", script("sqlite:test.db", shown("select 1 as n"), "{ max = 1 }"))
+    leave, page = inside.load(name="leave.lua"), inside.load(name="page.lua")
+    assert inside.run(leave, Leaving()).error == "the client has gone"
+    assert inside.run(page, Request(seconds=5)).text == "1"
+    leave.close()
     page.close()
     inside.close()
 

@@ -329,6 +329,23 @@ def test_a_loop_that_is_left_in_a_transaction(ask: Ask) -> None:
     assert text == "true nil 2"
 
 
+def test_statements_that_are_no_usual_ones(flavour: Inside, postgres: DatabaseServer) -> None:
+    """COPY, which nobody can go on with here, and one that is empty: the next statement is executed as usual."""
+    answer = flavour.main(f"""
+        local sql = require "greenfcgi.sql"
+        local db = sql.connect("{postgres.url}", {{ max = 1 }})
+        for _, statement in ipairs {{ "copy (select 1) to stdout", "" }} do
+            for _, name in ipairs {{ "query", "execute" }} do
+                local found, problem = db[name](db, statement)
+                con:puts(type(found), " ", tostring(found == nil and problem), " ")
+                con:puts(tostring(db:query("select 1 as n")[1].n), "\\n")
+            end
+        end
+    """)
+    refused = "nil COPY from or to the client is not possible here 1"
+    assert answer.text.split("\n") == [refused, refused, "table false 1", "number false 1", ""]
+
+
 @pytest.mark.parametrize("frame", ["%s", "db:transaction(function() %s end)"])
 def test_what_a_statement_sets_ends_with_it(flavour: Inside, kind: str, url: str, frame: str) -> None:
     """Whoever has the connection next finds it as it was."""
