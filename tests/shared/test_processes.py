@@ -186,6 +186,8 @@ def test_a_reload_may_change_dictionaries(serve: Serve, before: set[str]) -> Non
         server.config.write_text(plain + table)
         server.send_signal(signal.SIGHUP)
         until(lambda: server.log().count("configuration reloaded") == times)
+        # Those of before may answer until they have gone.
+        until(lambda: server.log().count("[INFO] stopped") == 2 * times)
         folder = Path(base(), *folders() - before)
         until(lambda: {path.name for path in folder.iterdir()} == {"lock", *files, *(f"{name}-lock" for name in files)})
 
