@@ -36,7 +36,7 @@ function main(env, con)
         try(at .. " changed", loadstring or load, changed)
         if at % 16 == 0 then
             try_all(at .. " changed", changed)
-            try_all(at .. " cut off", bytecode:sub(1, at))
+            try_all(at .. " cut off", bytecode:sub(1, at - 1))
         end
     end
     try_all("longer", bytecode .. "\0")

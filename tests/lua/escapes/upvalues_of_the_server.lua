@@ -86,8 +86,9 @@ function main(env, con)
         look(module, name)
         if ok and type(module) == "table" then
             for _, make in ipairs { "tcp", "udp", "newtry", "protect", "newcontext" } do
-                local f = module[make]
-                if type(f) == "function" then look({ pcall(f, print) }, name .. "." .. make) end
+                -- Some answer for names that they do not have with an error.
+                local there, f = pcall(function() return module[make] end)
+                if there and type(f) == "function" then look({ pcall(f, print) }, name .. "." .. make) end
             end
         end
     end
