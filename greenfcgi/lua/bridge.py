@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
 
 import gevent
 
+from ..errors import ConfigError
 from ..fastcgi.response import Reply
 from ..logs.error_log import ErrorLog
 from ..logs.text import MAX_TEXT, decode, described, shorten, traceback_of
@@ -244,6 +245,9 @@ class Bridge:
             code = self._modules.code(name)
             # The script may have made Lua forget it.
             names, first = self._opened.get(name) or self._functions_of(name)
+        except ConfigError as problem:
+            # What is to be installed, or put into config.toml.
+            return self._problem(f"module '{decode(name)}': {problem}".encode())
         except BaseException as problem:
             # Whatever its import has come to.
             return self._failed(f"module '{decode(name)}'", problem)

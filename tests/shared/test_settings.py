@@ -108,6 +108,16 @@ def test_what_is_not_installed(tmp_path: Path, url: str, module: str, extra: str
     assert done.returncode == 2
 
 
+def test_without_dictionaries_nothing_need_be_installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A script that asks for one learns that there is none."""
+    monkeypatch.setitem(sys.modules, "lmdb", None)
+    monkeypatch.delitem(sys.modules, "greenfcgi.modules.shared.lmdb_store", raising=False)
+    inside = Inside(tmp_path)
+    answer = inside.main('return require("greenfcgi.shared").things')
+    assert answer.error.endswith('shared: no dictionary "things" in [shared] of config.toml')
+    inside.close()
+
+
 def test_a_script_learns_what_is_not_installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where nobody has looked before: in the error of the script."""
     monkeypatch.setitem(sys.modules, "lmdb", None)

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Final
 
 from ... import __version__
+from ...errors import ConfigError
 from ...lua.bridge import Bridge, ModuleFunction, Outcome
 from ..sockets.operations import Waits
 
@@ -127,11 +128,11 @@ class Requests:
 
 
 def functions(bridge: Bridge) -> Mapping[str, ModuleFunction]:
-    """What `http.lua` calls, for one state. Raises `ImportError` where h11 is missing."""
+    """What `http.lua` calls, for one state. Raises `ConfigError` where h11 is missing."""
     try:
         import h11  # noqa: F401
     except ImportError:
-        raise ImportError("h11 is not installed: pip install 'greenfcgi[http]'") from None
+        raise ConfigError("h11 is not installed: pip install 'greenfcgi[http]'") from None
     requests = Requests(bridge)
     own: tuple[ModuleFunction, ...] = (
         requests.check, requests.start, requests.send, requests.answer, requests.read, requests.close,

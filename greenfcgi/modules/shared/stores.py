@@ -46,8 +46,8 @@ class Stores:
                 raise ConfigError(f"[shared]: no folder can be made in {base()}: {error.strerror}") from None
 
     def open(self) -> None:
-        """Open them, unless they are. Raises `ConfigError`."""
-        if self.local or self.remote:
+        """Open them, unless they are, or there are none. Raises `ConfigError`."""
+        if self.local or self.remote or not self.shared.sizes:
             return
         problem = missing(self.shared)
         if problem:

@@ -348,7 +348,7 @@ def test_without_h11(tmp_path: Path) -> None:
     printed = done.stdout
     assert printed, done.stderr
     assert printed.count("\n") == 1
-    assert printed.endswith("h11 is not installed: pip install 'greenfcgi[http]'\n")
+    assert printed.endswith("module 'greenfcgi.http': h11 is not installed: pip install 'greenfcgi[http]'\n")
 
 
 def test_what_is_kept_has_limits(lua: Inside, monkeypatch: pytest.MonkeyPatch) -> None:
