@@ -31,6 +31,7 @@ def preflight(config: Config) -> Iterator[str]:
     yield from _check_lua(config)
     yield from _check_modules(config)
     yield from _check_shared(config)
+    yield from _check_tasks(config)
 
 
 def _check_file(name: str, path: str, expected: str, is_right: Callable[[int], bool]) -> Iterator[str]:
@@ -59,6 +60,17 @@ def _check_shared(config: Config) -> Iterator[str]:
         from .modules.shared.stores import missing
 
         problem = missing(config.shared)
+        if problem:
+            yield problem
+
+
+def _check_tasks(config: Config) -> Iterator[str]:
+    if config.tasks:
+        from .scripts.catalogue import Catalogue
+        from .tasks.runner import check
+
+        scripts = config.scripts
+        problem = check(config.tasks, Catalogue(scripts.root, scripts.extensions, scripts.public))
         if problem:
             yield problem
 

@@ -18,10 +18,11 @@ _MARGIN: Final = 60
 #: Seconds for a reply: a connection gives up before.
 _PATIENCE: Final = 30
 #: KEYS: what is remembered of a task, and what says that it runs. ARGV: when it is due, for how long that is
-#: remembered, a token, for how long it may run, in milliseconds.
+#: remembered, a token, for how long it may run, in milliseconds. What lies far ahead was written by a machine whose
+#: clock has been set back since.
 _BEGIN: Final = b"""
 local last = tonumber(redis.call('GET', KEYS[1]) or 0)
-if last >= tonumber(ARGV[1]) then return 0 end
+if last >= tonumber(ARGV[1]) and last <= redis.call('TIME')[1] + 60 then return 0 end
 redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
 if redis.call('SET', KEYS[2], ARGV[3], 'NX', 'PX', ARGV[4]) then return 1 end
 return 2

@@ -69,3 +69,10 @@ def test_without_redis_nothing_runs(tmp_path: Path, redis: RedisServer) -> None:
         last = time.time()
         redis.start()
         until(lambda: runs(one) and runs(one)[-1] > last, "another run")
+
+
+def test_a_clock_that_was_ahead(tmp_path: Path, redis: RedisServer) -> None:
+    """What a machine has noted whose clock has been set back since keeps nobody from running the task."""
+    redis.command("SET", "{greenfcgi-task:tick.lua}", f"{time.time() + 100_000:.3f}")
+    with started(tmp_path / "one", TICK, redis.url) as one:
+        until(lambda: len(runs(one)) >= 2, "two runs")

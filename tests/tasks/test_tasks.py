@@ -318,3 +318,7 @@ class TestSettings:
         with pytest.raises(AssertionError, match="did not start"):
             server.start()
         assert '[[tasks]] element 1: script: found "tick.lua", expected a script' in server.log()
+        command = [sys.executable, "-m", "greenfcgi", "--check-config", str(server.config)]
+        checked = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert '[[tasks]] element 1: script: found "tick.lua", expected a script' in checked.stdout + checked.stderr
+        assert checked.returncode == 2
