@@ -1,8 +1,8 @@
 r"""What a line of the access log looks like: the directives of gunicorn's `access_log_format`, such as ``%(h)s``.
 
 A format is taken to pieces once. Most of a line is known when its request begins, and is put together in the same pass
-that finds the script (`records.Template`); what only the end tells is then filled in with one `%`. Where that cannot be
-(a value that has to be escaped, directives that are seldom used, JSON), a line is made value by value.
+that finds the script (`records.Template`); what is known only at the end is filled in with one `%`. Where that cannot
+be (a value that has to be escaped, directives that are seldom used, JSON), a line is made value by value.
 
 A value that a client or a script chose cannot end its line or its quotes: it is escaped like everything in the
 logs, and ``"`` and ``\`` become ``\"`` and ``\\``; one longer than `text.MAX_TEXT` bytes is cut. A value that is

@@ -2,8 +2,8 @@
 
 One that was built for another Lua may load, since most of Lua's functions have the same names in all, and end the
 process at its first step: structures, and the numbers by which modules reach the registry and their upvalues, have
-changed. So its file is read before Lua loads it. What tells the Luas apart is which functions it imports, those numbers
-in its code, the version that it has Lua check, and the names of files. LuaJIT takes those for Lua 5.1.
+changed. So its file is read before Lua loads it. Its Lua is known by the functions it imports, those numbers in its
+code, the version that it has Lua check, and the names of files. LuaJIT takes those for Lua 5.1.
 """
 
 from __future__ import annotations

@@ -1,8 +1,7 @@
 -- What the developer mode wants to know: where an error happened, with the variables of each function on the way; and
 -- which globals a script creates by accident. In production, no state has this part.
 --
--- The server is told: hint(name, place): a global of this name was written at this place ("file:line"), which no init
--- declared
+-- The server is called: hint(name, place): a global that no init declares was written, at this place ("file:line")
 --
 -- arguments: lua, server: see boot.lua
 -- returns: observe(create, resume): what takes the place of these two functions of coroutines

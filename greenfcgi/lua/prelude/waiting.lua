@@ -1,7 +1,7 @@
 -- Functions of the server that may wait: con:sleep, sending, and those of modules. Compiled when the first of them is called.
 --
 -- returns: a table: wait(name, ...): calls one of the server's, which returns nil, or text when the client has gone meanwhile.
---          When it has waited for so long that somebody wants to know, it returns a number, and is called again with that
+--          When it is time for the slow log, it returns a number, and is called again with that
 --          sleep: of con
 --          waits(f): what calls f, a function of a module, which returns three values: again while the first is a number
 
