@@ -315,7 +315,7 @@ class Bridge:
             if found is not None:
                 return True if found == LATE else 0
         self.budget.resume()
-        return self._text(GONE) if exchange.aborted else None
+        return self.text(GONE) if exchange.aborted else None
 
     def finish(self, status: int, head: bytes, data: bytes, problem: bytes | None = None) -> None:
         """Send the reply, or what is left of it, and end the request; the script goes on.
@@ -351,7 +351,7 @@ class Bridge:
                 self.exchange.sleep(wait)
                 if self.exchange.aborted:
                     self.budget.resume()
-                    return self._text(GONE)
+                    return self.text(GONE)
             seconds -= wait
             found = self.budget.check()
             if found is not None:
@@ -374,7 +374,7 @@ class Bridge:
             self.exchange.wait(event, seconds)
             if self.exchange.aborted:
                 self.budget.resume()
-                return (None, GONE, 0) if self.reserve(len(GONE)) else False
+                return self.failure(GONE)
         found = self.budget.check()
         return True if found == LATE else 0 if found == SLOW else None
 
@@ -389,7 +389,7 @@ class Bridge:
             text = self._version.read(os.fsdecode(path), fresh and not self.loading, self.loading)
         except OSError as problem:
             return self._problem((problem.strerror or str(problem)).encode())
-        return self._text(text)
+        return self.text(text)
 
     def check(self, path: bytes, opens: bool, writes: bool) -> int | None:
         """The script is about to open a file, or to rename or remove it. Returns nil, or why not as an errno."""
@@ -412,21 +412,21 @@ class Bridge:
 
         path = wanted(os.fsdecode(name), self._cpath, self._minor, is_last)
         problem = misfit(path, self._minor) if path else ""
-        return self._text(os.fsencode(problem)) if problem else None
+        return self.text(os.fsencode(problem)) if problem else None
 
     def native_file(self, path: bytes) -> Answer:
         """The same for a file."""
         from .native_modules import misfit
 
         problem = misfit(os.fsdecode(path), self._minor)
-        return self._text(os.fsencode(problem)) if problem else None
+        return self.text(os.fsencode(problem)) if problem else None
 
     def native_hint(self, name: bytes) -> Answer:
         """How `require` would find a native module of this name; nil where there is none."""
         from .native_modules import hint
 
         text = hint(os.fsdecode(name), self._cpath, self._minor)
-        return self._text(os.fsencode(text)) if text else None
+        return self.text(os.fsencode(text)) if text else None
 
     def remember_dump(self, code: bytes) -> None:
         """The state's own string.dump has made this."""
@@ -479,11 +479,16 @@ class Bridge:
         """
         text = self._parts[name.decode()]
         if self.closes_with is None:
-            return self._text(text)
+            return self.text(text)
         return text if kilobytes is not None and kilobytes * 1024 + _ROOM_TO_COMPILE <= self.closes_with else False
 
-    def _text(self, text: bytes) -> Answer:
+    def text(self, text: bytes) -> Answer:
+        """Text for Lua; false where it has no room for it."""
         return text if self.reserve(len(text)) else False
+
+    def failure(self, text: bytes, number: int = 0) -> Outcome:
+        """The same of (nil, what has failed, a number)."""
+        return (None, text, number) if self.reserve(len(text)) else False
 
     def _problem(self, text: bytes) -> Answer:
         return (None, text) if self.reserve(len(text)) else False

@@ -232,7 +232,7 @@ class Programs:
             if not data:
                 # A script that forgets to close it holds no descriptor.
                 program.close_pipe()
-            return data if self._bridge.reserve(len(data)) else False
+            return self._bridge.text(data)
         return b""
 
     def write(self, number: int, data: bytes) -> Outcome:
@@ -291,7 +291,7 @@ class Programs:
 
     def _problem(self, problem: OSError) -> Outcome:
         text = (problem.strerror or str(problem)).encode()
-        return (None, text, problem.errno or 0) if self._bridge.reserve(len(text)) else False
+        return self._bridge.failure(text, problem.errno or 0)
 
 
 def functions(bridge: Bridge) -> Mapping[str, ModuleFunction]:

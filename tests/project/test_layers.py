@@ -40,7 +40,7 @@ FOLDERS: tuple[tuple[str, tuple[str, ...]], ...] = (
             "engine", "state", "loader", "startup",
         ),
     ),
-    ("modules", ("threads",)),
+    ("modules", ("threads", "tidying")),
     (
         "modules.sockets",
         (
@@ -108,11 +108,11 @@ ORDER = [f"{folder}.{name}".lstrip(".") for folder, names in FOLDERS for name in
 #: The modules in which something waits, or is called by the event loop.
 WITH_GEVENT = {
     "dev.http.gateway", "dev.http_handler", "dev.live_reload", "dev.mode", "dev.save_order", "dev.try_request",
-    "lua.bridge", "lua.turns", "modules.http.pool", "modules.programs", "modules.python_modules",
+    "lua.bridge", "lua.turns", "modules.programs", "modules.python_modules",
     "modules.shared.redis_connection",
-    "modules.sockets.endpoint", "modules.sockets.kept", "modules.sockets.readiness", "modules.sockets.wakeup",
-    "modules.sql.pool", "modules.sql.statements", "modules.threads", "processes.heartbeat", "processes.link",
-    "processes.server_process", "reload.inotify", "reload.polling", "reload.reloader", "scripts.pool",
+    "modules.sockets.endpoint", "modules.sockets.readiness", "modules.sockets.wakeup",
+    "modules.sql.pool", "modules.sql.statements", "modules.threads", "modules.tidying", "processes.heartbeat",
+    "processes.link", "processes.server_process", "reload.inotify", "reload.polling", "reload.reloader", "scripts.pool",
     "serving.exchange", "serving.handover", "serving.outbox", "serving.server", "serving.session",
     "serving.workers", "system.gevent_import", "tasks.runner", "tasks.task_request",
 }  # fmt: skip

@@ -84,10 +84,10 @@ class Connection:
 
     def encrypt(self, context: Any, host: str) -> Step:
         """Do the handshake. Raises `OSError` and `Failure`."""
-        from .tls import TlsStream
+        from .tls import VerifiedStream
 
         try:
-            self._endpoint.encrypt(lambda raw: TlsStream(raw, context, host), _TERMS)
+            self._endpoint.encrypt(lambda raw: VerifiedStream(raw, context, host), _TERMS)
         except ValueError:
             raise Failure("url: found a host name that TLS does not take") from None
         while True:

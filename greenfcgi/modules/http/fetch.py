@@ -149,8 +149,7 @@ class Fetch:
         else:
             self.is_active = self._connection is not None
             return outcome
-        text = f"{self._request.url.authority}: {problem}".encode("utf-8", "replace")
-        return (None, text, 0) if self._bridge.reserve(len(text)) else False
+        return self._bridge.failure(f"{self._request.url.authority}: {problem}".encode("utf-8", "replace"))
 
     def _held(self) -> Connection:
         assert self._connection is not None

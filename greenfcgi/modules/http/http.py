@@ -123,8 +123,7 @@ class Requests:
         return self._problem("closed")
 
     def _problem(self, text: str) -> Outcome:
-        data = text.encode("utf-8", "replace")
-        return (None, data, 0) if self._bridge.reserve(len(data)) else False
+        return self._bridge.failure(text.encode("utf-8", "replace"))
 
 
 def functions(bridge: Bridge) -> Mapping[str, ModuleFunction]:

@@ -9,10 +9,9 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Hashable
 from time import monotonic
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 
-from gevent import get_hub
-
+from ..tidying import Tidying
 from .connection import Connection
 
 #: Seconds; some servers close them after 5 (Apache), many after 60 or more.
@@ -28,8 +27,6 @@ class _Kept(NamedTuple):
 
 #: In the order in which they were given.
 _kept: deque[_Kept] = deque()
-#: Runs while there are any.
-_timer: Any = None
 
 
 def take(key: Hashable) -> Connection | None:
@@ -54,7 +51,7 @@ def give(connection: Connection) -> None:
     elif len(_kept) >= MAX_KEPT:
         _drop(_kept[0])
     _kept.append(_Kept(connection, monotonic() + IDLE_SECONDS))
-    _look_later()
+    _tidying.begin()
 
 
 def drop_oldest() -> bool:
@@ -76,20 +73,13 @@ def _drop(each: _Kept) -> None:
     each.connection.close()
 
 
-def _look_later() -> None:
-    global _timer
-    if _timer is None:
-        _timer = get_hub().loop.timer(1.0, 1.0, ref=False)
-        _timer.start(_look)
-
-
-def _look() -> None:
-    global _timer
+def _look() -> bool:
+    """Close those whose time is over, or whose other end has closed them."""
     now = monotonic()
     for each in list(_kept):
         if now >= each.until or not each.connection.is_quiet():
             _drop(each)
-    if not _kept:
-        _timer.stop()
-        _timer.close()
-        _timer = None
+    return bool(_kept)
+
+
+_tidying: Final = Tidying(_look)

@@ -1,18 +1,16 @@
 """TLS of requests: certificates and host names are verified, unless a script says otherwise.
 
-The authorities are those that OpenSSL has been told by the system, or by SSL_CERT_FILE and SSL_CERT_DIR; or the file
-that the script names. Imported with the first request for https, since OpenSSL takes 3 MB.
+The authorities are the system's, or those of SSL_CERT_FILE and SSL_CERT_DIR, or the file that the script names.
+Imported with the first request for https, since OpenSSL takes 3 MB.
 """
 
 from __future__ import annotations
 
-import socket
 import ssl
 from functools import lru_cache
 from typing import Any
 
-from ..sockets.endpoint import READ, WRITE
-from ..sockets.tls import Wants, problem_of
+from ..sockets.tls import TlsStream, problem_of
 
 #: What `verify` says: the file of authorities, "" for the system's, None for none at all; when the file was written.
 Verification = tuple[str | None, int]
@@ -37,48 +35,23 @@ def context(verified: Verification) -> ssl.SSLContext:
     return made
 
 
-class TlsStream:
-    """The encrypted stream of a connected socket, which it takes over; an `Endpoint` reads and writes it.
+class VerifiedStream(TlsStream):
+    """That of a request.
 
-    Methods raise `Wants`, and `OSError` whose text says what has failed. An end that TLS has not announced is a
-    failure: anybody could have cut the connection.
+    An end that TLS has not announced is a failure: anybody could have cut the connection.
     """
 
-    def __init__(self, raw: socket.socket, made: ssl.SSLContext, host: str) -> None:
-        self.sock: Any = made.wrap_socket(raw, server_hostname=host, do_handshake_on_connect=False)
-
-    def handshake(self) -> None:
-        """Do the next step of it."""
-        _translated(self.sock.do_handshake)
-
-    def recv(self, size: int) -> bytes:
-        """The next bytes, b"" at the end."""
-        data: bytes = _translated(self.sock.recv, size)
-        return data
-
-    def send(self, data: bytes | memoryview) -> int:
-        """Send some of the data; returns how many bytes."""
-        sent: int = _translated(self.sock.send, data)
-        return sent
+    def failed(self, problem: ssl.SSLError) -> Any:
+        """b"" at an end that has been announced; else raises `OSError`."""
+        if isinstance(problem, ssl.SSLZeroReturnError):
+            return b""
+        if isinstance(problem, ssl.SSLEOFError):
+            raise ConnectionResetError(0, "the connection was cut") from None
+        if isinstance(problem, ssl.SSLCertVerificationError):
+            # Some of these end with a full stop.
+            raise OSError(0, f"certificate verify failed: {problem.verify_message.rstrip('.')}") from None
+        raise OSError(0, f"TLS: {problem_of(problem)}") from None
 
     def close(self) -> None:
         """Close what is below."""
         self.sock.close()
-
-
-def _translated(function: Any, *arguments: Any) -> Any:
-    try:
-        return function(*arguments)
-    except ssl.SSLWantReadError:
-        raise Wants(READ) from None
-    except ssl.SSLWantWriteError:
-        raise Wants(WRITE) from None
-    except ssl.SSLZeroReturnError:
-        return b""
-    except ssl.SSLEOFError:
-        raise ConnectionResetError(0, "the connection was cut") from None
-    except ssl.SSLCertVerificationError as problem:
-        # Some of these end with a full stop.
-        raise OSError(0, f"certificate verify failed: {problem.verify_message.rstrip('.')}") from None
-    except ssl.SSLError as problem:
-        raise OSError(0, f"TLS: {problem_of(problem)}") from None

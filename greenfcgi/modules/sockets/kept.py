@@ -9,11 +9,10 @@ from __future__ import annotations
 from collections import deque
 from operator import attrgetter
 from time import monotonic
-from typing import Any, Final, NamedTuple
-
-from gevent import get_hub
+from typing import Final, NamedTuple
 
 from ...quota import Quota
+from ..tidying import Tidying
 from .endpoint import Endpoint
 
 
@@ -28,8 +27,6 @@ class _Kept(NamedTuple):
 _SINCE: Final = attrgetter("since")
 
 _pools: dict[bytes, deque[_Kept]] = {}
-#: Runs while there are any.
-_timer: Any = None
 
 
 def take(name: bytes) -> Endpoint | None:
@@ -53,7 +50,7 @@ def give(endpoint: Endpoint, seconds: float, size: int, files: Quota | None) -> 
         return b"not connected"
     if not endpoint.is_quiet():
         return b"unread data in buffer, or closed"
-    _look_later()
+    _tidying.begin()
     pool = _pools.setdefault(endpoint.pool_name, deque())
     while len(pool) >= size:
         _drop(pool.popleft())
@@ -84,16 +81,8 @@ def _give_back(kept: _Kept) -> None:
         kept.files.give_back(1)
 
 
-def _look_later() -> None:
-    global _timer
-    if _timer is None:
-        _timer = get_hub().loop.timer(1.0, 1.0, ref=False)
-        _timer.start(_look)
-
-
-def _look() -> None:
+def _look() -> bool:
     """Close those whose time is over, or whose other end has closed them."""
-    global _timer
     now = monotonic()
     for name, pool in list(_pools.items()):
         for kept in list(pool):
@@ -102,7 +91,7 @@ def _look() -> None:
                 _drop(kept)
         if not pool:
             del _pools[name]
-    if not _pools:
-        _timer.stop()
-        _timer.close()
-        _timer = None
+    return bool(_pools)
+
+
+_tidying: Final = Tidying(_look)

@@ -44,7 +44,7 @@ class Operations:
             self._operation, self._purpose, self.done = operation(), purpose, 0
         elif purpose != self._purpose:
             # A finalizer, in the midst of what its own script waits for.
-            return _failure(bridge, b"Operation already in progress", 0)
+            return bridge.failure(b"Operation already in progress")
         is_over = True
         try:
             outcome = self._go_on(self._operation, bridge)
@@ -64,11 +64,7 @@ class Operations:
                 outcome: Outcome = end.value
                 return outcome
             except (OSError, UnicodeError) as problem:
-                return _failure(bridge, problem_text(problem), self.done)
+                return bridge.failure(problem_text(problem), self.done)
             outcome = bridge.wait(event, None if until == NEVER else max(0.0, until - monotonic()))
             if outcome is not None:
                 return outcome
-
-
-def _failure(bridge: Bridge, text: bytes, done: int) -> Outcome:
-    return (None, text, done) if bridge.reserve(len(text)) else False

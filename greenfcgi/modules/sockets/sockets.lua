@@ -321,7 +321,7 @@ local tcp = methods.tcp
 -- Seconds that are left of `total` for an operation which has begun at a time that is known.
 local function left(record, since)
     if record.total < 0 then return -1 end
-    local rest = since + record.total - functions.time()
+    local rest = since + record.total - functions.clock()
     return rest > 0 and rest or 0
 end
 
@@ -418,7 +418,7 @@ end
 local function without_returns(line) return (gsub(line, "\r", "")) end
 
 local function receive_line(record, prefix)
-    local since = record.total >= 0 and functions.time()
+    local since = record.total >= 0 and functions.clock()
     local parts, n = { prefix }, 1
     while true do
         local buffer, at = record.buffer, record.at
@@ -452,7 +452,7 @@ local function receive_bytes(record, count, prefix)
         record.at = at + missing
         return prefix .. sub(record.buffer, at, at + missing - 1)
     end
-    local since = record.total >= 0 and functions.time()
+    local since = record.total >= 0 and functions.clock()
     local parts, n = { prefix }, 1
     while true do
         -- The number may be larger than `sub` takes.
@@ -471,7 +471,7 @@ local function receive_bytes(record, count, prefix)
 end
 
 local function receive_all(record, prefix)
-    local since = record.total >= 0 and functions.time()
+    local since = record.total >= 0 and functions.clock()
     local parts, n = { prefix }, 1
     while true do
         if record.at <= #record.buffer then

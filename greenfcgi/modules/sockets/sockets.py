@@ -10,7 +10,7 @@ import errno
 import os
 import socket
 from collections.abc import Callable, Mapping
-from time import time
+from time import monotonic, time
 from typing import Any, Final
 
 from ...lua.bridge import Bridge, ModuleFunction, Outcome
@@ -127,7 +127,7 @@ class Sockets:
         """The next bytes, at most so many."""
         endpoint = self.endpoints.get(number)
         if endpoint is None:
-            return self._problem(CLOSED)
+            return self._bridge.failure(CLOSED)
         mask = READ
         if endpoint.operations.is_idle:
             try:
@@ -136,7 +136,7 @@ class Sockets:
                 mask = _awaited(problem, READ)
                 if each == 0 or total == 0:
                     endpoint.wanted = mask
-                    return self._problem(TIMEOUT)
+                    return self._bridge.failure(TIMEOUT)
             except OSError as problem:
                 return self._failure(problem)
 
@@ -156,7 +156,7 @@ class Sockets:
         """Send these bytes of the data, from `start` to before `end`. Returns ("", how many)."""
         endpoint = self.endpoints.get(number)
         if endpoint is None:
-            return self._problem(CLOSED)
+            return self._bridge.failure(CLOSED)
         part = memoryview(data)[int(start) : int(end)]
         sent = 0
         mask = WRITE
@@ -193,7 +193,7 @@ class Sockets:
             else:
                 found = resolver.numeric(os.fsdecode(host), port.decode(), 0, socket.SOCK_DGRAM)
                 if not host or not found:
-                    return self._problem(b"Name or service not known")
+                    return self._bridge.failure(b"Name or service not known")
                 family, _, _, address = found[0]
                 if endpoint.any_family and endpoint.raw.family != family:
                     endpoint.renew(family)
@@ -231,7 +231,7 @@ class Sockets:
             found = endpoint.raw.getpeername() if is_peer else endpoint.raw.getsockname()
         except OSError as problem:
             return self._failure(problem)
-        return self._text(_shown(found) + b" " + _FAMILY_NAMES[endpoint.raw.family])
+        return self._bridge.text(_shown(found) + b" " + _FAMILY_NAMES[endpoint.raw.family])
 
     def set_option(
         self, number: int, name: bytes, first: bytes | float, second: bytes | float | None = None
@@ -282,12 +282,12 @@ class Sockets:
         """Keep the connection for whoever connects to the same next; for the script it is closed. Returns ""."""
         endpoint = self.endpoints.pop(number, None)
         if endpoint is None:
-            return self._problem(CLOSED)
+            return self._bridge.failure(CLOSED)
         endpoint.release()
         problem = kept.give(endpoint, seconds, int(size), self._bridge.files)
         if problem:
             endpoint.close()
-            return self._problem(problem)
+            return self._bridge.failure(problem)
         return b""
 
     def select(self, reads: bytes, writes: bytes, seconds: float) -> Outcome:
@@ -317,17 +317,21 @@ class Sockets:
         def operation() -> Waits:
             port = os.fsdecode(service) if service is not None else None
             found = yield from resolver.lines(what, os.fsdecode(name), port)
-            return self._text(b"\n".join(found))
+            return self._bridge.text(b"\n".join(found))
 
         return self._operations.run("resolve", operation, self._bridge)
 
     def host_name(self) -> Outcome:
         """That of this machine."""
-        return self._text(os.fsencode(socket.gethostname()))
+        return self._bridge.text(os.fsencode(socket.gethostname()))
 
     def time(self) -> float:
         """Seconds since 1970."""
         return time()
+
+    def clock(self) -> float:
+        """Seconds of a clock that nobody sets."""
+        return monotonic()
 
     def was_gone(self) -> Outcome:
         """Whether the client had gone when the last run ended: "" or nil."""
@@ -389,7 +393,7 @@ class Sockets:
         """Run an operation on a socket, or go on with the one of this purpose."""
         endpoint = self.endpoints.get(number)
         if endpoint is None:
-            return self._problem(CLOSED)
+            return self._bridge.failure(CLOSED)
         return endpoint.operations.run(purpose, lambda: operation(endpoint), self._bridge)
 
     def _now(self, number: int, function: Callable[[Endpoint], object]) -> Outcome:
@@ -406,17 +410,11 @@ class Sockets:
 
     def _received(self, data: bytes) -> Outcome:
         if not data:
-            return self._problem(CLOSED)
-        return data if self._bridge.reserve(len(data)) else False
-
-    def _text(self, text: bytes) -> Outcome:
-        return text if self._bridge.reserve(len(text)) else False
+            return self._bridge.failure(CLOSED)
+        return self._bridge.text(data)
 
     def _failure(self, problem: OSError) -> Outcome:
-        return self._problem(problem_text(problem))
-
-    def _problem(self, text: bytes) -> Outcome:
-        return (None, text, 0) if self._bridge.reserve(len(text)) else False
+        return self._bridge.failure(problem_text(problem))
 
 
 def functions(bridge: Bridge) -> Mapping[str, ModuleFunction]:
@@ -426,8 +424,8 @@ def functions(bridge: Bridge) -> Mapping[str, ModuleFunction]:
         sockets.create, sockets.bind, sockets.listen, sockets.connect, sockets.disconnect, sockets.accept,
         sockets.receive, sockets.send, sockets.send_to, sockets.receive_from, sockets.address, sockets.set_option,
         sockets.get_option, sockets.option_kind, sockets.shutdown, sockets.descriptor, sockets.close,
-        sockets.keep, sockets.select, sockets.resolve, sockets.host_name, sockets.time, sockets.was_gone,
-        sockets.drop_kept,
+        sockets.keep, sockets.select, sockets.resolve, sockets.host_name, sockets.time, sockets.clock,
+        sockets.was_gone, sockets.drop_kept,
     )  # fmt: skip
     tls = TlsCalls(bridge, sockets.endpoints, sockets.operate)
     return {function.__name__: function for function in (*own, *tls.functions())}

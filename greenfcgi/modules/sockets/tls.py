@@ -44,16 +44,15 @@ class Wants(BlockingIOError):
 
 
 class TlsStream:
-    """The encrypted stream of a connected socket, which it takes over.
+    """The encrypted stream of a connected socket, which it takes over; an `Endpoint` reads and writes it.
 
     Methods raise `Wants`, and `OSError` whose text says what has failed.
     """
 
-    def __init__(self, raw: socket.socket, context: ssl.SSLContext, server_name: bytes | None) -> None:
-        name = _server_name(server_name) if server_name and context.protocol == ssl.PROTOCOL_TLS_CLIENT else None
+    def __init__(self, raw: socket.socket, context: ssl.SSLContext, server_name: str | None) -> None:
         try:
             self.sock: Any = context.wrap_socket(
-                raw, server_side=context.protocol == ssl.PROTOCOL_TLS_SERVER, server_hostname=name,
+                raw, server_side=context.protocol == ssl.PROTOCOL_TLS_SERVER, server_hostname=server_name,
                 do_handshake_on_connect=False,
             )  # fmt: skip
         except ssl.SSLError as problem:
@@ -61,17 +60,34 @@ class TlsStream:
 
     def handshake(self) -> None:
         """Do the next step of it."""
-        _translated(self.sock.do_handshake)
+        self._do(self.sock.do_handshake)
 
-    def recv(self, most: int) -> bytes:
+    def recv(self, size: int) -> bytes:
         """The next bytes, b"" at the end."""
-        data: bytes = _translated(self.sock.recv, most)
+        data: bytes = self._do(self.sock.recv, size)
         return data
 
-    def send(self, data: memoryview) -> int:
+    def send(self, data: bytes | memoryview) -> int:
         """Send some of the data; returns how many bytes."""
-        sent: int = _translated(self.sock.send, data)
+        sent: int = self._do(self.sock.send, data)
         return sent
+
+    def _do(self, function: Any, *arguments: Any) -> Any:
+        try:
+            return function(*arguments)
+        except ssl.SSLWantReadError:
+            raise Wants(READ) from None
+        except ssl.SSLWantWriteError:
+            raise Wants(WRITE) from None
+        except ssl.SSLError as problem:
+            return self.failed(problem)
+
+    def failed(self, problem: ssl.SSLError) -> Any:
+        """What a failure is for whoever reads and writes: raises `OSError`."""
+        if isinstance(problem, (ssl.SSLZeroReturnError, ssl.SSLEOFError)):
+            # With a word or without one, as many end it.
+            raise ConnectionResetError(errno.ECONNRESET, "") from None
+        raise OSError(0, problem_of(problem)) from None
 
     def close(self) -> None:
         """Say that it ends, if that can be said at once, and close it."""
@@ -101,7 +117,10 @@ class TlsStream:
         return [self.sock.version() or "", name, str(bits), self.sock.selected_alpn_protocol() or ""]
 
 
-def _server_name(name: bytes) -> str:
+def server_name(name: bytes | None, context: ssl.SSLContext) -> str | None:
+    """The name that a client asks for; None where there is none, and for a server. Raises `OSError`."""
+    if not name or context.protocol != ssl.PROTOCOL_TLS_CLIENT:
+        return None
     try:
         text = name.decode()
         # As it will be. Labels may be too long, or missing.
@@ -111,20 +130,6 @@ def _server_name(name: bytes) -> str:
     if "\0" in text:
         raise OSError(0, "invalid server name")
     return text
-
-
-def _translated(function: Any, *arguments: Any) -> Any:
-    try:
-        return function(*arguments)
-    except ssl.SSLWantReadError:
-        raise Wants(READ) from None
-    except ssl.SSLWantWriteError:
-        raise Wants(WRITE) from None
-    except (ssl.SSLZeroReturnError, ssl.SSLEOFError):
-        # With a word or without one, as many end it.
-        raise ConnectionResetError(errno.ECONNRESET, "") from None
-    except ssl.SSLError as problem:
-        raise OSError(0, problem_of(problem)) from None
 
 
 def problem_of(problem: ssl.SSLError) -> str:

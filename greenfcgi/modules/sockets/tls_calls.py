@@ -28,7 +28,7 @@ class TlsCalls:
         try:
             tls.context(_parameters(described))
         except tls.BadParameter as problem:
-            return self._problem(str(problem).encode("utf-8", "surrogateescape"))
+            return self._bridge.failure(str(problem).encode("utf-8", "surrogateescape"))
         return b""
 
     def handshake(self, number: int, described: bytes, server_name: bytes | None, each: float, total: float) -> Outcome:
@@ -47,7 +47,8 @@ class TlsCalls:
                 except tls.BadParameter as problem:
                     # Its files have changed since.
                     raise OSError(0, str(problem)) from None
-                endpoint.encrypt(lambda raw: tls.TlsStream(raw, context, server_name), terms)
+                name = tls.server_name(server_name, context)
+                endpoint.encrypt(lambda raw: tls.TlsStream(raw, context, name), terms)
             while True:
                 try:
                     endpoint.sock.handshake()
@@ -71,25 +72,25 @@ class TlsCalls:
         """The other end's certificate as text; nil where there is none."""
         stream = self._stream(number)
         found = stream.certificate() if stream is not None else None
-        return self._text(_tls().pem(found)) if found else None
+        return self._bridge.text(_tls().pem(found)) if found else None
 
     def certificate_signature(self, pem: bytes) -> Outcome:
         """What it was signed with: "RSA-SHA256"; nil for what is no certificate."""
         tls = _tls()
         found = tls.der(pem)
-        return self._text(tls.signature_name(found).encode()) if found else None
+        return self._bridge.text(tls.signature_name(found).encode()) if found else None
 
     def certificate_digest(self, pem: bytes, algorithm: bytes) -> Outcome:
         """Its digest in hexadecimal; nil where there is no such algorithm."""
         tls = _tls()
         found = tls.der(pem)
         result = tls.digest(found, algorithm.decode("ascii", "replace")) if found else None
-        return self._text(result) if result else None
+        return self._bridge.text(result) if result else None
 
     def tls_facts(self, number: int) -> Outcome:
         """Protocol, cipher, its bits, and ALPN's choice, in lines; nil before the handshake."""
         stream = self._stream(number)
-        return self._text("\n".join(stream.facts()).encode()) if stream is not None else None
+        return self._bridge.text("\n".join(stream.facts()).encode()) if stream is not None else None
 
     def pending(self, number: int) -> Outcome:
         """Whether bytes are there that have been decrypted and not read: "" or nil."""
@@ -106,12 +107,6 @@ class TlsCalls:
     def _stream(self, number: int) -> Any:
         endpoint = self._endpoints.get(number)
         return endpoint.sock if endpoint is not None and endpoint.sock is not endpoint.raw else None
-
-    def _text(self, text: bytes) -> Outcome:
-        return text if self._bridge.reserve(len(text)) else False
-
-    def _problem(self, text: bytes) -> Outcome:
-        return (None, text, 0) if self._bridge.reserve(len(text)) else False
 
 
 def _tls() -> ModuleType:

@@ -262,10 +262,8 @@ class Databases:
 
     def columns(self, shape: int) -> Outcome:
         """The columns of this number, each as "LENGTH:NAMELENGTH:TYPE"."""
-        text = b"".join(
-            [_counted(name) + _counted(kind) for name, kind in zip(*_columns.get(shape, NO_COLUMNS), strict=True)]
-        )
-        return text if self._bridge.reserve(len(text)) else False
+        columns = zip(*_columns.get(shape, NO_COLUMNS), strict=True)
+        return self._bridge.text(b"".join([_counted(name) + _counted(kind) for name, kind in columns]))
 
     def size(self, number: int) -> Outcome:
         """How many rows a result has, where the database has said so."""

@@ -12,6 +12,8 @@ from pathlib import Path
 import gevent
 import pytest
 
+from greenfcgi.modules.sockets import sockets
+
 from ...support.inside import FLAVOURS, Inside, Request
 from .peers import echoes, is_silent, sends, serving
 
@@ -112,6 +114,21 @@ def test_a_socket_that_is_closed_says_so(lua: Inside) -> None:
         "1", '"" nil nil', "1", 'nil "closed" ""', 'nil "closed" ""', 'nil "closed" ""', 'nil "closed" ""',
         'nil "closed" 0', 'nil "closed" 0',
     ]  # fmt: skip
+
+
+def test_a_clock_that_is_set_back_lengthens_no_timeout(lua: Inside, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nor does one that is set on shorten any."""
+    hours = iter(range(0, -10_000, -1))
+    monkeypatch.setattr(sockets, "time", lambda: 3600.0 * next(hours))
+
+    def drip(connection: socket.socket) -> None:
+        for _ in range(200):
+            connection.sendall(b"x")
+            time.sleep(0.02)
+
+    with serving(drip) as port:
+        found = said(lua, connected(port, "tcp:settimeout(0.1, 't')", "tcp:receive(200)"))
+    assert found[2].startswith('nil "timeout" "x')
 
 
 def test_send_takes_parts_of_a_string(lua: Inside) -> None:
