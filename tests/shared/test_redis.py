@@ -8,7 +8,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from time import monotonic
+from time import monotonic, sleep
 
 import pytest
 
@@ -84,6 +84,19 @@ def test_down_and_back(tmp_path: Path, redis: RedisServer) -> None:
             redis.start()
             assert inside.run(state).text == "nil nil"
         assert descriptors() == before
+
+
+def test_what_held_up_the_process_is_not_its_fault(
+    tmp_path: Path, redis: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A command that is sent late, since something else took longer than a reply may, has all of its time."""
+    monkeypatch.setattr(redis_connection, "_TIMEOUT", 1.0)
+    with using(tmp_path, redis.url) as inside:
+        state = inside.load(f"function main(env, con) {GET} end")
+        assert inside.run(state).text == "nil nil"
+        sleep(1.2)
+        redis.command("CLIENT", "PAUSE", "400")
+        assert inside.run(state).text == "nil nil"
 
 
 def test_every_method_says_it(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ message; what had been sent may have been done or not. Nothing blocks in Redis, 
 from __future__ import annotations
 
 from collections import deque
+from time import monotonic
 from typing import Any, Final
 
 import gevent
@@ -47,7 +48,8 @@ class Pending:
         self.is_given_up = False
         #: It could not be sent before, since the connection was no more.
         self.is_second_try = False
-        self.since = get_hub().loop.now()
+        #: When, in seconds of the monotonic clock: the loop's own stands still while something holds it up.
+        self.since = monotonic()
 
     def fail(self, problem: str) -> None:
         """There will be no reply."""
@@ -221,7 +223,7 @@ class RedisConnection:
             self._timer.stop()
             self._timer.close()
             self._timer = None
-        elif self._sent and get_hub().loop.now() - self._sent[0].since > _TIMEOUT:
+        elif self._sent and monotonic() - self._sent[0].since > _TIMEOUT:
             self._lose("timed out")
 
 
