@@ -186,9 +186,13 @@ server.enter, server.leave = enter, leave
 
 -- Errors: what was raised as text, whatever it was, and the way to it without the server's own frames.
 local f, a, b, trace
+-- What a client has done wrong, if the error is that.
+local bad_request
 
 local function describe_error(problem)
     if is_final(problem) then return problem end
+    local bad_requests = lua.rawget(server, "bad_requests")
+    if bad_requests then bad_request = bad_requests.find(problem) end
     if server.leave_handler then server.leave_handler() end
     local message = server.errors.explained(problem)
     trace = server.errors.way(2)
@@ -202,7 +206,7 @@ local function entry() return f(a, b) end
 -- Run a function with two arguments. Returns nil, or the kind of its error ("error", "late", "gone", "memory"), the
 -- message, and the traceback.
 local function guarded_call(called, first, second)
-    f, a, b, trace = called, first, second, nil
+    f, a, b, trace, bad_request = called, first, second, nil, nil
     enter()
     start_hook()
     local ok, message = lua.xpcall(entry, describe_error)
@@ -238,6 +242,13 @@ local function load_script(name, text, is_startup)
     server.texts = nil
 end
 
+-- The reply to what a client has done wrong, if nothing has been sent yet.
+local function answer_bad_request(problem, con)
+    local is_answered
+    local kind = guarded_call(function() is_answered = server.bad_requests.answer(problem, con) end)
+    return not kind and is_answered
+end
+
 -- Run one request. Returns status, header block and body; or the kind, the message and the traceback of an error, and
 -- with "short" the message and the rest of the body instead.
 local function run(params)
@@ -246,6 +257,7 @@ local function run(params)
     local con = begin(env.REQUEST_METHOD == "HEAD", env.FCGI_ROLE == "AUTHORIZER")
     if forget then forget() end
     local kind, message, way = guarded_call(main, env, con)
+    if kind == "error" and bad_request and answer_bad_request(bad_request, con) then kind = nil end
     if kind then
         abandon()
         return kind, message, way

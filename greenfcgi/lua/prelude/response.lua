@@ -6,6 +6,7 @@
 --
 -- returns: a table: those five methods
 --          begin(head_only, is_authorizer), finish_up(), abandon(): as in con.lua, for each request from then on
+--          renew(con): it begins anew. Returns false where that has been sent
 --          relieve(is_too_much): there are many pieces, or many bytes, that wait
 --          swap(...): see below
 --          written(): what has been written and not sent, for developers
@@ -239,6 +240,15 @@ local function reset(self)
     blocks = nil
 end
 
+-- The response begins anew, if nothing of it has been sent.
+local function renew(self)
+    if head_sent or self == answered then return false end
+    reset(self)
+    asides, aside_size = nil, 0
+    code, status, lines, places, declared = nil, nil, nil, nil, nil
+    return true
+end
+
 local function waiting()
     local pieces, number, size = swap_pieces(nil, 0)
     swap_pieces(pieces, number)
@@ -295,5 +305,5 @@ end
 return {
     header = header, status = set_status_of, flush = flush, reset = reset, finish = finish_early, begin = begin,
     finish_up = finish,
-    abandon = abandon, relieve = relieve, swap = swap, written = written, is_answered = is_answered,
+    abandon = abandon, renew = renew, relieve = relieve, swap = swap, written = written, is_answered = is_answered,
 }
