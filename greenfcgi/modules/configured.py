@@ -22,6 +22,7 @@ _FOLDER: Final = os.path.dirname(__file__)
 #: What scripts require by another name than that of its file, or what lies in a folder below.
 _OTHER_NAMES: Final[Mapping[str, str]] = {
     "greenfcgi.http": "http/http",
+    "greenfcgi.json": "text/json",
     "luafcgid": "luafcgid",
     "greenfcgi.shared": "shared/dictionary",
     "greenfcgi.sql": "sql/sql",

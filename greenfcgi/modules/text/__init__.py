@@ -1,0 +1,1 @@
+"""Text for web pages and programs: JSON, HTML, templates."""
