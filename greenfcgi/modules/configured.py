@@ -22,7 +22,9 @@ _FOLDER: Final = os.path.dirname(__file__)
 #: What scripts require by another name than that of its file, or what lies in a folder below.
 _OTHER_NAMES: Final[Mapping[str, str]] = {
     "greenfcgi.http": "http/http",
+    "greenfcgi.html": "text/html",
     "greenfcgi.json": "text/json",
+    "greenfcgi.template": "text/template",
     "luafcgid": "luafcgid",
     "greenfcgi.shared": "shared/dictionary",
     "greenfcgi.sql": "sql/sql",
@@ -35,6 +37,7 @@ _OTHER_NAMES: Final[Mapping[str, str]] = {
 }
 #: What several of them share.
 _PARTS: Final[Mapping[str, str]] = {
+    "markup": "text/markup",
     "sockets": "sockets/sockets",
 }
 #: What is not required, but defines functions of Lua's own, where `lua.allow` names one of these.
