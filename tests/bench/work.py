@@ -55,6 +55,11 @@ def _table_page() -> bytes:
     return "\n".join([*lines, "</table>", ""]).encode()
 
 
+def _rows_page() -> bytes:
+    # greenfcgi.template writes a shorter entity than htmlspecialchars.
+    return _table_page().replace(b"<title>Orders<", b"<title>Orders &amp; more<")
+
+
 def _stock_page() -> bytes:
     lines = [
         "<!DOCTYPE html>",
@@ -73,6 +78,8 @@ HELLO = Work("hello", "text/html", b"Hello, world!\n")
 PAGE = Work("page", "text/html; charset=utf-8", _stock_page())
 #: The same with each text escaped, which is a harder page.
 TABLE = Work("table", "text/html; charset=utf-8", _table_page())
+#: The same by greenfcgi.template, with each cell escaped.
+ROWS_PAGE = Work("rows", "text/html; charset=utf-8", _rows_page())
 BODY = Work("body", "text/plain; charset=utf-8", ((b"0123456789" * 10)[:99] + b"\n") * 1024)
 #: 2^20 bytes, which the script reads whole; their end is unlike the rest.
 UPLOAD = Work(
@@ -89,6 +96,7 @@ ROWS = (
     Row(HELLO, "kept", target=0.42, short=True),
     Row(PAGE, "new", target=0.90, short=True),
     Row(TABLE, "new"),
+    Row(ROWS_PAGE, "new", rival=1.0),
     Row(BODY, "kept", target=1.6, short=True),
     Row(UPLOAD, "new", rival=1.0),
 )

@@ -25,7 +25,7 @@ local PART = 4096
 -- Bytes of a buffer that is kept for the next text.
 local MAX_KEPT = 65536
 
-local ENTITIES = { ["&"] = "&amp;", ["<"] = "&lt;", [">"] = "&gt;", ['"'] = "&quot;", ["'"] = "&#39;" }
+local ENTITIES = { ["&"] = "&amp;", ["<"] = "&lt;", [">"] = "&gt;", ['"'] = "&quot;", ["'"] = "&#039;" }
 
 -- Text that is HTML already
 
@@ -103,8 +103,14 @@ if opened and library then
 
     -- The buffers of pages. A script sees the page, which is no more than a key: a buffer has functions that reach memory.
     local buffers = setmetatable({}, { __mode = "k" })
+    -- The one that was written to last.
+    local current, current_buffer
 
-    local function buffer_of(page) return buffers[page] or server.errors.blame("this page has ended") end
+    local function turn_to(page)
+        local buffer = buffers[page] or server.errors.blame("this page has ended")
+        current, current_buffer = page, buffer
+        return buffer
+    end
 
     function begin()
         local page = {}
@@ -113,27 +119,41 @@ if opened and library then
     end
 
     function finish(page)
-        local buffer = buffer_of(page)
-        buffers[page] = nil
+        local buffer = turn_to(page)
+        buffers[page], current, current_buffer = nil, nil, nil
         return text_in(buffer)
     end
 
+    local function put_other(page, buffer, value)
+        if is_raw(value) then
+            buffer:put(raw_text(value))
+        else
+            -- It may call the script.
+            local text = text_of(value)
+            put_escaped(turn_to(page), text)
+        end
+    end
+
     function write(page, literal, value)
-        local buffer, kind = buffer_of(page), type(value)
+        local buffer = page == current and current_buffer or turn_to(page)
         buffer:put(literal)
+        if value == nil then return end
+        local kind = type(value)
         if kind == "string" then
-            put_escaped(buffer, value)
+            if #value <= PART then
+                for i = 1, #value do buffer:put(ESCAPED[byte(value, i)]) end
+            else
+                put_escaped(buffer, value)
+            end
         elseif kind == "number" then
             buffer:put(tostring(value))
-        elseif is_raw(value) then
-            buffer:put(raw_text(value))
-        elseif kind ~= "nil" then
-            put_escaped(buffer, text_of(value))
+        else
+            put_other(page, buffer, value)
         end
     end
 
     function write_raw(page, literal, value)
-        local buffer = buffer_of(page)
+        local buffer = page == current and current_buffer or turn_to(page)
         buffer:put(literal)
         if value ~= nil then buffer:put(is_raw(value) and raw_text(value) or text_of(value)) end
     end
