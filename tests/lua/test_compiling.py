@@ -35,12 +35,21 @@ HARDENED = """
 
 #: Fills the memory but for so many bytes, and calls what LuaJIT has compiled until nothing is left.
 FULL = """
-    local fcgi = require "luafcgid"
+    local fcgi, json = require "luafcgid", require "greenfcgi.json"
+    local html, template = require "greenfcgi.html", require "greenfcgi.template"
     local rep, count, tonumber = string.rep, collectgarbage, tonumber
     local numbers, text = {}, {}
     for i = 1, 60 do numbers[i], text[i] = { i, "line\\n" }, "a" .. i .. "=%41+b" end
     text = table.concat(text, "&")
+    local values = { numbers = numbers, text = text, ["\u00e9\\n"] = { 1.5, true, json.null, {} } }
+    local document = json.encode(values)
+    local marked = rep("<a href='x'>&</a> ", 20)
+    local view = template.compile("<% for i = 1, 30 do %><b><%= i %></b> <%= text %><%- text %><% end %>")
     local ways = {
+        to_json = function() return json.encode(values) end,
+        of_json = function() return json.decode(document) end,
+        escape = function() return html.escape(marked) end,
+        render = function() return view { text = marked } end,
         serialize = function() return fcgi.serialize(numbers) end,
         parse = function() return fcgi.parse(text) end,
         encode = function() return fcgi.urlencode(text) end,
@@ -135,7 +144,10 @@ def test_the_environment_is_compiled(lua: Inside) -> None:
     assert code_areas() == before + 1
 
 
-@pytest.mark.parametrize("way", ["serialize", "parse", "encode", "coroutine", "nothing"])
+@pytest.mark.parametrize(
+    "way",
+    ["serialize", "parse", "encode", "coroutine", "nothing", "to_json", "of_json", "escape", "render"],
+)
 def test_memory_runs_out_in_compiled_code(tmp_path: Path, way: str) -> None:
     """At each level of memory, in each function: the request fails, and the process goes on."""
     limit = 1 << 20

@@ -45,8 +45,8 @@ local function locals(thread, level)
             name, value = getlocal(level + 1, i)
         end
         if not name then break end
-        -- The others are the interpreter's own.
-        if sub(name, 1, 1) ~= "(" then
+        -- The others are the interpreter's own, or those of templates (see template.lua).
+        if sub(name, 1, 1) ~= "(" and not find(name, "^__[wrp]$") then
             parts[#parts + 1] = '{"name":' .. quoted(name) .. ',"value":' .. quoted(server.show(value)) .. "}"
         end
     end

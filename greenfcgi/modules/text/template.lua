@@ -2,7 +2,8 @@
 --
 -- A template becomes a chunk of Lua that has the template's own lines: each statement and each expression stands on the line
 -- where the template has it, and what is text is written before, with the ends of its lines behind. So an error names the
--- right line, and the template's file, since the chunk has that name.
+-- right line, and the template's file, since the chunk has that name. What is written stands in a block, so that a statement
+-- before it has to be whole.
 --
 -- arguments: lua, server: see boot.lua
 
@@ -98,7 +99,7 @@ local function translate(text)
         local open = find(text, "<%", at, true)
         local literal = sub(text, at, open and open - 1 or -1)
         if not open then
-            if literal ~= "" then add("__w(__p, ", quoted(literal), ") ", line_ends(literal)) end
+            if literal ~= "" then add("do __w(__p, ", quoted(literal), ") end ", line_ends(literal)) end
             return concat(code, "", 1, n)
         end
         local start, sign = open + 2, byte(text, open + 2)
@@ -116,9 +117,12 @@ local function translate(text)
         local statement = sub(text, start, last)
         local rest = line_ends(sub(text, last + 1, close - 1)) .. skipped
         if sign then
-            add(line_ends(literal), sign == 61 and "__w(__p, " or "__r(__p, ", quoted(literal), ",", statement, rest, ") ")
+            -- Lua gives the last argument the line of the parenthesis behind it.
+            local bare = match(statement, "^(.-)%s*$")
+            rest = line_ends(sub(statement, #bare + 1)) .. rest
+            add(line_ends(literal), sign == 61 and "do __w(__p, " or "do __r(__p, ", quoted(literal), ",", bare, ") end ", rest)
         else
-            if literal ~= "" then add("__w(__p, ", quoted(literal), ") ", line_ends(literal)) end
+            if literal ~= "" then add("do __w(__p, ", quoted(literal), ") end ", line_ends(literal)) end
             add(statement, " ", rest)
         end
     end
