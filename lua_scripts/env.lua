@@ -1,17 +1,12 @@
--- Everything that the web server says about the request.
+-- Everything that the web server says about the request. Its page is views/env.html.
 
-local html = require "_lib.html"
+local template = require "greenfcgi.template"
 
 function main(env, con)
     local names = {}
     for name in pairs(env) do names[#names + 1] = name end
     table.sort(names)
 
-    local rows = {}
-    for i, name in ipairs(names) do
-        rows[i] = ("<tr><th>%s</th><td>%s</td></tr>"):format(html.escape(name), html.escape(env[name]))
-    end
-
     con:header("Content-Type", "text/html; charset=utf-8")
-    con:puts(html.page("The environment", "<table>" .. table.concat(rows, "\n") .. "</table>"))
+    con:puts(template.render("env", { names = names, env = env }))
 end

@@ -1,7 +1,7 @@
 -- An answer for programs: a JSON object, and 404 as JSON too. Try /json.lua?id=2
 
 local fcgi = require "luafcgid"
-local json = require "_lib.json"
+local json = require "greenfcgi.json"
 
 local planets = {
     { id = 1, name = "Mercury", moons = 0 },

@@ -5,7 +5,7 @@
 --     [modules]
 --     markdown = "lua_scripts._lib.markdown_text"
 
-local html = require "_lib.html"
+local template = require "greenfcgi.template"
 
 function main(env, con)
     local is_there, markdown = pcall(require, "markdown")
@@ -19,5 +19,5 @@ function main(env, con)
     file:close()
 
     con:header("Content-Type", "text/html; charset=utf-8")
-    con:puts(html.page("Markdown", markdown.html(text)))
+    con:puts(template.render("markdown", { text = markdown.html(text) }))
 end

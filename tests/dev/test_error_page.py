@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import html
 import re
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import quote
@@ -14,14 +13,13 @@ import pytest
 from ..support.developing import Answer, Developing
 from ..support.inside import FLAVOURS
 
-SAMPLES = Path(__file__).parents[2] / "lua_scripts"
 SECRET = "nobody's business"
 
 SCRIPTS = {
     "template.lua": """
-        local template = require "_lib.template"
+        local template = require "greenfcgi.template"
         function main(env, con)
-            con:puts(template.read("views/" .. env.QUERY_STRING)({ items = { 1 } }))
+            con:puts(template.render(env.QUERY_STRING, { items = { 1 } }))
         end
     """,
     "views/runtime.html": """\
@@ -143,12 +141,11 @@ SCRIPTS = {
 
 @pytest.fixture(scope="module", params=FLAVOURS)
 def dev(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Developing]:
-    """The developer mode with the scripts above, and with the template engine of the samples."""
+    """The developer mode with the scripts above."""
     folder = tmp_path_factory.mktemp("errors")
     (folder / "outside.txt").write_text(f"{SECRET}\n")
     scripts = {name: text.removeprefix("\n") for name, text in SCRIPTS.items()}
     made = Developing(folder, scripts, f'timeout = 9\n[lua]\nversion = "{request.param}"\n')
-    shutil.copytree(SAMPLES / "_lib", made.root / "_lib", dirs_exist_ok=True)
     (made.root / "lines.lua").write_bytes(SCRIPTS["lines.lua"].encode())
     with made:
         yield made

@@ -37,23 +37,51 @@ def render(lua: Inside, text: str, data: str = "{}") -> Answer:
 @pytest.mark.parametrize(
     ("text", "data", "page"),
     [
-        ("", "{}", ""), ("plain", "{}", "plain"), ("<%= x %>", "{ x = '<&' }", "&lt;&amp;"), ("<%- x %>", "{ x = '<&' }", "<&"),
-        ("<%= x %><%- x %>", "{ x = html.raw '<i>' }", "<i><i>"), ("[<%= x %><%- x %>]", "{}", "[]"), ("<%= x %>", "{ x = 12 }", "12"),
-        ("<%= x %>", "{ x = false }", "false"), ("<% if x then %>a<% else %>b<% end %>", "{ x = true }", "a"),
-        ("<% for i = 1, 3 do %><%= i %>,<% end %>", "{}", "1,2,3,"), ("a\n<% x = 1 %>\nb", "{}", "a\n\nb"), ("a\n<% x = 1 -%>\nb", "{}", "a\nb"),
-        ("a\r\n<% x = 1 -%>\r\nb", "{}", "a\r\nb"), ("<%= 1 -%>\n2", "{}", "12"), ("<%= 1 -%> \n2", "{}", "1 \n2"),
-        ("<%= '%>' %>", "{}", "%&gt;"), ('<%- "a\\"%>" %>', "{}", 'a"%>'), ("<%- [[%>]] %>", "{}", "%>"), ("<%- [=[]]%>]=] %>", "{}", "]]%>"),
-        ("<% -- it's a comment %>a", "{}", "a"), ("<%= 1 -- one %>a", "{}", "1a"), ("<% --[[ %> ]] %>a", "{}", "a"),
-        ("<%\n-- a comment\nlocal x = 'b'\n%><%= x %>", "{}", "\nb"[1:]), ("<% -- x -%>\na", "{}", "a"), ("<%= 5 --%>\na", "{}", "5a"),
-        ("<%= 7 % 4 %>", "{}", "3"), ("<%= 3 - 2 %>", "{}", "1"), ("<%= '\\'' %>", "{}", "&#039;"), ("a\\n\"b\"\\", "{}", "a\\n\"b\"\\"),
-        ("\0\x01\x7f", "{}", "\0\x01\x7f"), ("\ufeffa", "{}", "a"), ("<% local t = {} %><% (f or function() t.x = 1 end)() %><%= t.x %>", "{}", "1"),
-        ("<% if true then return end %>x", "{}", ""), ("<%= x %>", "setmetatable({}, { __index = { x = 1 } })", "1"),
-        ("<%= type(x) %>", "{}", "nil"), ("<%= type %>", "{ type = 'mine' }", "mine"), ("<% x = 2 %><%= x %>", "{ x = 1 }", "2"),
-        ("<%= tostring(nil) %>", "nil", "nil"), ("%> <%= 1 %> %>", "{}", "%> 1 %>"), ("<%= ('x'):rep(5000) %>", "{}", "x" * 5000),
+        ("", "{}", ""),
+        ("plain", "{}", "plain"),
+        ("<%= x %>", "{ x = '<&' }", "&lt;&amp;"),
+        ("<%- x %>", "{ x = '<&' }", "<&"),
+        ("<%= x %><%- x %>", "{ x = html.raw '<i>' }", "<i><i>"),
+        ("[<%= x %><%- x %>]", "{}", "[]"),
+        ("<%= x %>", "{ x = 12 }", "12"),
+        ("<%= x %>", "{ x = false }", "false"),
+        ("<% if x then %>a<% else %>b<% end %>", "{ x = true }", "a"),
+        ("<% for i = 1, 3 do %><%= i %>,<% end %>", "{}", "1,2,3,"),
+        ("a\n<% x = 1 %>\nb", "{}", "a\n\nb"),
+        ("a\n<% x = 1 -%>\nb", "{}", "a\nb"),
+        ("a\r\n<% x = 1 -%>\r\nb", "{}", "a\r\nb"),
+        ("<%= 1 -%>\n2", "{}", "12"),
+        ("<%= 1 -%> \n2", "{}", "1 \n2"),
+        ("<%= '%>' %>", "{}", "%&gt;"),
+        ('<%- "a\\"%>" %>', "{}", 'a"%>'),
+        ("<%- [[%>]] %>", "{}", "%>"),
+        ("<%- [=[]]%>]=] %>", "{}", "]]%>"),
+        ("<% -- it's a comment %>a", "{}", "a"),
+        ("<%= 1 -- one %>a", "{}", "1a"),
+        ("<% --[[ %> ]] %>a", "{}", "a"),
+        ("<%\n-- a comment\nlocal x = 'b'\n%><%= x %>", "{}", "\nb"[1:]),
+        ("<% -- x -%>\na", "{}", "a"),
+        ("<%= 5 --%>\na", "{}", "5a"),
+        ("<%= 7 % 4 %>", "{}", "3"),
+        ("<%= 3 - 2 %>", "{}", "1"),
+        ("<%= '\\'' %>", "{}", "&#039;"),
+        ('a\\n"b"\\', "{}", 'a\\n"b"\\'),
+        ("\0\x01\x7f", "{}", "\0\x01\x7f"),
+        ("\ufeffa", "{}", "a"),
+        ("<% local t = {} %><% (f or function() t.x = 1 end)() %><%= t.x %>", "{}", "1"),
+        ("<% if true then return end %>x", "{}", ""),
+        ("<%= x %>", "setmetatable({}, { __index = { x = 1 } })", "1"),
+        ("<%= type(x) %>", "{}", "nil"),
+        ("<%= type %>", "{ type = 'mine' }", "mine"),
+        ("<% x = 2 %><%= x %>", "{ x = 1 }", "2"),
+        ("<%= tostring(nil) %>", "nil", "nil"),
+        ("%> <%= 1 %> %>", "{}", "%> 1 %>"),
+        ("<%= ('x'):rep(5000) %>", "{}", "x" * 5000),
         ("<% local a = {} for i = 1, 3000 do %><%= i %><% end %>", "{}", "".join(map(str, range(1, 3001)))),
-        ("<% layout = 1 %><%= content %>", "{ content = 'c' }", "c"), ("<%= render %>", "{ render = 'r' }", "r"),
+        ("<% layout = 1 %><%= content %>", "{ content = 'c' }", "c"),
+        ("<%= render %>", "{ render = 'r' }", "r"),
     ],
-)  # fmt: skip
+)
 def test_pages(lua: Inside, text: str, data: str, page: str) -> None:
     """What each part of the syntax becomes."""
     answer = render(lua, text, data)
@@ -64,14 +92,25 @@ def test_pages(lua: Inside, text: str, data: str, page: str) -> None:
 @pytest.mark.parametrize(
     ("text", "line", "problem"),
     [
-        ("a\n<% for i = 1, 2 do %>\nb", 3, "'end' expected"), ("a\n<%= x", 2, "'<%' is not closed: '%>' expected"),
-        ("a\n\n<% if x then %>\n<%= 1 %>\n", 5, "'end' expected"), ("a\n<% end %>\n", 2, "<eof>"), ("a\n<%= %>", 2, "unexpected symbol"),
-        ("a\r\nb\r\n<%= ) %>", 3, "unexpected symbol"), ("<% x = %>\na", 1, "unexpected symbol"), ("<% return %>\na", 1, ""), ("a\n<% [[ %>", 2, "'<%' is not closed"),
-        ("<%= 1 %>\n<% for %>", 2, ""), ("a\n\n<%= x.y %>\n", 3, "attempt to index"), ("<% local a = 1\nlocal b = a.c.d %>", 2, "attempt to index"),
-        ("a\n<%=\nx.y\n%>", 3, "attempt to index"), ("a\n<%= error('own') %>\nb", 2, "own"), ("<% x = 1 -%>\n<%- x.y.z -%>\n", 2, "attempt to index"),
-        ("<%= 1 -- c %>\n<%= 2 %><%= x.y %>", 2, "attempt to index"), ('"\n\n<%= "\\\n" .. x.y %>', 4, "attempt to"),
+        ("a\n<% for i = 1, 2 do %>\nb", 3, "'end' expected"),
+        ("a\n<%= x", 2, "'<%' is not closed: '%>' expected"),
+        ("a\n\n<% if x then %>\n<%= 1 %>\n", 5, "'end' expected"),
+        ("a\n<% end %>\n", 2, "<eof>"),
+        ("a\n<%= %>", 2, "unexpected symbol"),
+        ("a\r\nb\r\n<%= ) %>", 3, "unexpected symbol"),
+        ("<% x = %>\na", 1, "unexpected symbol"),
+        ("<% return %>\na", 1, ""),
+        ("a\n<% [[ %>", 2, "'<%' is not closed"),
+        ("<%= 1 %>\n<% for %>", 2, ""),
+        ("a\n\n<%= x.y %>\n", 3, "attempt to index"),
+        ("<% local a = 1\nlocal b = a.c.d %>", 2, "attempt to index"),
+        ("a\n<%=\nx.y\n%>", 3, "attempt to index"),
+        ("a\n<%= error('own') %>\nb", 2, "own"),
+        ("<% x = 1 -%>\n<%- x.y.z -%>\n", 2, "attempt to index"),
+        ("<%= 1 -- c %>\n<%= 2 %><%= x.y %>", 2, "attempt to index"),
+        ('"\n\n<%= "\\\n" .. x.y %>', 4, "attempt to"),
     ],
-)  # fmt: skip
+)
 def test_errors_have_the_line_of_the_template(lua: Inside, text: str, line: int, problem: str) -> None:
     """Of what does not compile, and of what fails when it runs."""
     answer = render(lua, text)
@@ -137,7 +176,8 @@ def test_other_ways_to_a_template(lua: Inside) -> None:
     """)
     assert answer.text == (
         "&lt;Hello AHello B mine:2: '<%' is not closed: '%>' expected "
-        "bad argument #1 to 'compile' (string expected, got no value)bad argument #1 to '?' (table expected, got number)"
+        "bad argument #1 to 'compile' (string expected, got no value)"
+        "bad argument #1 to '?' (table expected, got number)"
     )
 
 
@@ -195,7 +235,10 @@ def test_a_changed_template_flushes_the_state(tmp_path: Path) -> None:
 def test_the_page_of_developers(tmp_path: Path) -> None:
     """It shows the template's source at the line of the error, and its variables; and follows a save."""
     scripts = {
-        "page.lua": 'local t = require "greenfcgi.template"\nfunction main(env, con) con:puts(t.render(env.QUERY_STRING)) end\n',
+        "page.lua": """
+            local template = require "greenfcgi.template"
+            function main(env, con) con:puts(template.render(env.QUERY_STRING)) end
+        """,
         "views/run.html": "<ul>\n<% local item = { 1 } %>\n<li><%= item.name.first %></li>\n</ul>\n",
         "views/syntax.html": "<ul>\n<% for x = 1 do %>\n</ul>\n",
         "views/open.html": "<ul>\n<% for x in y do\n",
