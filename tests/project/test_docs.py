@@ -1,7 +1,7 @@
 """The README and the pages in `greenfcgi/docs`: their examples are run, and give what the page says.
 
-In a page, a fenced block whose first line is a comment ``-- file: NAME`` or ``# file: NAME`` is a file of the example,
-written to that name in a folder of the page's own. A fenced block of the kind ``console`` holds commands, ``$ greenfcgi
+In a page, a fenced block whose first line is a comment ``-- file: NAME``, ``# file: NAME`` or ``<!-- file: NAME -->`` is a
+file of the example, written to that name in a folder of the page's own. A fenced block of the kind ``console`` holds commands, ``$ greenfcgi
 ...``, each followed by its output; a line ``...`` stands for any lines, and "..." in a line for anything.
 """
 
@@ -22,7 +22,7 @@ DOCS = Path(__file__).parents[2] / "greenfcgi" / "docs"
 PAGES = [DOCS.parents[1] / "README.md", *sorted(DOCS.glob("*.md"))]
 
 _BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
-_FILE = re.compile(r"(?:--|#) file: (\S+)\n")
+_FILE = re.compile(r"(?:--|#|<!--) file: (\S+)(?: -->)?\n")
 
 
 def _commands(block: str) -> list[tuple[str, str]]:

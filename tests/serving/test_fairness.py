@@ -308,3 +308,74 @@ def test_loops_of_the_servers_own_give_others_their_turn(
     assert clock.now - began >= 3 * steps / 100 * TICK
     connection.close()
     inside.close()
+
+
+#: The same of the modules for text.
+TEXT_LOOP = """
+    local json, html, template = require "greenfcgi.json", require "greenfcgi.html", require "greenfcgi.template"
+    local row = template.compile("<% for _, v in ipairs(list) do %><%= v %><% end %>")
+    local calls = {{
+        encode = json.encode, decode = json.decode, escape = html.escape,
+        pretty = function(v) return json.encode(v, {{ pretty = true, sort = true }}) end,
+        render = function(v) return row {{ list = v }} end,
+        text = template.compile,
+    }}
+    local argument
+    function init()
+        local parts = {{}}
+        for i = 1, {number} do parts[i] = {part} end
+        argument = {argument}
+    end
+    function main(env, con)
+        for _ = 1, 3 do assert(calls.{function}(argument)) end
+        con:puts("done")
+    end
+"""
+_NAMED = "(function() local t = {} for i = 1, #parts do t['n' .. i] = i end return t end)()"
+
+
+@pytest.mark.parametrize(
+    ("function", "number", "part", "argument", "ticks"),
+    [
+        ("encode", 50_000, "i", "parts", 50),
+        ("encode", 20_000, "{ i }", "parts", 100),
+        ("encode", 100, "('x'):rep(10000) .. i", "parts", 20),
+        ("encode", 100, "('x'):rep(10000)", "table.concat(parts)", 20),
+        ("encode", 1000, "('\\n'):rep(100)", "parts", 20),
+        ("pretty", 20_000, "i", _NAMED, 100),
+        ("decode", 50_000, "'1'", "'[' .. table.concat(parts, ',') .. ']'", 400),
+        ("decode", 20_000, "'{}'", "'[' .. table.concat(parts, ',') .. ']'", 150),
+        ("decode", 20_000, "'\\\\n'", "'\"' .. table.concat(parts) .. '\"'", 150),
+        ("decode", 200, "('x'):rep(10000)", "'\"' .. table.concat(parts) .. '\"'", 15),
+        ("decode", 200, "(' '):rep(10000)", "table.concat(parts) .. '1'", 15),
+        ("decode", 200, "('\\195\\169'):rep(5000)", "'\"' .. table.concat(parts) .. '\"'", 3),
+        ("escape", 200, "('<'):rep(10000)", "table.concat(parts)", 15),
+        ("render", 200, "('<'):rep(10000)", "parts", 15),
+        ("render", 20_000, "i", "parts", 20),
+        ("text", 5_000, "'<%= 1 %>'", "table.concat(parts)", 100),
+    ],
+)
+@pytest.mark.parametrize("version", ["luajit21", "lua54"])
+def test_text_gives_others_their_turn(
+    tmp_path: Path, clock: Clock, version: str, function: str, number: int, part: str, argument: str, ticks: int
+) -> None:
+    """However large what a script, or its client, hands to the modules for JSON, HTML and templates.
+
+    `ticks` looks at the clock, at least, in each of three rounds.
+    """
+    script = TEXT_LOOP.format(function=function, part=part, argument=argument, number=number)
+    inside = Inside(tmp_path, clock, lua=f'version = "{version}"\nmemory = "64M"')
+    (inside.root / "own.lua").write_text(script)
+    connection = inside.connect()
+    connection.sendall(inside.request("own.lua"))
+    assert inside.reply(connection) == b"done"
+    began = clock.now
+
+    def ask(inside: Inside, ticks: int) -> None:
+        connection.sendall(inside.request("own.lua"))
+        assert inside.reply(connection) == b"done"
+
+    assert worst_wait(inside, (ask,), 0) <= MAX_WAIT
+    assert clock.now - began >= 3 * ticks * TICK
+    connection.close()
+    inside.close()

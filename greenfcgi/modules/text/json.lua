@@ -235,14 +235,20 @@ end
 
 -- A string whose first byte is at `start`; at `at` the first one that does not stand for itself, and is no quote.
 local function long_string(text, start, at)
-    local parts, n = {}, 0
+    local parts, n, blocks = {}, 0, nil
     while true do
         count(1)
         local c = byte(text, at)
+        if n >= MAX_PIECES then
+            blocks = blocks or {}
+            blocks[#blocks + 1] = concat(parts, "", 1, n)
+            n = 0
+        end
         if c == 34 then
             n = n + 1
             parts[n] = sub(text, start, at - 1)
-            return concat(parts, "", 1, n), at + 1
+            local last = concat(parts, "", 1, n)
+            return blocks and concat(blocks) .. last or last, at + 1
         elseif c == 92 then
             n = n + 2
             parts[n - 1] = sub(text, start, at - 1)
@@ -267,6 +273,7 @@ end
 
 local function read_string(text, at)
     local stop = plain_end(text, at)
+    if stop - at > SHORT_PART then count((stop - at) * 0.003) end
     if byte(text, stop) == 34 then return sub(text, at, stop - 1), stop + 1 end
     return long_string(text, at, stop)
 end
@@ -524,6 +531,7 @@ local function quoted_part(part, before, text, depth)
 end
 
 local function quoted(text, depth)
+    if #text > SHORT_PART then count(#text * 0.003) end
     if plain_end(text, 1) > #text and not in_html then return '"' .. text .. '"' end
     if #text <= PART then return '"' .. quoted_part(text, 0, text, depth) .. '"' end
     local parts, n, at = { '"' }, 1, 1
