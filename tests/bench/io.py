@@ -1,4 +1,4 @@
-"""What scripts wait for: `python -m tests.bench.io` measures sockets, HTTP, databases and shared dictionaries.
+"""What scripts call: `python -m tests.bench.io` measures sockets, HTTP, databases, shared dictionaries and JSON.
 
 Each part is a module `io_NAME` beside this one, with a function `figures`. A part whose servers or packages are not
 installed is told of in one line, and left out.
@@ -16,12 +16,12 @@ from .command import carry_out, progress
 from .errors import NotInstalled
 from .figure import Figure
 
-PARTS = ("sockets", "http", "sql", "shared")
+PARTS = ("sockets", "http", "sql", "shared", "text")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command. 0: measured, whether goals are met or not; 2: it could not be."""
-    parser = argparse.ArgumentParser(prog="python -m tests.bench.io", description="what scripts wait for")
+    parser = argparse.ArgumentParser(prog="python -m tests.bench.io", description="what scripts call")
     parser.add_argument("part", nargs="*", choices=[[], *PARTS], help=f"one of {', '.join(PARTS)}; all without")
     chosen = parser.parse_args(arguments).part or PARTS
     return carry_out(lambda: _run(chosen))

@@ -1,8 +1,9 @@
 """The README and the pages in `greenfcgi/docs`: their examples are run, and give what the page says.
 
-In a page, a fenced block whose first line is a comment ``-- file: NAME``, ``# file: NAME`` or ``<!-- file: NAME -->`` is a
-file of the example, written to that name in a folder of the page's own. A fenced block of the kind ``console`` holds commands, ``$ greenfcgi
-...``, each followed by its output; a line ``...`` stands for any lines, and "..." in a line for anything.
+In a page, a fenced block whose first line is a comment ``-- file: NAME``, ``# file: NAME`` or ``<!-- file: NAME -->``
+is a file of the example, written to that name in a folder of the page's own. A fenced block of the kind ``console``
+holds commands, ``$ greenfcgi ...``, each followed by its output; a line ``...`` stands for any lines, and "..." in a
+line for anything.
 """
 
 from __future__ import annotations
