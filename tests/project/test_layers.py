@@ -55,6 +55,7 @@ FOLDERS: tuple[tuple[str, tuple[str, ...]], ...] = (
             "redis_store", "stores", "dictionary",
         ),
     ),
+    ("modules.text", ("json",)),
     ("modules.http", ("url", "decoding", "tls", "connection", "pool", "fetch", "http")),
     ("modules", ("programs", "values", "python_modules", "configured")),
     (
