@@ -23,6 +23,7 @@ _FOLDER: Final = os.path.dirname(__file__)
 _OTHER_NAMES: Final[Mapping[str, str]] = {
     "greenfcgi.http": "http/http",
     "luafcgid": "luafcgid",
+    "greenfcgi.router": "web/router",
     "greenfcgi.shared": "shared/dictionary",
     "greenfcgi.sql": "sql/sql",
     "luasql.postgres": "sql/luasql",
