@@ -26,6 +26,7 @@ _OTHER_NAMES: Final[Mapping[str, str]] = {
     "greenfcgi.json": "text/json",
     "greenfcgi.template": "text/template",
     "luafcgid": "luafcgid",
+    "greenfcgi.router": "web/router",
     "greenfcgi.shared": "shared/dictionary",
     "greenfcgi.sql": "sql/sql",
     "luasql.postgres": "sql/luasql",
