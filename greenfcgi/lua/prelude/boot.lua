@@ -54,25 +54,25 @@ for name in string.gmatch(settings.allow, "[^\n]+") do allowed[name] = true end
 if parts.quirks then load_part("quirks")() end
 
 local lua = {
-    clock = os.clock, error = error, ipairs = ipairs, next = next, pairs = pairs, pcall = pcall,
-    rawequal = rawequal, rawget = rawget, rawset = rawset, select = select, setmetatable = setmetatable,
-    tonumber = tonumber, tostring = tostring, type = type,
+    clock = os.clock, error = error, ipairs = ipairs, next = next, pairs = pairs, pcall = pcall, rawget = rawget,
+    rawset = rawset, select = select, setmetatable = setmetatable, tonumber = tonumber, tostring = tostring, type = type,
     xpcall = xpcall, newproxy = newproxy, load = load, loadstring = loadstring, warn = warn, version = _VERSION,
     byte = string.byte, char = string.char, find = string.find, format = string.format, gmatch = string.gmatch,
     gsub = string.gsub, lower = string.lower, match = string.match, sub = string.sub, concat = table.concat,
-    sort = table.sort, unpack = unpack or table.unpack, floor = math.floor, huge = math.huge, math_type = math.type,
+    unpack = unpack or table.unpack, floor = math.floor, huge = math.huge, math_type = math.type,
     tointeger = math.tointeger, maxinteger = math.maxinteger, create = coroutine.create, resume = coroutine.resume,
     yield = coroutine.yield, status = coroutine.status, thread_close = coroutine.close, getinfo = library.getinfo,
     getupvalue = library.getupvalue, setupvalue = library.setupvalue, upvalueid = library.upvalueid,
     upvaluejoin = library.upvaluejoin, metatable_of = library.getmetatable, traceback = library.traceback,
     dump = string.dump, remove = os.remove, rename = os.rename, searchpath = package.searchpath, is_jit = jit ~= nil,
-    loadlib = package.loadlib, interpret = interpret, compiles = settings.interprets or settings.jit,
-    open_buffer = package.preload["string.buffer"],
+    loadlib = package.loadlib, interpret = interpret,
     io = {
         open = io.open, lines = io.lines, input = io.input, output = io.output, tmpfile = io.tmpfile, type = io.type,
         write = io.write, close = io.close,
     },
 }
+-- Not above, where it would be a place more than some Luas have use for.
+lua.sort = table.sort
 call = load_part("guard")(lua, settings, allowed)(call)
 
 local server = {

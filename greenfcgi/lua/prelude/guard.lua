@@ -64,6 +64,12 @@ if jit and not allowed.jit then
     package.preload["jit.opt"], package.preload["jit.util"], package.preload["jit.profile"] = nil, nil, nil
 end
 
+if jit then
+    -- For what the server has compiled; and whether it may be.
+    lua.rawequal, lua["string.buffer"] = rawequal, package.preload["string.buffer"]
+    lua.jit = settings.interprets or settings.jit
+end
+
 -- string.buffer hands out pointers into memory, and LuaJIT loads its ffi for the first of them.
 if allowed["string.buffer"] and not allowed.ffi then lua.load("return 1LL") end
 if not allowed["string.buffer"] then package.preload["string.buffer"] = nil end

@@ -166,7 +166,7 @@ end
 
 local skip, plain_end
 
-if lua.compiles then
+if lua.jit then
     -- Where white space ends, and the byte that is there; nil at the end.
     function skip(text, at)
         local c, stop = byte(text, at), at + PART

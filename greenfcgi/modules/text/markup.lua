@@ -52,7 +52,7 @@ local function text_of(value)
 end
 
 local opened, library
-if lua.compiles and lua.open_buffer then opened, library = lua.pcall(lua.open_buffer) end
+if lua.jit and lua["string.buffer"] then opened, library = lua.pcall(lua["string.buffer"]) end
 
 local escape_text, begin, finish, write, write_raw
 
