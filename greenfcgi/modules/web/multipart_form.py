@@ -17,7 +17,7 @@ from ...errors import ConfigError
 from .uploads import Upload
 
 #: Bytes of a body that are read at a time, and those after which others may have a turn.
-_PART: Final = 128 * 1024
+_PART: Final = 256 * 1024
 _TURN: Final = 1024 * 1024
 #: Bytes of the name of a file, as file systems have them.
 _MAX_NAME: Final = 255
