@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from typing import Final
 
+from ...system.large_file import remove
 from ...system.memory_folder import MemoryFolder, made, remove_unused
 
 _PREFIX: Final = "greenfcgi-uploads-"
@@ -91,7 +92,7 @@ class Upload:
         self.close()
         if self.path:
             with suppress(OSError):
-                os.unlink(self.path)
+                remove(self.path, self.size)
             self._gone()
 
     def move(self, target: bytes) -> Iterator[None]:
@@ -118,7 +119,7 @@ class Upload:
             if problem.errno != errno.EXDEV:
                 raise
             yield from self._copy(target, mode)
-            os.unlink(self.path)
+            remove(self.path, self.size)
         self._gone()
 
     def _copy(self, target: bytes, mode: int | None) -> Iterator[None]:

@@ -391,7 +391,10 @@ def test_a_query_string(lua: Inside) -> None:
         ("form.query(env, { max_fields = -1 })", "form.query: max_fields: found -1, expected a number from 0 up"),
         ("form.query(5)", "bad argument #1 to 'query' (table expected, got number)"),
         ("con:finish() form.read(env, con)", "con:form.read: con:finish() has sent the reply already"),
-        ("local _, files = form.read(env, con) files.f.move('x')", "file.move called with a dot, or on what is no file"),
+        (
+            "local _, files = form.read(env, con) files.f.move('x')",
+            "file.move called with a dot, or on what is no file",
+        ),
         ("local _, files = form.read(env, con) files.f:move()", "bad argument #1 to 'move' (string expected, got nil)"),
     ],
 )
