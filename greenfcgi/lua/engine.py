@@ -55,7 +55,7 @@ class Booted(NamedTuple):
     #: (name, only_ask): call a hook, or say whether there is one.
     hook: Callable[..., Any]
     collect_garbage: Callable[[], None]
-    #: (is_end): the files that are open, and those that are lost.
+    #: (is_end, is_load): a run is over. The files that are open, and those that are lost.
     settle: Callable[..., tuple[int, int]]
     #: For developers: the functions on the way to an error, and what the script has written.
     report: Callable[[], tuple[bytes, bytes]] | None

@@ -120,7 +120,7 @@ class State:
         self._load_text = None
         self._bridge.loading = self._budget.is_load = False
         if self._bridge.granted:
-            self._settle_files()
+            self._settle_files(is_load=True)
         # What compiling left behind is half of the state's memory.
         self._collect()
         self._budget.end()
@@ -329,12 +329,12 @@ class State:
             self._runtime.set_max_memory(need)
             self.is_healthy = False
 
-    def _settle_files(self) -> None:
-        """Give back what the files that have been closed had taken."""
+    def _settle_files(self, is_load: bool = False) -> None:
+        """A run is over: files are flushed, those that nobody has any more closed, and what these had taken given back."""
         if not self.is_healthy:
             return
         try:
-            held, lost = self._settle()
+            held, lost = self._settle(False, is_load)
             self._bridge.keep_files(held)
             if lost:
                 # Other finalizers may have failed, too.
