@@ -8,7 +8,7 @@ from typing import IO
 
 from ..fastcgi.records import Buffer
 from ..quota import Quota
-from ..system.large_file import close_file
+from ..system.temporary_files import close_file
 
 
 class Spool:

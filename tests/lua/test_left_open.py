@@ -1,4 +1,4 @@
-"""Files that a script leaves open: when its request ends they are written, and closed unless it keeps them on purpose."""
+"""Files that a script leaves open: when its request ends they are written, and closed unless it keeps them."""
 
 from __future__ import annotations
 

@@ -356,7 +356,7 @@ WRITTEN = ("by io.write", "by stdout", "by stderr", "by print")
 @pytest.mark.parametrize("closed", [(), (0,), (1,), (0, 1, 2)], ids=["open", "no input", "no output", "none"])
 @pytest.mark.parametrize("processes", [0, 1, 2])
 def test_standard_streams(tmp_path: Path, processes: int, closed: tuple[int, ...]) -> None:
-    """Whatever the process was started with as its input, that is at its end at once; what is written goes to the log."""
+    """Whatever the process was started with as its input, it is at its end at once; output goes to the log."""
     server = Server(tmp_path, {"read.lua": READS}, f'processes = {processes}\nerrorlog = "error.log"\n')
     server.log_path = tmp_path / "error.log"
     program = f"""

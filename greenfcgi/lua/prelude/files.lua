@@ -7,10 +7,10 @@
 -- closed
 --
 -- returns: a table of those functions by their names; closed(file): it has been closed, and will be no file any more;
---          settle(is_end, keeps_streams): a run is over: what has been written is flushed, what the script has left open and cannot reach
---          any more is closed. Returns how many files are open, and how many of these can be closed by nobody any more; at
---          the state's end, no more are opened. After a run, io.input and io.output are what they were before, unless
---          with keeps_streams: the script was loaded
+--          settle(is_end, keeps_streams): a run is over: what has been written is flushed, what the script has left open and
+--          cannot reach any more is closed. Returns how many files are open, and how many of these can be closed by nobody
+--          any more; at the state's end, no more are opened. After a run, io.input and io.output are what they were before,
+--          unless with keeps_streams: the script was loaded
 
 local lua, server = ...
 

@@ -13,8 +13,8 @@ from collections.abc import Iterator
 from contextlib import suppress
 from typing import Final
 
-from ...system.large_file import remove
 from ...system.memory_folder import MemoryFolder, made, remove_unused
+from ...system.temporary_files import remove
 
 _PREFIX: Final = "greenfcgi-uploads-"
 #: Bytes that are copied at a time, where a file is moved to another file system.

@@ -1,4 +1,7 @@
-"""Large files that go: the system takes its time for that, 0.3 s for a gigabyte, in which nobody else should wait."""
+"""Temporary files: without a name, which processes share and pass on to a new binary; and large ones that go.
+
+The system takes its time to free these, 0.3 s for a gigabyte, in which nobody else should wait.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +12,18 @@ from typing import IO, Final
 
 #: Bytes from which on a file is large: it takes some milliseconds.
 _LARGE: Final = 16 * 1024 * 1024
+
+
+def nameless_file() -> int:
+    """A new file that only those find who have its descriptor; it goes with the last of them. Raises `OSError`."""
+    try:
+        return os.memfd_create("greenfcgi")
+    except (AttributeError, OSError):
+        # Other systems than Linux, or one that forbids it.
+        from tempfile import TemporaryFile
+
+        with TemporaryFile(buffering=0) as file:
+            return os.dup(file.fileno())
 
 
 def close_file(file: IO[bytes], size: int) -> None:
