@@ -180,14 +180,15 @@ local function read_multipart(content_type, limits)
     end
     if kind then return fields, files end
     if b == GONE then server.raise_disconnected() end
-    if b == MISSING then blame("%s", a) end
+    if not b or b == MISSING then blame("%s", a) end
     if b >= 400 then refuse(b, "%s", a) end
     return nil, a
 end
 
 -- What has been read of the body of each con, which can be read once.
 local known = setmetatable({}, { __mode = "k" })
-local is_reading = false
+-- That whose body is being read.
+local reading
 
 local function read_body(env, limits)
     local content_type = variable_of(env, "CONTENT_TYPE", "read")
@@ -198,7 +199,7 @@ local function read_body(env, limits)
 end
 
 local function keep(con, ok, ...)
-    is_reading = false
+    reading = nil
     known[con] = { ok, ... }
     if not ok then error((...), 0) end
     return ...
@@ -218,8 +219,8 @@ function M.read(env, con, options)
         return found[2], found[3]
     end
     -- A finalizer may come in between.
-    if is_reading then blame("form.read: the form is being read") end
-    is_reading = true
+    if reading == con then blame("form.read: the form is being read") end
+    reading = con
     return keep(con, server.pcall(read_body, env, limits))
 end
 

@@ -332,6 +332,26 @@ def test_the_same_of_an_urlencoded_form(lua: Inside, body: bytes, options: str, 
     assert (answer.status, answer.text) == (413, expected + "\n")
 
 
+def test_a_form_is_not_read_within_its_reading(lua: Inside) -> None:
+    """A finalizer may try to."""
+    answer = lua.main("""
+        local form = require "greenfcgi.form"
+        local problem
+        local function try() local ok, text = pcall(form.read, env, con) problem = problem or text end
+        for _ = 1, 100 do
+            if newproxy then
+                getmetatable(newproxy(true)).__gc = try
+            else
+                setmetatable({}, { __gc = try })
+            end
+        end
+        local fields = form.read(env, con)
+        collectgarbage()
+        con:puts(type(fields.a))
+    """, posted(900 * part('name="a"', b"1") + END))  # fmt: skip
+    assert answer.text == "table"
+
+
 def test_a_script_may_look_at_what_is_wrong(lua: Inside) -> None:
     """By pcall; the same again when it reads again."""
     answer = lua.main("""
@@ -571,6 +591,7 @@ def test_a_client_that_goes_ends_it(tmp_path: Path, temporary: Path, version: st
     assert "the client has gone" in answer.error
     assert not list(temporary.iterdir())
     assert state.is_reusable
+    assert lua.run(state, posted(GOOD + END)).text == "a=1/"
     state.close()
     lua.close()
 
