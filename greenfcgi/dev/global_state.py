@@ -46,7 +46,7 @@ class GlobalState:
             f"{name} is missing here, although another request has set it: that was in another state of this script, "
             "and each state has globals of its own"
             for name in found[b"m"]
-            if name not in own.written and any(name in used.written for used in others)
+            if any(name in used.written for used in others)
         ]
         # Once may be by chance.
         hints += [
