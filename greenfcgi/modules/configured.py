@@ -24,6 +24,7 @@ _OTHER_NAMES: Final[Mapping[str, str]] = {
     "greenfcgi.form": "web/form",
     "greenfcgi.http": "http/http",
     "luafcgid": "luafcgid",
+    "greenfcgi.router": "web/router",
     "greenfcgi.shared": "shared/dictionary",
     "greenfcgi.sql": "sql/sql",
     "luasql.postgres": "sql/luasql",

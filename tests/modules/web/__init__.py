@@ -1,1 +1,1 @@
-"""What web programs need."""
+"""Tests of modules about requests and replies."""

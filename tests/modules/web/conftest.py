@@ -1,4 +1,4 @@
-"""A state of each Lua that matters here, and forms as browsers send them."""
+"""The Luas that these tests run on."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ import pytest
 from ...support.inside import Inside
 
 
-@pytest.fixture(params=["luajit21", "lua51", "lua54"])
-def lua(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Inside]:
-    """A folder of scripts."""
-    inside = Inside(tmp_path, request.param)
+@pytest.fixture(params=("luajit21", "lua51", "lua54"))
+def lua(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Inside]:
+    """Each Lua."""
+    inside = Inside(tmp_path, request.param, "[lua]\nmemory = 16000000\n")
     yield inside
     inside.close()
