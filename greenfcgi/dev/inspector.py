@@ -10,8 +10,10 @@ from ..errors import ScriptBroken, ScriptError
 from ..fastcgi.response import Reply, refusal
 from ..logs.text import decode
 from ..lua.state import LuaFailure, State
+from ..scripts.version import Version
 from ..serving.exchange import Exchange
 from .error_page import Failure, Frame, Gap, as_html, as_text, frames_of, read_report
+from .global_state import GlobalState
 from .sources import Sources
 from .terminal import Terminal
 
@@ -28,6 +30,7 @@ class DevInspector:
         #: Memory of the states that requests under way have run in.
         self._memory: dict[Exchange, int] = {}
         self._hinted: set[tuple[str, str]] = set()
+        self._global_state = GlobalState()
         #: The texts that Lua has run in these, by path.
         self._texts: dict[Exchange, Mapping[str, bytes]] = {}
 
@@ -51,6 +54,16 @@ class DevInspector:
                 f"{place}: {name} is a global, and keeps its value for later requests. Is `local` missing? "
                 f"If it is meant to stay, set it in init() or at the top of the file"
             )
+
+    def globals_used(self, script: str, version: Version, state: int, report: bytes) -> None:
+        """A request has used globals: logged once for each that another state has, and this one has not."""
+        for text in self._global_state.used(script, version, state, report):
+            name = text.partition(" is ")[0].partition("[")[0]
+            if (script, f"{name} shared") not in self._hinted:
+                self._hinted.add((script, f"{name} shared"))
+                self._terminal.warning(
+                    f"{script}: {text}. What requests share is kept by greenfcgi.shared or greenfcgi.session"
+                )
 
     def page(self, exchange: Exchange, failure: LuaFailure | ScriptError) -> Reply:
         """The error as a page, or behind what has been sent already."""

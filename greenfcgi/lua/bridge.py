@@ -47,6 +47,9 @@ _ROOM_TO_COMPILE = 128 * 1024
 LogSlow = Callable[[str, str, float, bytes], None]
 #: Called when a script creates a global by accident, with the script, the name, and the place.
 Hint = Callable[[str, str, str], None]
+#: Called for the developer mode when a request has ended, with the script, its version, the state's number, and what it
+#: has done with globals (see `globals.lua`).
+OnGlobals = Callable[[str, Version, int, bytes], None]
 
 
 class Module(NamedTuple):

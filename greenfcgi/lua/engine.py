@@ -18,7 +18,7 @@ from ..logs.error_log import ErrorLog
 from ..logs.text import decode
 from ..quota import Quota
 from ..system.executable_memory import may_make_code
-from .bridge import Bridge, Hint, LogSlow, Module, ModuleStore
+from .bridge import Bridge, Hint, LogSlow, Module, ModuleStore, OnGlobals
 from .budget import Budget
 from .bytecode import stripped
 from .sources import lua_literal, lua_parts
@@ -55,17 +55,19 @@ class Booted(NamedTuple):
     #: (name, only_ask): call a hook, or say whether there is one.
     hook: Callable[..., Any]
     collect_garbage: Callable[[], None]
-    #: (is_end): the files that are open, and those that are lost.
+    #: (is_end, is_load): a run is over. The files that are open, and those that are lost.
     settle: Callable[..., tuple[int, int]]
     #: For developers: the functions on the way to an error, and what the script has written.
-    report: Callable[[], tuple[bytes, bytes]] | None
+    #: With True, what the request has done with globals.
+    report: Callable[..., Any] | None
 
 
 class LuaEngine:
     """Makes runtimes, and what is compiled once for all of them.
 
-    `modules` are those that scripts may require. `log_slow`, `hint`: see `bridge`; None where nobody wants to know.
-    `files` is how many descriptors the files of all scripts may take together; None: as many as there are.
+    `modules` are those that scripts may require. `log_slow`, `hint`, `on_globals`: see `bridge`; None where nobody
+    wants to know. `files` is how many descriptors the files of all scripts may take together; None: as many as there
+    are.
 
     One engine to a process: where native modules are allowed its symbols become global, and a second one would crash.
     Raises `ConfigError` when lupa does not have it.
@@ -79,12 +81,14 @@ class LuaEngine:
         log_slow: LogSlow | None = None,
         hint: Hint | None = None,
         files: Quota | None = None,
+        on_globals: OnGlobals | None = None,
     ) -> None:
         self.config = config
         self.log = log
         self.files = files
         #: Called for the developer mode; None in production, where states watch nothing for it.
         self.hint = hint
+        self.on_globals = on_globals
         self.log_slow = log_slow or _log_nowhere
         self._slow_after = None if log_slow is None else config.slowlog_timeout
         #: Runs of scripts that were stopped because their time was over, or because their memory had run out.
@@ -99,7 +103,7 @@ class LuaEngine:
             version, native_modules=bool(config.lua.cpath) or "package.loadlib" in config.lua.allow
         )
         #: The package's Lua sources, compiled.
-        self.parts = self._compiled(lua_parts(*(["inspect"] if hint is not None else [])))
+        self.parts = self._compiled(lua_parts(*(["inspect", "globals"] if hint is not None else [])))
         names = [*_BOOT_PARTS, *(_BOOT_PARTS_OF_5_1 if version == "lua51" else [])]
         names += ["inspect"] if hint is not None else []
         self._boot_parts = {name.encode(): self.parts[name] for name in names}

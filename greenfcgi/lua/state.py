@@ -120,7 +120,7 @@ class State:
         self._load_text = None
         self._bridge.loading = self._budget.is_load = False
         if self._bridge.granted:
-            self._settle_files()
+            self._settle_files(is_load=True)
         # What compiling left behind is half of the state's memory.
         self._collect()
         self._budget.end()
@@ -162,6 +162,8 @@ class State:
             bridge.exchange = None
             if bridge.granted:
                 self._settle_files()
+            if self._report is not None:
+                self._report_globals()
             self._budget.end()
         kind, first, second = result
         if not isinstance(kind, bytes):
@@ -329,12 +331,12 @@ class State:
             self._runtime.set_max_memory(need)
             self.is_healthy = False
 
-    def _settle_files(self) -> None:
-        """Give back what the files that have been closed had taken."""
+    def _settle_files(self, is_load: bool = False) -> None:
+        """A run is over: files are flushed, those that nobody has any more closed, and what they took given back."""
         if not self.is_healthy:
             return
         try:
-            held, lost = self._settle()
+            held, lost = self._settle(False, is_load)
             self._bridge.keep_files(held)
             if lost:
                 # Other finalizers may have failed, too.
@@ -342,6 +344,17 @@ class State:
         except self._errors():
             # The script's time was over in the midst of its last step.
             self.is_healthy = False
+
+    def _report_globals(self) -> None:
+        """For the developer mode: what the request has done with globals."""
+        if self._report is None or self._engine.on_globals is None or not self.is_healthy:
+            return
+        try:
+            found = self._report(True)
+        except self._errors():
+            return
+        if found:
+            self._engine.on_globals(self.script.path, self.version, id(self), found)
 
     def _errors(self) -> type[Exception]:
         error: type[Exception] = sys.modules[type(self._runtime).__module__].LuaError

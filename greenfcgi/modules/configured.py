@@ -21,6 +21,7 @@ from ..system.memory_folder import MemoryFolder
 _FOLDER: Final = os.path.dirname(__file__)
 #: What scripts require by another name than that of its file, or what lies in a folder below.
 _OTHER_NAMES: Final[Mapping[str, str]] = {
+    "greenfcgi.form": "web/form",
     "greenfcgi.http": "http/http",
     "greenfcgi.html": "text/html",
     "greenfcgi.json": "text/json",

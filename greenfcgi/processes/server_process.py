@@ -98,6 +98,7 @@ class ServerProcess:
         self._engine = LuaEngine(
             config, self.log, modules(config, folder), self._logs.log_slow if config.slowlog else None,
             None if inspector is None else inspector.hint, self._shares.descriptors.scripts,
+            None if inspector is None else inspector.globals_used,
         )  # fmt: skip
         self._loader = StateLoader(self._engine)
         self._hooks = Hooks(self._engine.turns)

@@ -25,7 +25,7 @@ from typing import NamedTuple
 
 from ..scripts.file_signature import DIGEST_SIZE, digest
 from ..scripts.texts import Text
-from ..system.nameless_file import nameless_file
+from ..system.temporary_files import nameless_file
 
 #: Bytes of all records that count, and once more for as many that do not any longer. Untouched pages take no memory.
 HALF = 8 * 1024 * 1024

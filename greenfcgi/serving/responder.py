@@ -18,6 +18,7 @@ from ..scripts.catalogue import Catalogue
 from ..scripts.pool import Pool
 from ..scripts.routes import Moved, Routes
 from ..scripts.script import Script
+from ..scripts.version import Version
 from .exchange import Exchange
 
 #: Bytes of a header block above which nginx and others answer 502, unless their buffer for headers has been made
@@ -30,6 +31,9 @@ class Inspector(Protocol):
 
     def ran(self, exchange: Exchange, state: State) -> None:
         """A script has run for a request, well or not."""
+
+    def globals_used(self, script: str, version: Version, state: int, report: bytes) -> None:
+        """A request in the state of this number has used globals: see `lua.bridge.OnGlobals`."""
 
     def hint(self, script: str, name: str, place: str) -> None:
         """A script has created a global of this name, which no `init` declares, at `place`: "path:line"."""

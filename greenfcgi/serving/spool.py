@@ -8,6 +8,7 @@ from typing import IO
 
 from ..fastcgi.records import Buffer
 from ..quota import Quota
+from ..system.temporary_files import close_file
 
 
 class Spool:
@@ -58,5 +59,5 @@ class Spool:
 
     def close(self) -> None:
         """Give the descriptor and the room on the disk back."""
-        self._file.close()
+        close_file(self._file, self.size)
         self._files.give_back(1)

@@ -31,8 +31,8 @@ class MemoryFolder:
     def __init__(self, inherited: tuple[str, int] | None = None) -> None:
         if inherited is None:
             parent = base()
-            _remove_unused(parent)
-            inherited = _made(parent)
+            remove_unused(parent)
+            inherited = made(parent)
         self.path, self.lock = inherited
 
     def own(self, identity: Identity) -> None:
@@ -59,9 +59,10 @@ def base() -> str:
     return _MEMORY if os.access(_MEMORY, os.W_OK | os.X_OK) else os.environ.get("TMPDIR") or "/tmp"
 
 
-def _made(parent: str) -> tuple[str, int]:
+def made(parent: str, prefix: str = _PREFIX) -> tuple[str, int]:
+    """A new folder in this one: its path, and the descriptor of its lock. Raises `OSError`."""
     for _ in range(_TRIES):
-        path = os.path.join(parent, _PREFIX + os.urandom(8).hex())
+        path = os.path.join(parent, prefix + os.urandom(8).hex())
         try:
             os.mkdir(path, 0o700)
             lock = os.open(os.path.join(path, _LOCK), os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
@@ -75,11 +76,11 @@ def _made(parent: str) -> tuple[str, int]:
     raise FileNotFoundError(f"{parent}: folders vanish as soon as they are made")
 
 
-def _remove_unused(parent: str) -> None:
+def remove_unused(parent: str, prefix: str = _PREFIX) -> None:
     """Remove what servers have left that were killed."""
     for name in os.listdir(parent):
         path = os.path.join(parent, name)
-        if name.startswith(_PREFIX):
+        if name.startswith(prefix):
             with suppress(OSError):
                 if stat.S_ISDIR(os.lstat(path).st_mode):
                     _remove(path)

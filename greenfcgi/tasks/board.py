@@ -15,7 +15,7 @@ import struct
 import time
 from typing import Final, NamedTuple
 
-from ..system.nameless_file import nameless_file
+from ..system.temporary_files import nameless_file
 
 #: Digest of the name; when it was due last, has begun and has ended last, in seconds of the epoch; whether that went
 #: well; how often it has run, and failed.

@@ -623,6 +623,26 @@ class TestTerminal:
         assert len(hints) == 1
         assert hints[0].startswith("g.lua:5: total is a global")
 
+    def test_sessions_in_a_global(self, develop: Develop) -> None:
+        """What one state of a script has, and another has not, is said where it shows."""
+        dev = develop({"s.lua": """
+            sessions = {}
+            function main(env, con)
+                if env.QUERY_STRING == "in" then sessions.ada = 1 end
+                con:log("begun")
+                if env.QUERY_STRING == "slow" then con:sleep(0.5) end
+                con:puts(tostring(sessions.ada))
+            end
+        """})  # fmt: skip
+        assert dev.ask("/s.lua?in").text == "1"
+        thread = threading.Thread(target=dev.ask, args=("/s.lua?slow",))
+        thread.start()
+        dev.logged("GET /s.lua?slow: begun")
+        assert dev.ask("/s.lua").text == "nil"
+        thread.join()
+        line = next(line for line in dev.logged("is missing here").splitlines() if "is missing here" in line)
+        assert line.startswith("s.lua: sessions[ada] is missing here, although another request has set it")
+
     def test_rules_of_their_own(self, develop: Develop) -> None:
         """A script that has rules for globals, such as strict.lua, keeps them."""
         dev = develop({"g.lua": """

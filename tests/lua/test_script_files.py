@@ -14,6 +14,7 @@ import pytest
 from greenfcgi.lua.file_rules import FileRules
 from greenfcgi.quota import Quota
 
+from ..support.developing import Developing
 from ..support.inside import FLAVOURS, Inside, Request, run_python
 from ..support.running import Server
 
@@ -338,31 +339,65 @@ class TestStreams:
 
 READS = """
 function main(env, con)
+    io.write("by io.write\\n")
+    io.stdout:write("by stdout\\n")
+    io.stderr:write("by stderr\\n")
+    print("by print")
     local lines = 0
     for line in io.lines() do lines = lines + 1 end
-    con:puts(tostring(io.read()), " ", tostring(io.stdin:read("*l")), " ", lines)
+    con:puts(tostring(io.read()), " ", tostring(io.stdin:read("*l")), " ", lines, " ")
+    con:puts(tostring(io.read("*a") == ""), " ", tostring(io.stdin:read(1)))
 end
 """
+READ = b"nil nil 0 true nil"
+WRITTEN = ("by io.write", "by stdout", "by stderr", "by print")
 
 
-@pytest.mark.parametrize(
-    "arguments", [("config.toml",), ("--try", "/read.lua", "config.toml")], ids=["served", "tried"]
-)
-def test_input_is_at_its_end(tmp_path: Path, arguments: tuple[str, ...]) -> None:
-    """Whatever the process was started with as its input."""
-    server = Server(tmp_path, {"read.lua": READS})
+@pytest.mark.parametrize("closed", [(), (0,), (1,), (0, 1, 2)], ids=["open", "no input", "no output", "none"])
+@pytest.mark.parametrize("processes", [0, 1, 2])
+def test_standard_streams(tmp_path: Path, processes: int, closed: tuple[int, ...]) -> None:
+    """Whatever the process was started with as its input, it is at its end at once; output goes to the log."""
+    server = Server(tmp_path, {"read.lua": READS}, f'processes = {processes}\nerrorlog = "error.log"\n')
+    server.log_path = tmp_path / "error.log"
+    program = f"""
+        import os, sys
+        for descriptor in {closed}: os.close(descriptor)
+        os.execv(sys.executable, [sys.executable, "-m", "greenfcgi", "config.toml"])
+    """
     environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])}
-    with open(server.log_path, "wb") as log, subprocess.Popen(
-        [sys.executable, "-m", "greenfcgi", *arguments],
-        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, cwd=tmp_path, env=environment,
+    with open(tmp_path / "output", "wb") as output, subprocess.Popen(
+        [sys.executable, "-c", textwrap.dedent(program)],
+        stdin=subprocess.PIPE, stdout=output, stderr=output, cwd=tmp_path, env=environment,
     ) as process:  # fmt: skip
+        server.process = process
         try:
-            if arguments[0] == "--try":
-                assert process.stdout is not None
-                assert process.stdout.read().endswith(b"nil nil 0")
-            else:
-                # The file of the socket is there a moment before anybody may connect.
-                server.logged(" serves ")
-                assert server.get("read.lua").body == b"nil nil 0"
+            # The file of the socket is there a moment before anybody may connect.
+            server.logged(" serves ")
+            assert server.get("read.lua").body == READ
+            for line in WRITTEN:
+                assert server.log().count(f"GET /read.lua: {line}\n") == 1
+            server.stop()
         finally:
             process.kill()
+    assert not any(line in (tmp_path / "output").read_text() for line in WRITTEN)
+
+
+def test_standard_streams_of_one_request(tmp_path: Path) -> None:
+    """--try: the input is not read, and only the page is in the output."""
+    server = Server(tmp_path, {"read.lua": READS})
+    done = subprocess.run(
+        [sys.executable, "-m", "greenfcgi", "--try", "/read.lua", str(server.config)],
+        input=b"some input\n", capture_output=True, check=True, timeout=60,
+    )  # fmt: skip
+    assert done.stdout.endswith(b"\r\n\r\n" + READ)
+    for line in WRITTEN:
+        assert line in done.stderr.decode()
+        assert line not in done.stdout.decode()
+
+
+def test_standard_streams_of_the_developer_mode(tmp_path: Path) -> None:
+    """The terminal shows what is written; its input is not read."""
+    with Developing(tmp_path, {"read.lua": READS}) as dev:
+        assert dev.ask("/read.lua").text == READ.decode()
+        for line in WRITTEN:
+            assert dev.logged(f"GET /read.lua: {line}\n").count(line) == 1

@@ -29,7 +29,7 @@ FOLDERS: tuple[tuple[str, tuple[str, ...]], ...] = (
         "system",
         (
             "stub_modules", "gevent_import", "executable_memory", "malloc", "signals", "standard_streams", "systemd",
-            "pidfile", "privileges", "memory_folder", "socket_lock", "listen", "nameless_file",
+            "pidfile", "privileges", "memory_folder", "socket_lock", "listen", "temporary_files",
         ),
     ),
     ("scripts", ("file_signature", "texts", "version", "script", "catalogue", "routes", "pool")),
@@ -57,6 +57,7 @@ FOLDERS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ),
     ("modules.text", ("json",)),
     ("modules.http", ("url", "decoding", "tls", "connection", "pool", "fetch", "http")),
+    ("modules.web", ("uploads", "multipart_form", "form")),
     ("modules", ("programs", "values", "python_modules", "configured")),
     (
         "modules.sql",
@@ -98,8 +99,8 @@ FOLDERS: tuple[tuple[str, tuple[str, ...]], ...] = (
     (
         "dev",
         (
-            "terminal", "pages", "sources", "error_page", "live_reload", "save_order", "inspector", "app",
-            "http_handler", "mode", "try_request",
+            "terminal", "pages", "sources", "error_page", "live_reload", "save_order", "global_state", "inspector",
+            "app", "http_handler", "mode", "try_request",
         ),
     ),
     ("", ("preflight", "cli", "__main__")),

@@ -17,7 +17,7 @@
 --            buffering; jit: LuaJIT may compile scripts; interprets: it may compile, but no scripts; config (Lua source of a
 --            table); allow, users_modules, at_start (names joined by "\n"); chance1 to chance4: whole numbers that nobody can
 --            guess, below 2^32
--- returns: load(path, source, is_startup), run(params), hook(name, only_ask), collect(), settle(is_end); for developers:
+-- returns: load(path, source, is_startup), run(params), hook(name, only_ask), collect(), settle(is_end, is_load); for developers:
 --          report()
 
 local parts, call, settings = ...
@@ -278,11 +278,12 @@ end
 -- Free what is garbage. Finalizers run here, and what they raise must not reach the server.
 local function collect() lua.pcall(native_collect) end
 
--- A run is over, or with is_end the state goes. Returns how many files are open, and how many of these nobody can close.
-local function settle(is_end)
+-- A run is over, or with is_end the state goes; with is_load the script has been loaded. Returns how many files are open, and
+-- how many of these nobody can close.
+local function settle(is_end, is_load)
     local files, sockets = lua.rawget(server, "files"), lua.rawget(server, "sockets")
     local held, lost = 0, 0
-    if files then held, lost = files.settle(is_end) end
+    if files then held, lost = files.settle(is_end, is_load) end
     if sockets then held = held + sockets.settle(is_end) end
     return held, lost
 end

@@ -7,8 +7,10 @@
 -- closed
 --
 -- returns: a table of those functions by their names; closed(file): it has been closed, and will be no file any more;
---          settle(is_end): how many files are open, when a run is over, and how many of these can be closed by nobody any
---          more; at the state's end, no more are opened
+--          settle(is_end, keeps_streams): a run is over: what has been written is flushed, what the script has left open and
+--          cannot reach any more is closed. Returns how many files are open, and how many of these can be closed by nobody
+--          any more; at the state's end, no more are opened. After a run, io.input and io.output are what they were before,
+--          unless with keeps_streams: the script was loaded
 
 local lua, server = ...
 
@@ -20,19 +22,19 @@ local natives, call, absolute = lua.io, server.call, server.paths
 
 -- Files that a state may have open, and how many of them it asks for at a time.
 local MAX_FILES, GRANT = 256, 16
--- Files that may have been left to the garbage collector at the end of a run before it is called for them.
-local MAX_LEFT = 16
 local AT = 64
 
 local function is_name(value) return type(value) == "string" or type(value) == "number" end
 
 -- Open files
 
--- Those that are open, as far as is known.
+-- Those that are open, as far as is known: each with the number of the run that has opened it, below zero where it is
+-- written.
 local open_files = setmetatable({}, { __mode = "k" })
--- How many have been opened and not closed, how many the server has granted, and how many were open when the last run was
--- over. Where finalizers fail, at the limits of memory and of C calls, Lua forgets a file that stays open: it counts.
-local held, granted, kept = 0, 0, 0
+local runs = 1
+-- How many have been opened and not closed, and how many the server has granted. Where finalizers fail, at the limits of
+-- memory and of C calls, Lua forgets a file that stays open: it counts.
+local held, granted = 0, 0
 local is_file, is_ending = natives.type, false
 
 local function closed(file)
@@ -78,22 +80,43 @@ local function reserve()
     return held < granted or grant()
 end
 
-local function note(file, ...)
+local function note(writes, file, ...)
     if file then
         -- In this order: there may be no memory for it.
-        open_files[file] = true
+        open_files[file] = writes and -runs or runs
         held = held + 1
     end
     return file, ...
 end
 
-local function settle(is_end)
-    local reached = recount()
-    if not is_end and held > kept + MAX_LEFT then
-        collectgarbage()
-        reached = recount()
+-- Flush what is written. Returns whether this run has opened a file that is open still.
+local function flush_all()
+    local has_new = false
+    for file, run in next, open_files do
+        if is_file(file) == "file" then
+            has_new = has_new or run == runs or run == -runs
+            if run < 0 then
+                local ok, done, problem = lua.pcall(lua.flush, file)
+                if ok and not done then call("log", "warning", "a file cannot be written: " .. lua.tostring(problem)) end
+            end
+        end
     end
-    kept, granted, is_ending = held, held, is_end
+    return has_new
+end
+
+-- What io.input was before the run under way has set it.
+local before
+
+local function settle(is_end, keeps_streams)
+    local streams = lua.rawget(server, "streams")
+    if streams then streams.restore(keeps_streams) end
+    -- It may have been closed.
+    if before and not keeps_streams then lua.pcall(natives.input, before) end
+    before = nil
+    -- What the script has left open is garbage, unless it keeps it on purpose.
+    if flush_all() and not is_end then collectgarbage() end
+    local reached = recount()
+    runs, granted, is_ending = runs + 1, held, is_end
     -- What a finalizer opens while the state ends would stay open.
     if is_end then granted = 0 end
     return held, held - reached
@@ -115,19 +138,20 @@ local function open(...)
     if name == "/dev/urandom" or name == "/dev/random" then return server.streams.open_random(name) end
     if not is_name(name) then return native_open(...) end
     name = absolute(name)
-    local problem, number = refused(name, type(mode) == "string" and find(mode, "[wa+]") ~= nil)
+    local writes = type(mode) == "string" and find(mode, "[wa+]") ~= nil
+    local problem, number = refused(name, writes)
     if problem then return nil, problem, number end
-    return note(native_open(name, select(2, ...)))
+    return note(writes, native_open(name, select(2, ...)))
 end
 
 -- From 5.4 on, io.lines returns the file, too. Before, what it returns holds it.
 local function note_lines(iterator, a, b, file)
     if file then
-        note(file)
+        note(false, file)
         return iterator, a, b, file
     end
     local _, held_file = lua.getupvalue(iterator, 1)
-    note(held_file)
+    note(false, held_file)
     return iterator
 end
 
@@ -144,17 +168,18 @@ local function chosen(way)
     local native = faithful(natives[way], way)
     return function(...)
         local name = ...
+        if way == "input" and name ~= nil then before = before or natives.input() end
         if not is_name(name) then return native(...) end
         name = absolute(name)
         local problem = refused(name, way == "output")
         if problem then blame(problem) end
-        return note(native(name))
+        return note(way == "output", native(name))
     end
 end
 
 local function tmpfile()
     if not reserve() then return nil, "Too many open files", 24 end
-    return note(native_tmpfile())
+    return note(true, native_tmpfile())
 end
 
 local function type_of(value)

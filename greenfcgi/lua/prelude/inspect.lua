@@ -10,8 +10,9 @@
 --          has raised the problem, and what the script has written; where the problem was raised in a coroutine before,
 --          the functions in there come first
 --          forget(): a request begins, and the coroutines of the last one are nobody's business
---          report(): what was remembered last, as JSON, and what the script had written; nothing is remembered then
---          watch_globals(): from now on, new globals are reported
+--          report(of_globals): what was remembered last, as JSON, and what the script had written; nothing is remembered then.
+--          With of_globals, what globals.lua reports of the request that has ended
+--          watch_globals(): from now on, new globals are reported, and globals.lua watches what requests do with them
 
 local lua, server = ...
 
@@ -126,8 +127,16 @@ local function failed(thread, problem)
     inner, inner_problem = ok and found or nil, problem
 end
 
-local function forget()
+-- What watches globals, where they may be watched.
+local watched
+
+local function forget_coroutines()
     inner, inner_problem, failures = nil, nil, 0
+end
+
+local function forget()
+    if watched then watched.begin() end
+    forget_coroutines()
 end
 
 local function observe(create, resume)
@@ -162,7 +171,7 @@ local function capture_frames(level, problem)
     frames = ok and "[" .. concat(found, ",") .. "]" or nil
     ok, found = pcall(written)
     page = ok and found or ""
-    forget()
+    forget_coroutines()
 end
 
 -- Files that the script has opened: templates, perhaps.
@@ -179,7 +188,8 @@ end
 
 local function follow() io.open, io.lines = noting(io.open), noting(io.lines) end
 
-local function report()
+local function report(of_globals)
+    if of_globals then return watched and watched.report() or "" end
     local names = {}
     for name in next, read do names[#names + 1] = quoted(name) end
     local seen, text = '{"frames":' .. (frames or "[]") .. ',"read":[' .. concat(names, ",") .. "]}", page
@@ -203,10 +213,13 @@ end
 local function watch_globals()
     -- A script with rules of its own for globals has no need of others.
     if getmetatable(globals) ~= nil then return end
-    setmetatable(globals, { __newindex = function(_, name, value)
+    watched = server.globals
+    watched.watch(globals)
+    setmetatable(globals, { __index = function(_, name) watched.missed(name) end, __newindex = function(_, name, value)
         rawset(globals, name, value)
         -- What module() makes is meant to be one.
         if type(value) == "table" and loaded[name] == value then return end
+        watched.created(name, value)
         local where = type(name) == "string" and place()
         if where then server.call("hint", name, where) end
     end })

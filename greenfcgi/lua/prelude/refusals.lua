@@ -48,7 +48,7 @@ function M.no_status(number) blame(format("status %s: expected a whole number fr
 function M.broken_reason() blame("status: its reason has a line break or a zero byte") end
 
 function M.wrong_size(n)
-    blame(format("bad argument #1 to 'gets' (found %s, expected a whole number of bytes from 1 up)", tostring(n)))
+    blame(format("bad argument #1 to 'gets' (found %s, expected a whole number of bytes from 0 up)", tostring(n)))
 end
 
 function M.wrong_level(level)

@@ -27,7 +27,8 @@ end
 
 local function gets(self, n)
     server.check(self, "gets")
-    if n ~= nil and (type(n) ~= "number" or n % 1 ~= 0 or n < 1) then server.refusals.wrong_size(n) end
+    if n ~= nil and (type(n) ~= "number" or n % 1 ~= 0 or n < 0) then server.refusals.wrong_size(n) end
+    if n == 0 then return "" end
     local data, problem = server.ask("read", n and lua.floor(n) or -1)
     if problem and not data then lua.error(problem, 0) end
     if n and data == "" then return nil, problem end

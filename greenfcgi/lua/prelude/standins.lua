@@ -2,7 +2,7 @@
 -- first of them is called.
 --
 -- arguments: lua, server: see boot.lua
--- lua gets: file_meta, stream_meta: the metatables of files, and of the standard streams
+-- lua gets: file_meta, stream_meta: the metatables of files, and of the standard streams; flush(file)
 
 local lua, server = ...
 
@@ -20,6 +20,7 @@ if methods == file_meta then
     end
 end
 file_meta.__index = methods
+lua.flush = methods.flush
 file_meta.__metatable = { __index = methods, __name = file_meta.__name, __tostring = file_meta.__tostring }
 
 local function stand_in(part, home, names)

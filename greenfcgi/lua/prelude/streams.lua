@@ -4,10 +4,12 @@
 -- arguments: lua, server: see boot.lua
 -- returns: a table: methods; output, write, close of io; open_random(name); address(file) for tostring; type(file) as io.type;
 --          settle(): the run is over, so what is left of an unfinished line is logged
+--          restore(keeps): io.output is what it was before the run; with keeps, that is what it is now
 
 local lua, server = ...
 
-local select, setmetatable, tostring, type, unpack = lua.select, lua.setmetatable, lua.tostring, lua.type, lua.unpack
+local pcall, select, setmetatable = lua.pcall, lua.select, lua.setmetatable
+local tostring, type, unpack = lua.tostring, lua.type, lua.unpack
 local match, concat = lua.match, lua.concat
 local natives, set_metatable = lua.io, server.debug.setmetatable
 local native_write, native_close = natives.write, natives.close
@@ -139,9 +141,25 @@ local set
 
 local function current() return set or native_output() end
 
+-- What it was before the run under way has set it.
+local before
+
+local function restore(keeps)
+    local file = before
+    before = nil
+    if keeps or not file then return end
+    set = streams[file] and file or nil
+    -- What has been set there stays open. Lua takes nothing but files.
+    if set then set_metatable(file, lua.file_meta) end
+    -- It may have been closed.
+    if not pcall(natives.output, file) then set = natives.stdout end
+    if streams[file] then set_metatable(file, lua.stream_meta) end
+end
+
 local function output(...)
     local file = ...
     if file == nil then return current() end
+    before = before or current()
     if streams[file] then
         set = file
         return file
@@ -179,6 +197,6 @@ end
 
 return {
     methods = methods, output = output, write = write_to_output, close = close, open_random = open_random,
-    type = type_of, settle = settle,
+    type = type_of, settle = settle, restore = restore,
     address = function(file) return streams[file].closed and "file (closed)" or streams[file].address end,
 }
