@@ -55,6 +55,8 @@ FOLDERS: tuple[tuple[str, tuple[str, ...]], ...] = (
             "redis_store", "stores", "dictionary",
         ),
     ),
+    ("modules.text", ("digests", "passwords", "crypto")),
+    ("modules.web", ("keys", "sealing", "variables", "http_date", "cookie", "session", "sending")),
     ("modules.http", ("url", "decoding", "tls", "connection", "pool", "fetch", "http")),
     ("modules", ("programs", "values", "python_modules", "configured")),
     (

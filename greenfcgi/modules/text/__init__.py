@@ -1,0 +1,1 @@
+"""Modules for scripts about texts: what is written, hashed, encoded and taken to pieces."""

@@ -1,0 +1,1 @@
+"""Modules for scripts about requests and replies of the web."""
