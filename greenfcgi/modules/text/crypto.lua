@@ -41,7 +41,8 @@ local function answer(result, problem, kind)
         result, problem, kind = functions.wait(result)
     end
     if result == nil and kind == 0 then server.raise_disconnected() end
-    return result, problem
+    if result == nil then return nil, problem end
+    return result
 end
 
 -- So many random bytes, that nobody can guess.
