@@ -231,7 +231,7 @@ local function save(own)
         end
         return own.is_dropped and remove(own) or true
     end
-    local payload = encode({ d = fields, c = own.csrf, f = next(flash) ~= nil and flash or nil }, "session")
+    local payload = encode({ d = fields, c = own.csrf, f = next(flash) ~= nil and flash or nil })
     local now = floor(functions.now())
     local has_changed = payload ~= own.payload
     if not has_changed and now - own.seen < own.options.idle / REFRESH then return true end

@@ -4,7 +4,8 @@
 --     true, false       t, f              integer    i42;            table    {KEY VALUE KEY VALUE...}
 --     string            s3:abc            number     d0.5;
 --
--- returns: encode(value, name): the text, always the same for the same value; raises at the script's line what cannot be kept
+-- returns: encode(values): the text of a table of tables, always the same for the same values; raises at the script's line
+--          what cannot be kept, with its name in the second
 --          decode(text): the value; nil where it is none
 
 local lua, server = ...
@@ -49,7 +50,7 @@ local function encode(value, name, depth)
             blame("session: '%s' has a %s as a key, expected strings, numbers or booleans", name, type(key))
         end
         keys[#keys + 1] = key_text
-        values[key_text] = encode(item, depth == 0 and type(key) == "string" and key or name, depth + 1)
+        values[key_text] = encode(item, depth <= 1 and lua.tostring(key) or name, depth + 1)
     end
     keys = sorted(keys)
     local parts = { "{" }
@@ -99,7 +100,7 @@ local function decode(text, at, depth)
     return found, at + 1
 end
 
-return function(value, name) return encode(value, name, 0) end, function(text)
+return function(values) return encode(values, "", 0) end, function(text)
     local value, at = decode(text, 1, 0)
     if at ~= #text + 1 then return nil end
     return value
