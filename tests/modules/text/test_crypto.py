@@ -54,7 +54,8 @@ def test_encodings(lua: Inside) -> None:
     assert said(lua, r"""
         local text = "\251\255\0a"
         for _, form in ipairs { "hex", "base64", "base64url" } do
-            say(crypto[form](text), crypto["from_" .. form](crypto[form](text)) == text, crypto["from_" .. form]("") == "")
+            local from = crypto["from_" .. form]
+            say(crypto[form](text), from(crypto[form](text)) == text, from("") == "")
         end
         say(crypto.from_hex("FF00") == "\255\0", crypto.from_base64url("YQ=="), crypto.from_base64("YQ"))
         for _, bad in ipairs { "a", "YR==", "Y Q=", "=YQ=", "YQ==YQ==", "\255", "YQ\n" } do
@@ -70,10 +71,13 @@ def test_encodings(lua: Inside) -> None:
 
 def test_random_and_equal(lua: Inside) -> None:
     """Random bytes are as many as asked for, and others each time; texts are compared."""
-    assert said(lua, """
+    assert said(
+        lua,
+        """
         say(#crypto.random(0), #crypto.random(33), crypto.random(16) ~= crypto.random(16))
         say(crypto.equal("", ""), crypto.equal("abc", "abc"), crypto.equal("abc", "abd"), crypto.equal("abc", "ab"))
-    """) == ["0", "33", "true", "true", "true", "false", "false"]
+    """,
+    ) == ["0", "33", "true", "true", "true", "false", "false"]
 
 
 def test_uuids(lua: Inside) -> None:
@@ -90,23 +94,29 @@ def test_uuids(lua: Inside) -> None:
 
 def test_passwords(lua: Inside) -> None:
     """A hash is another one each time, and verifies its password alone."""
-    assert said(lua, r"""
+    assert said(
+        lua,
+        r"""
         local hash = crypto.hash_password("secret\0more")
         say(hash:match("^%$argon2id%$v=19%$m=19456,t=2,p=1%$") ~= nil, hash ~= crypto.hash_password("secret\0more"))
         say(crypto.verify_password("secret\0more", hash), crypto.verify_password("secret", hash))
         say(crypto.needs_rehash(hash), crypto.needs_rehash("x"), crypto.verify_password("secret", nil))
-    """) == ["true", "true", "true", "false", "false", "true", "false"]
+    """,
+    ) == ["true", "true", "true", "false", "false", "true", "false"]
 
 
 def test_without_argon2(lua: Inside, monkeypatch: pytest.MonkeyPatch) -> None:
     """Hashes are scrypt's then; those of Argon2 say what is to be installed."""
     monkeypatch.setattr(passwords, "_argon2", lambda: None)
     argon2 = "$argon2id$v=19$m=8,t=1,p=1$" + "A" * 22 + "$" + "B" * 43
-    found = said(lua, f"""
+    found = said(
+        lua,
+        f"""
         local hash = crypto.hash_password("secret")
         say(hash:sub(1, 22), crypto.verify_password("secret", hash), crypto.verify_password("other", hash))
         say(crypto.needs_rehash(hash), select(2, crypto.verify_password("x", "{argon2}")))
-    """)
+    """,
+    )
     assert found == [
         "$scrypt$ln=15,r=8,p=3$", "true", "false", "false",
         "found a hash of Argon2, which needs: pip install 'greenfcgi[passwords]'",
@@ -156,7 +166,7 @@ def test_hashes_that_cannot_be(hash_: str, says: str) -> None:
 def test_wrong_arguments(lua: Inside) -> None:
     """The error names the argument, at the script's line."""
     for call, says in (
-        ("crypto.random(-1)", "bad argument #1 to 'random' (found -1, expected a whole number of bytes from 0 to 1048576)"),
+        ("crypto.random(-1)", "bad argument #1 to 'random' (found -1, expected a whole number of bytes from 0 to"),
         ("crypto.random('x')", "bad argument #1 to 'random' (found string"),
         ("crypto.sha256()", "bad argument #1 to 'sha256' (string expected, got nil)"),
         ("crypto.sha256('', 'octal')", "bad argument #2 to 'sha256' (found \"octal\", expected \"hex\""),

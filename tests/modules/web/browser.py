@@ -22,11 +22,11 @@ class Browser:
         self._lua = lua
         self._options = options
 
-    def ask(self, statements: str, body: bytes = b"", **variables: str) -> Answer:
+    def ask(self, statements: str, **variables: str) -> Answer:
         """What a page of these statements answers, which has the session as `s`."""
         cookies = "; ".join(f"{name}={value}" for name, value in self.cookies.items())
         source = f"{_HEAD}\nlocal s = assert(session.start(env, con, {self._options}))\n{statements}"
-        answer = self._lua.main(source, Request({"HTTP_COOKIE": cookies} | variables, body))
+        answer = self._lua.main(source, Request({"HTTP_COOKIE": cookies} | variables))
         self.set = [found.decode() for found in re.findall(rb"Set-Cookie: ([^\r\n]*)", answer.head)]
         for line in self.set:
             name, _, value = line.partition(";")[0].partition("=")

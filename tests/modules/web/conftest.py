@@ -8,9 +8,6 @@ from pathlib import Path
 import pytest
 
 from ...support.inside import Inside
-from ..sql.conftest import mariadb, postgres
-
-__all__ = ["mariadb", "postgres"]
 
 
 @pytest.fixture(params=("luajit21", "lua51", "lua54"))

@@ -26,16 +26,24 @@ def test_dates(lua: Inside) -> None:
     chosen = random.Random(1)
     times = [0, -1, 951782399, 951782400, 951868800, 2147483648, 4107542400, 253402300799]
     times += [chosen.randrange(-(10**10), 10**11) for _ in range(200)]
-    lines = said(lua, "for _, t in ipairs {" + ",".join(map(str, times)) + """} do
+    lines = said(
+        lua,
+        "for _, t in ipairs {"
+        + ",".join(map(str, times))
+        + """} do
             local text = http_date.format(t)
             say(text)
             assert(http_date.parse(text) == t)
-        end""")
+        end""",
+    )
     assert lines == [formatdate(each, usegmt=True) for each in times]
-    assert said(lua, f"""
+    assert said(
+        lua,
+        f"""
         say(http_date.parse("{_DATE}"), http_date.parse("Sunday, 06-Nov-94 08:49:37 GMT"))
         say(http_date.parse("Sun Nov  6 08:49:37 1994"), http_date.format(1.5))
-    """) == ["784111777"] * 3 + ["Thu, 01 Jan 1970 00:00:01 GMT"]
+    """,
+    ) == ["784111777"] * 3 + ["Thu, 01 Jan 1970 00:00:01 GMT"]
     now = int(said(lua, "say(http_date.parse(http_date.format()))")[0])
     assert abs(now - time.time()) < 60
 
@@ -43,8 +51,8 @@ def test_dates(lua: Inside) -> None:
 @pytest.mark.parametrize(
     "bad",
     ["", "now", "0", _DATE[:-4], _DATE + " ", _DATE.replace("Nov", "Nov "), _DATE.replace("06", "31"),
-     _DATE.replace("Nov", "Foo"), _DATE.replace("08:", "24:"), _DATE.replace("06 Nov", "29 Feb"), "Sun Nov 36 08:49:37 1994",
-     _DATE.replace("06", "00"), _DATE.replace("GMT", "CET"), "\\0" + _DATE],
+     _DATE.replace("Nov", "Foo"), _DATE.replace("08:", "24:"), _DATE.replace("06 Nov", "29 Feb"),
+     "Sun Nov 36 08:49:37 1994", _DATE.replace("06", "00"), _DATE.replace("GMT", "CET"), "\\0" + _DATE],
 )  # fmt: skip
 def test_what_is_no_date(lua: Inside, bad: str) -> None:
     """Nil and a message."""
@@ -82,7 +90,8 @@ def test_conditions(lua: Inside, method: str, conditions: dict[str, str], status
     """What a request with these conditions gets."""
     request = Request({"REQUEST_METHOD": method} | {f"HTTP_{name}": value for name, value in conditions.items()})
     answer = lua.main(
-        _HEAD + f"""
+        _HEAD
+        + f"""
         con:puts("before")
         if http_date.not_modified(env, con, {{ etag = "v1", modified = {_NOON} }}) then return end
         con:puts("page")
@@ -98,16 +107,17 @@ def test_conditions(lua: Inside, method: str, conditions: dict[str, str], status
 
 def test_etags(lua: Inside) -> None:
     """Of a text; weak ones match for reading alone."""
-    strong, weak, other, empty = said(lua, """
+    strong, weak, other, empty = said(
+        lua,
+        """
         say(http_date.etag("a"), http_date.etag("a", true), http_date.etag("b"), http_date.etag(""))
-    """)
+    """,
+    )
     assert len({strong, other, empty}) == 3
     assert weak == f"W/{strong}"
     for method, name, status in (("GET", "IF_NONE_MATCH", 304), ("PUT", "IF_MATCH", 412)):
         request = Request({"REQUEST_METHOD": method, f"HTTP_{name}": weak})
-        answer = lua.main(
-            _HEAD + 'http_date.not_modified(env, con, { etag = http_date.etag("a", true) })', request
-        )
+        answer = lua.main(_HEAD + 'http_date.not_modified(env, con, { etag = http_date.etag("a", true) })', request)
         assert answer.status == status
 
 
