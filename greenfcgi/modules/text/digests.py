@@ -8,7 +8,6 @@ from __future__ import annotations
 from _operator import _compare_digest
 from collections.abc import Callable
 from functools import cache
-from importlib import import_module
 from typing import Any, Final
 
 #: The functions, and the bytes of their blocks, which HMAC wants to know.
@@ -30,7 +29,7 @@ Hash = Callable[..., Any]
 def _own(name: str) -> Hash:
     for module in _OWN[name]:
         try:
-            found: Hash = getattr(import_module(module), name)
+            found: Hash = getattr(__import__(module), name)
         except (ImportError, AttributeError):
             continue
         return found
