@@ -146,6 +146,7 @@ def test_hashes_of_others() -> None:
         ("$2y$10$" + "a" * 53, "a hash of bcrypt"),
         ("$argon2id$v=19$m=19456,t=2,p=1$AAAA$BBBB", "no hash"),
         ("$argon2id$v=19$m=999999999,t=2,p=1$" + "A" * 22 + "$" + "B" * 43, "costs more"),
+        ("$argon2id$v=19$m=300000,t=1,p=1$" + "A" * 22 + "$" + "B" * 43, "costs more"),
         ("$argon2id$v=19$m=200000,t=99,p=1$" + "A" * 22 + "$" + "B" * 43, "costs more"),
         ("$argon2id$v=19$m=8192,t=1,p=999$" + "A" * 22 + "$" + "B" * 43, "costs more"),
         ("$argon2id$v=19$m=0,t=1,p=1$" + "A" * 22 + "$" + "B" * 43, "cannot have"),
