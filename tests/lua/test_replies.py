@@ -17,6 +17,7 @@ from ..support.running import Server, until
 
 FLAVOURS = ("luajit21", "lua51", "lua54")
 _BIG = 300_000_000
+_TEXT = Path(__file__).parents[2] / "greenfcgi" / "modules" / "text"
 
 
 @pytest.fixture(params=FLAVOURS)
@@ -247,6 +248,7 @@ def test_a_slow_client_has_time(tmp_path: Path) -> None:
             while len(connection.client.replies.get(1, Reply0()).stdout) < 1_500_000:
                 slowly.wait(0.03)
                 connection.receive_some()
+                assert not connection.closed
             assert len(connection.reply().stdout.partition(b"\r\n\r\n")[2]) == 3_000_000
         with open(server.root / "data.bin", "wb") as file:
             file.truncate(50_000_000)
@@ -297,3 +299,15 @@ def _peak(pid: int) -> int:
         found = re.search(r"VmHWM:\s+(\d+) kB", file.read())
     assert found
     return int(found[1]) * 1024
+
+
+@pytest.mark.skipif(not (_TEXT / "json.lua").exists(), reason="greenfcgi.json is not there")
+def test_json(lua: Inside) -> None:
+    """A value with its type, after what was written, and whatever the script has made of the module."""
+    answer = lua.main("""
+        require("greenfcgi.json").encode = function() return "mine" end
+        con:json({ 1, "a", true }, 201)
+    """)
+    assert answer.lines == ["Status: 201 Created", "Content-Type: application/json"]
+    assert answer.body == b'[1,"a",true]'
+    assert "page.lua:2: " in lua.main("con:json(print)").error

@@ -115,8 +115,11 @@ def test_etags(lua: Inside) -> None:
     )
     assert len({strong, other, empty}) == 3
     assert weak == f"W/{strong}"
-    for method, name, status in (("GET", "IF_NONE_MATCH", 304), ("PUT", "IF_MATCH", 412)):
-        request = Request({"REQUEST_METHOD": method, f"HTTP_{name}": weak})
+    for method, name, tag, status in (
+        ("GET", "IF_NONE_MATCH", weak, 304), ("GET", "IF_NONE_MATCH", strong, 304),
+        ("PUT", "IF_MATCH", weak, 412), ("PUT", "IF_MATCH", strong, 412),
+    ):  # fmt: skip
+        request = Request({"REQUEST_METHOD": method, f"HTTP_{name}": tag})
         answer = lua.main(_HEAD + 'http_date.not_modified(env, con, { etag = http_date.etag("a", true) })', request)
         assert answer.status == status
 
