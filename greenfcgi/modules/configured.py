@@ -26,6 +26,7 @@ _OTHER_NAMES: Final[Mapping[str, str]] = {
     "greenfcgi.http": "http/http",
     "greenfcgi.http_date": "web/http_date",
     "luafcgid": "luafcgid",
+    "greenfcgi.router": "web/router",
     "greenfcgi.session": "web/session",
     "greenfcgi.shared": "shared/dictionary",
     "greenfcgi.sql": "sql/sql",
