@@ -73,7 +73,7 @@ local function look_up(_, name)
         method = server.services[name]
     elseif name == "sleep" then
         method = server.waiting.sleep
-    elseif name == "redirect" or name == "json" or name == "file" then
+    else
         method = server.replies[name]
     end
     if method then methods[name] = method end

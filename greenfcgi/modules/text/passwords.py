@@ -62,7 +62,10 @@ def _argon2() -> Any:
 
 
 def hashed(password: bytes) -> bytes:
-    """A hash with a salt of its own. Takes 20 to 100 ms. Raises `MemoryError`, or what the libraries raise."""
+    """A hash with a salt of its own. Takes some 70 ms, scrypt several times that.
+
+    Raises `MemoryError`, or what the libraries raise.
+    """
     argon2 = _argon2()
     if argon2 is not None:
         memory, passes, lanes = _Argon2()

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import stat
+from functools import lru_cache
 from typing import Final
 
 from ...errors import ConfigError
@@ -22,12 +23,17 @@ _MAX_SIZE: Final = 65536
 _read: dict[str, tuple[tuple[int, ...], tuple[bytes, ...]]] = {}
 
 
-def keys(folder: str, key_file: str, purpose: bytes) -> list[bytes]:
+def keys(folder: str, key_file: str, purpose: bytes) -> tuple[bytes, ...]:
     """The keys for a purpose, 32 bytes each; what is signed for one is nothing for another.
 
     `folder` is that of config.toml, and `key_file` relative to it, or "". Raises `ConfigError`, one line.
     """
-    return [hmac("sha256", key, purpose) for key in _keys_of(os.path.join(folder, key_file or _NAME))]
+    return _derived(_keys_of(os.path.join(folder, key_file or _NAME)), purpose)
+
+
+@lru_cache(maxsize=16)
+def _derived(found: tuple[bytes, ...], purpose: bytes) -> tuple[bytes, ...]:
+    return tuple(hmac("sha256", key, purpose) for key in found)
 
 
 def _keys_of(path: str) -> tuple[bytes, ...]:
