@@ -47,8 +47,8 @@ class Budget:
     """
 
     __slots__ = (
-        "_deadline", "_extension", "_is_long", "_next", "_owner", "_report_before", "_slice", "_slow_at", "_turn_end",
-        "_turns", "is_load", "state", "timeout",
+        "_deadline", "_extension", "_is_long", "_is_renewed", "_next", "_owner", "_report_before", "_slice", "_slow_at",
+        "_turn_end", "_turns", "is_load", "state", "timeout",
     )  # fmt: skip
 
     def __init__(self, turns: Turns, timeout: float, slow_after: float | None, time_slice: float) -> None:
@@ -62,6 +62,8 @@ class Budget:
         #: A script is being loaded. That may take a whole turn at once: others that ask for it would load it once more
         #: meanwhile.
         self.is_load = False
+        #: What `_extension` is, if anything: by `renew`, not by `extend`.
+        self._is_renewed = False
         self.begin()
 
     def begin(self, deadline: float | None = None, owner: Owner | None = None) -> None:
@@ -82,6 +84,15 @@ class Budget:
 
     def extend(self, seconds: float) -> None:
         """The code has so many seconds from now on, whatever it had before."""
+        self._is_renewed = False
+        self._extend(seconds)
+
+    def renew(self) -> None:
+        """The code has made progress for which its whole time is too short: that begins anew."""
+        self._is_renewed = True
+        self._extend(self.timeout)
+
+    def _extend(self, seconds: float) -> None:
         deadline = monotonic() + seconds
         self._extension += deadline - self._deadline
         self._deadline = deadline
@@ -101,8 +112,8 @@ class Budget:
 
     @property
     def is_extended(self) -> bool:
-        """The code has been given other time than it began with."""
-        return self._extension != 0
+        """The code has been given other time than `timeout`."""
+        return self._extension != 0 and not self._is_renewed
 
     def elapsed(self) -> float:
         """Seconds since `begin`, or since the request began."""

@@ -21,15 +21,20 @@ from ..system.memory_folder import MemoryFolder
 _FOLDER: Final = os.path.dirname(__file__)
 #: What scripts require by another name than that of its file, or what lies in a folder below.
 _OTHER_NAMES: Final[Mapping[str, str]] = {
+    "greenfcgi.cookie": "web/cookie",
+    "greenfcgi.crypto": "text/crypto",
     "greenfcgi.form": "web/form",
-    "greenfcgi.http": "http/http",
     "greenfcgi.html": "text/html",
+    "greenfcgi.http": "http/http",
+    "greenfcgi.http_date": "web/http_date",
     "greenfcgi.json": "text/json",
-    "greenfcgi.template": "text/template",
-    "luafcgid": "luafcgid",
     "greenfcgi.router": "web/router",
+    "greenfcgi.session": "web/session",
     "greenfcgi.shared": "shared/dictionary",
     "greenfcgi.sql": "sql/sql",
+    "greenfcgi.template": "text/template",
+    "greenfcgi.url": "text/url",
+    "luafcgid": "luafcgid",
     "luasql.postgres": "sql/luasql",
     "luasql.sqlite3": "sql/luasql",
     "mime.core": "sockets/mime",
@@ -40,7 +45,11 @@ _OTHER_NAMES: Final[Mapping[str, str]] = {
 #: What several of them share.
 _PARTS: Final[Mapping[str, str]] = {
     "markup": "text/markup",
+    "sending": "web/sending",
+    "session_stores": "web/session_stores",
     "sockets": "sockets/sockets",
+    "sorting": "text/sorting",
+    "stored": "web/stored",
 }
 #: What is not required, but defines functions of Lua's own, where `lua.allow` names one of these.
 _AT_START: Final[Mapping[str, tuple[str, ...]]] = {"programs": ("os.execute", "io.popen")}
@@ -49,9 +58,13 @@ _AT_START: Final[Mapping[str, tuple[str, ...]]] = {"programs": ("os.execute", "i
 def modules(config: Config, folder: MemoryFolder | None = None) -> list[Module]:
     """All of them. `folder` is what the processes of this server have in common; a process alone needs none."""
     #: What some get for their functions, beside the bridge.
-    given = {"shared/dictionary": (config.shared, folder)}
+    given = {
+        "shared/dictionary": (config.shared, folder),
+        "web/cookie": (config.folder,),
+        "web/session": (config.folder,),
+    }
     found = [_shipped(name, file, *given.get(file, ())) for name, file in _names().items()]
-    found += [_shipped(name, file)._replace(is_part=True) for name, file in _PARTS.items()]
+    found += [_shipped(name, file, *given.get(file, ()))._replace(is_part=True) for name, file in _PARTS.items()]
     found += [_shipped(name, name)._replace(at_start=True) for name in _at_start(config)]
     if config.modules:
         # Threads, and what they need: a process without such modules does without.

@@ -55,9 +55,15 @@ FOLDERS: tuple[tuple[str, tuple[str, ...]], ...] = (
             "redis_store", "stores", "dictionary",
         ),
     ),
-    ("modules.text", ("json",)),
+    ("modules.text", ("json", "digests", "passwords", "crypto")),
     ("modules.http", ("url", "decoding", "tls", "connection", "pool", "fetch", "http")),
-    ("modules.web", ("uploads", "multipart_form", "form")),
+    (
+        "modules.web",
+        (
+            "keys", "sealing", "variables", "http_date", "cookie", "session", "sending", "uploads", "multipart_form",
+            "form",
+        ),
+    ),
     ("modules", ("programs", "values", "python_modules", "configured")),
     (
         "modules.sql",

@@ -264,7 +264,7 @@ local function run(params)
         abandon()
         return kind, message, way
     end
-    return finish()
+    return finish(guarded_call)
 end
 
 -- Run one of the hooks, where the script has it. Returns nil, or the kind, the message and the traceback of its error.

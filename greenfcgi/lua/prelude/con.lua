@@ -7,7 +7,8 @@
 --
 -- arguments: lua, server: see boot.lua
 -- returns: begin(head_only, is_authorizer): a request begins; returns its con
---          finish(): it is over. Returns the status, the header block and the body; or what response.lua returns
+--          finish(guarded_call): it is over; what is left to do is run by this function of boot.lua. Returns the status, the
+--          header block and the body; or what response.lua returns
 --          abandon(): it has ended with an error
 -- server gets: swap(pieces, number, bytes): takes the pieces that wait, their number, and the bytes of the output that
 --          waits, and puts these in their places; without bytes, they stay
@@ -72,6 +73,8 @@ local function look_up(_, name)
         method = server.services[name]
     elseif name == "sleep" then
         method = server.waiting.sleep
+    else
+        method = server.replies[name]
     end
     if method then methods[name] = method end
     return method
@@ -102,10 +105,10 @@ local function begin(head_only, is_authorizer)
     return current
 end
 
-local function finish()
+local function finish(guarded_call)
     current = nobody
     local response = lua.rawget(server, "response")
-    if response then return response.finish_up() end
+    if response then return response.finish_up(guarded_call) end
     -- No finalizer can be called in here: the first of them needs response.lua.
     local text = count == 1 and out[1] or lua.concat(out, "", 1, count)
     out = nil

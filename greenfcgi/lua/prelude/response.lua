@@ -5,7 +5,12 @@
 -- What con.lua has collected lies there until it is taken; it is the end of what waits.
 --
 -- returns: a table: those five methods
---          begin(head_only, is_authorizer), finish_up(), abandon(): as in con.lua, for each request from then on
+--          begin(head_only, is_authorizer), finish_up(guarded_call), abandon(): as in con.lua, for each request from then on
+--          watch(f): of this request, f(false) is called before its headers are sent, and f(true) at its end, if its script
+--          has not failed. Returns a table of those for which that is so, also without f
+--          head(): the header lines, each with its line break; where those are that have a name in small letters, or another
+--          key; whether they have been sent; whether there is no body. count_sent(bytes): so much of the body has left beside
+--          what is here
 --          renew(con): it begins anew. Returns false where that has been sent
 --          relieve(is_too_much): there are many pieces, or many bytes, that wait
 --          swap(...): see below
@@ -27,13 +32,14 @@ local lines, places                    -- the header lines, and where those are 
 local head_sent, bodiless              -- the header block has left; the response has no body
 local refuses                          -- without a status of the script's, the response is 403
 local answered                         -- the con whose reply has been sent before the script has ended; nil: not so
+local watchers                         -- what `watch` was called with; nil: never
 local declared, sent, cut              -- Content-Length, bytes of the body that have left, whether some were cut off
 
 local function begin(head_only, is_authorizer)
     blocks, filled, asides, aside_size = nil, 0, nil, 0
     code, status, lines, places = nil, nil, nil, nil
     head_sent, bodiless, refuses = false, head_only, is_authorizer
-    declared, sent, cut, answered = nil, 0, false, nil
+    declared, sent, cut, answered, watchers = nil, 0, false, nil, nil
 end
 
 begin(false, false)
@@ -94,7 +100,12 @@ local function is_sent(key, value)
     return true
 end
 
+local function notify(is_end)
+    for i = 1, #watchers do watchers[i](is_end) end
+end
+
 local function open_head()
+    if watchers then notify(false) end
     local head = settings.head
     if lines or code or refuses then
         if not lines then copy_defaults() end
@@ -109,6 +120,19 @@ local function open_head()
     if number == 204 or number == 205 or number == 304 then bodiless = true end
     return number, head
 end
+
+local function watch(f)
+    watchers = watchers or {}
+    watchers[#watchers + 1] = f
+    return watchers
+end
+
+local function parts_of_head()
+    if not lines then copy_defaults() end
+    return lines, places, head_sent, bodiless
+end
+
+local function count_sent(bytes) sent = sent + bytes end
 
 -- What ends a header. Lua 5.1 and LuaJIT end a pattern at a zero byte, and have a class for it.
 local breaks = lua.version == "Lua 5.1" and "[\r\n%z]" or "[\r\n\0]"
@@ -245,7 +269,7 @@ local function renew(self)
     if head_sent or self == answered then return false end
     reset(self)
     asides, aside_size = nil, 0
-    code, status, lines, places, declared = nil, nil, nil, nil, nil
+    code, status, lines, places, declared, watchers = nil, nil, nil, nil, nil, nil
     return true
 end
 
@@ -296,6 +320,18 @@ local function abandon()
     blocks, asides = nil, nil
 end
 
+local function finish_up(guarded_call)
+    if watchers then
+        local kind, message, trace = guarded_call(notify, true)
+        watchers = nil
+        if kind then
+            abandon()
+            return kind, message, trace
+        end
+    end
+    return finish()
+end
+
 local function written()
     local pieces, number = waiting()
     if not pieces then return "" end
@@ -304,6 +340,6 @@ end
 
 return {
     header = header, status = set_status_of, flush = flush, reset = reset, finish = finish_early, begin = begin,
-    finish_up = finish,
-    abandon = abandon, renew = renew, relieve = relieve, swap = swap, written = written, is_answered = is_answered,
+    finish_up = finish_up, watch = watch, head = parts_of_head, count_sent = count_sent, abandon = abandon, renew = renew,
+    relieve = relieve, swap = swap, written = written, is_answered = is_answered,
 }

@@ -1,1 +1,1 @@
-"""Text for web pages and programs: JSON, HTML, templates."""
+"""Modules for scripts about texts: what is written, hashed, encoded and taken to pieces."""

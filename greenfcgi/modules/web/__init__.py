@@ -1,1 +1,1 @@
-"""What web programs need: forms."""
+"""Modules for scripts about requests and replies of the web."""
