@@ -23,17 +23,21 @@ _FOLDER: Final = os.path.dirname(__file__)
 _OTHER_NAMES: Final[Mapping[str, str]] = {
     "greenfcgi.http": "http/http",
     "luafcgid": "luafcgid",
+    "greenfcgi.lapis": "apps/lapis",
     "greenfcgi.shared": "shared/dictionary",
     "greenfcgi.sql": "sql/sql",
+    "greenfcgi.wsapi": "apps/wsapi",
     "luasql.postgres": "sql/luasql",
     "luasql.sqlite3": "sql/luasql",
     "mime.core": "sockets/mime",
     "socket.core": "sockets/core",
     "socket.unix": "sockets/unix",
     "ssl": "sockets/ssl",
+    "wsapi": "apps/rock",
 }
 #: What several of them share.
 _PARTS: Final[Mapping[str, str]] = {
+    "reply_head": "apps/reply_head",
     "sockets": "sockets/sockets",
 }
 #: What is not required, but defines functions of Lua's own, where `lua.allow` names one of these.

@@ -227,11 +227,18 @@ end
 local function load_script(name, text, is_startup)
     local chunk, problem = server.texts.compile(text, name)
     if not chunk then return "error", problem, "" end
-    local kind, message, way = guarded_call(chunk)
+    local result
+    local kind, message, way = guarded_call(function(own_name)
+        result = chunk(own_name)
+    end, module and lua.find(text, "module%s*%(%.%.%.") and server.apps.module_name(name) or nil)
     if kind then return kind, message, way end
     if is_startup then return nil end
     if lua.type(lua.rawget(globals, handler)) ~= "function" then
-        return "error", name .. ": defines no function " .. handler .. "(env, con)", ""
+        local made
+        kind, message, way = guarded_call(function() made = server.apps.adopt(result, chunk) end)
+        if kind then return kind, message, way end
+        if not made then return "error", name .. ": defines no function " .. handler .. "(env, con)", "" end
+        lua.rawset(globals, handler, made)
     end
     local init = lua.rawget(globals, "init")
     if lua.type(init) == "function" then

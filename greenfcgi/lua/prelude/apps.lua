@@ -1,0 +1,38 @@
+-- Applications that are run in place of a handler, and scripts that are ones. Compiled for the first of them in a state.
+--
+-- returns: a table: wsapi(app), lapis(app): the handler of an application, which is named by its module
+--          adopt(result, chunk): the handler of a script that has defined none, but returned an application of WSAPI, or
+--          defined one; nil where it has not
+--          module_name(path): what `module(...)` of a script gets
+
+local lua, server = ...
+
+local rawget, type = lua.rawget, lua.type
+local globals = _G
+
+local function wsapi(app) return server.opening("greenfcgi.wsapi").main(app) end
+
+local function lapis(app) return server.opening("greenfcgi.lapis").main(app) end
+
+local function is_application(value)
+    return type(value) == "function" or type(value) == "table" and type(value.run) == "function"
+end
+
+local function adopt(result, chunk)
+    if is_application(result) then return wsapi(result) end
+    local run = rawget(globals, "run")
+    if type(run) == "function" then return wsapi(run) end
+    -- What `module` has made of the script's environment.
+    local environment, name
+    if server.debug.getfenv then
+        environment = server.debug.getfenv(chunk)
+    else
+        name, environment = lua.getupvalue(chunk, 1)
+        if name ~= "_ENV" then return nil end
+    end
+    if environment and environment ~= globals and is_application(environment) then return wsapi(environment) end
+end
+
+local function module_name(path) return lua.match(path, "([^/]+)%.[^./]*$") or path end
+
+return { wsapi = wsapi, lapis = lapis, adopt = adopt, module_name = module_name }
