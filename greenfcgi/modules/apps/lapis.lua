@@ -216,8 +216,8 @@ local function settle_logs(config)
     if not logging.set_print then return end
     logging.set_print(function(...)
         local texts = { ... }
-        for i = 1, lua.select("#", ...) do texts[i] = gsub(tostring(texts[i]), "\27%[[%d;]*m", "") end
-        server.call("log", "info", lua.concat(texts, "\t"))
+        for i = 1, lua.select("#", ...) do texts[i] = gsub(tostring(texts[i]), "\27%[[%d;]*m", "") .. "" end
+        server.call("log", "info", lua.concat(texts, " "))
     end)
 end
 
