@@ -2,9 +2,9 @@
 
 As a multiple of all that a server does for a hello by `main(env, con)` on a new connection: that is measured with its
 sockets, and what the application takes more in a state alone, all in one process and in turns. The replies are checked.
-The WSAPI application that builds its reply with the rock's `wsapi.response` needs Debian's lua-wsapi; that of Lapis is measured
-where the environment variable LAPIS_PATH names a folder with Lapis and what it needs in Lua, and Debian has the rest
-(lua-cjson, lua-lpeg, lua-luaossl, lua-socket).
+The WSAPI application that builds its reply with the rock's `wsapi.response` needs Debian's lua-wsapi; that of Lapis is
+measured where the environment variable LAPIS_PATH names a folder with Lapis and what it needs in Lua, and Debian has
+the rest (lua-cjson, lua-lpeg, lua-luaossl, lua-socket).
 """
 
 from __future__ import annotations
@@ -51,7 +51,6 @@ _SCRIPTS = {
     """,
 }
 _GOALS = {"WSAPI": 1.6, "WSAPI, wsapi.response": None, "Lapis": 1.8}
-
 
 
 def figures() -> list[Figure]:

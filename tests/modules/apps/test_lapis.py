@@ -5,11 +5,14 @@ Lapis itself is installed by users, and is in no distribution.
 
 from __future__ import annotations
 
+import re
+import textwrap
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from ...support.developing import Developing
 from ...support.inside import Inside, Request
 
 FLAVOURS = ("luajit21", "lua51", "lua54")
@@ -38,7 +41,8 @@ STAND_IN = {
     """,
     "lapis/logging.lua": """
         local write = function(text) io.stderr:write(text) end
-        return { set_print = function(set) write = set end, query = function(text) write("\\27[1mSQL:\\27[0m", text) end }
+        local function query(text) write("\\27[1mSQL:\\27[0m", text) end
+        return { set_print = function(set) write = set end, query = query }
     """,
     "lapis/nginx/context.lua": "return { after_dispatch = function() return ngx.ctx end }",
     "lapis/application.lua": """
@@ -134,16 +138,16 @@ def test_the_request(lua: Inside) -> None:
     route = """routes["/a/b"] = function(r)
         local req, url = r.req, r.req.parsed_url
         local t = {
-            req.method, req.request_uri, req.scheme, req.port, req.remote_addr, req.referer, req.srv, req.cmd_mth, req.cmd_url,
-            req.relpath, url.scheme, url.host, url.port, url.path, url.query, req.headers["user-agent"],
-            req.headers["X_Forwarded-For"], req.headers["Content-Type"], tostring(req.headers.nope), req.headers.proxy or "-",
-            r.params.q, tostring(r.params.flag), r.params.x, tostring(req.nope)
+            req.method, req.request_uri, req.scheme, req.port, req.remote_addr, req.referer, req.srv, req.cmd_mth,
+            req.cmd_url, req.relpath, url.scheme, url.host, url.port, url.path, url.query, req.headers["user-agent"],
+            req.headers["X_Forwarded-For"], req.headers["Content-Type"], tostring(req.headers.nope),
+            req.headers.proxy or "-", r.params.q, tostring(r.params.flag), r.params.x, tostring(req.nope)
         }
         return table.concat(t, " ")
     end"""
     params = {
-        "REQUEST_URI": "/a/b?q=1+%2B&flag&x=1&x=2&=3", "QUERY_STRING": "q=1+%2B&flag&x=1&x=2&=3", "REQUEST_METHOD": "GET",
-        "HTTPS": "on", "SERVER_PORT": "443", "REMOTE_ADDR": "192.0.2.1", "SERVER_ADDR": "192.0.2.2",
+        "REQUEST_URI": "/a/b?q=1+%2B&flag&x=1&x=2&=3", "QUERY_STRING": "q=1+%2B&flag&x=1&x=2&=3",
+        "REQUEST_METHOD": "GET", "HTTPS": "on", "SERVER_PORT": "443", "REMOTE_ADDR": "192.0.2.1", "SERVER_ADDR": "192.0.2.2",
         "HTTP_HOST": "example.org:8443", "HTTP_USER_AGENT": "test", "HTTP_X_FORWARDED_FOR": "192.0.2.3",
         "HTTP_REFERER": "there", "CONTENT_TYPE": "text/plain",
     }  # fmt: skip
@@ -224,7 +228,10 @@ def test_an_error_that_a_script_catches(lua: Inside) -> None:
 
 def test_errors_that_the_application_handles(lua: Inside) -> None:
     """Its own page is sent."""
-    own = 'function app.handle_error(r, message) return { status = 503, "own" } end routes["/"] = function() error("x") end'
+    own = """
+        function app.handle_error(r, message) return { status = 503, "own" } end
+        routes["/"] = function() error("x") end
+    """
     assert ask(lua, own, Request({"REQUEST_URI": "/"}))[:2] == ["own", "Status: 503 Service Unavailable"]
 
 
@@ -274,3 +281,23 @@ def test_lapis_is_missing(tmp_path: Path) -> None:
     with pytest.raises(Exception, match=r"Lapis is not there \(luarocks install lapis; see lua.path and lua.cpath\)"):
         lua.load('main = require("greenfcgi.lapis").main()')
     lua.close()
+
+
+def test_the_developer_mode_shows_the_error(tmp_path: Path) -> None:
+    """With the line of the application; and Lapis is in its environment for development."""
+    routes = """
+        routes["/env"] = function() return require("lapis.config").get()._name end
+        routes["/"] = function()
+            local nothing
+            return nothing.there
+        end
+    """
+    files = {name: textwrap.dedent(text) for name, text in {**STAND_IN, "app.lua": APP % routes}.items()}
+    files["page.lua"] = 'main = require("greenfcgi.lapis").main()'
+    with Developing(tmp_path, files) as site:
+        assert site.ask("/page.lua/env").text == "development"
+        answer = site.ask("/page.lua/", Accept="text/html")
+        assert answer.status == 500
+        assert "nothing.there" in re.sub("<[^>]*>", "", answer.text)
+        assert "app.lua" in answer.text
+        assert "dispatch" in answer.text

@@ -100,7 +100,8 @@ def test_the_body_of_the_request(lua: Inside) -> None:
     state = lua.load("""
         return function(env)
             local input = env.input
-            local t = { input:read(0), input:read(2), input:read("3"), input:read(), input:read(1) or "nil", input:read() }
+            local t = { input:read(0), input:read(2), input:read("3"), input:read(), tostring(input:read(1)) }
+            table.insert(t, input:read())
             table.insert(t, input:read(10))
             return 200, {}, coroutine.wrap(function() coroutine.yield(table.concat(t, "|")) end)
         end
@@ -326,7 +327,10 @@ BLOG = """
         { "GET", "^/$", function(req, res)
             local posts, cursor = {}, database:execute("select id, title from posts order by id")
             local row = cursor:fetch({}, "a")
-            while row do posts[#posts + 1], row = { id = tostring(row.id), title = row.title }, cursor:fetch({}, "a") end
+            while row do
+                posts[#posts + 1] = { id = tostring(row.id), title = row.title }
+                row = cursor:fetch({}, "a")
+            end
             cursor:close()
             res:write(filled("<ul>$posts[<li>$id: $title</li>]</ul>", { posts = posts }))
         end },
