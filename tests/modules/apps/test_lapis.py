@@ -147,7 +147,8 @@ def test_the_request(lua: Inside) -> None:
     end"""
     params = {
         "REQUEST_URI": "/a/b?q=1+%2B&flag&x=1&x=2&=3", "QUERY_STRING": "q=1+%2B&flag&x=1&x=2&=3",
-        "REQUEST_METHOD": "GET", "HTTPS": "on", "SERVER_PORT": "443", "REMOTE_ADDR": "192.0.2.1", "SERVER_ADDR": "192.0.2.2",
+        "REQUEST_METHOD": "GET", "HTTPS": "on", "SERVER_PORT": "443", "REMOTE_ADDR": "192.0.2.1",
+        "SERVER_ADDR": "192.0.2.2",
         "HTTP_HOST": "example.org:8443", "HTTP_USER_AGENT": "test", "HTTP_X_FORWARDED_FOR": "192.0.2.3",
         "HTTP_REFERER": "there", "CONTENT_TYPE": "text/plain",
     }  # fmt: skip
