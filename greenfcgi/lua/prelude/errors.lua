@@ -2,12 +2,11 @@
 --
 -- arguments: lua, server: see boot.lua
 -- returns: a table:
---          way(level): the traceback of what called the function at that level, without the server's own frames
+--          way(level): the traceback of what called the function at that level, without the server's own frames; or of where
+--          an error was first that is raised again, server.first_way
 --          corrected(problem, thread, level): a message as it is without the server's own code, which it names; the level
 --          is where the error has happened. It gets the place from where that code was called, which stands between the
 --          script and a function of Lua
---          raise_again(problem, trace): raises an error that has been caught, with the traceback of where that was;
---          raise_again(): nobody has asked for that
 --          blame(problem): raises an error at the line of the script that has called
 --          call(name, native, ...): calls one of Lua's own functions; an error is one of the line of the script that
 --          called, as if nothing stood between. Not for functions that call others
@@ -21,14 +20,11 @@ local error, pcall, tostring, type = lua.error, lua.pcall, lua.tostring, lua.typ
 local find, format, gsub, match, getinfo, traceback =
     lua.find, lua.format, lua.gsub, lua.match, lua.getinfo, lua.traceback
 
--- The way to an error that is raised again: where it was first.
-local first_way
-
 -- The chunks of the server are called "greenfcgi", or "?" where a Lua forgets that with the line numbers.
 local function way(level)
-    local trace = first_way or traceback("", level + 1)
-    first_way = nil
-    trace = gsub(trace, "\n%s*greenfcgi:", "\n?:")
+    local first = lua.rawget(server, "first_way")
+    if first then server.first_way = nil end
+    local trace = gsub(first or traceback("", level + 1), "\n%s*greenfcgi:", "\n?:")
     -- What stands in for a function of Lua is shown as that, without the one that it calls.
     trace = gsub(gsub(trace, "\n%s*%[C%]: [^\n]*(\n%s*%[C%]:)%d+:", "%1"), "(\n%s*%[C%]:)%d+:", "%1")
     trace = gsub(trace, "\n%s*%[C%]: in function ''(\n%s*%[C%]:)", "%1")
@@ -122,13 +118,6 @@ local function explained(problem)
     return message
 end
 
--- Raise an error that has been caught, with the traceback of where that was; without an error, that is forgotten.
-local function raise_again(problem, trace)
-    first_way = type(trace) == "string" and match(trace, "\nstack traceback:.*") or nil
-    if problem ~= nil then error(problem, 0) end
-end
-
 return {
     way = way, corrected = corrected, blame = blame, call = call, faithful = faithful, explained = explained, is_own = is_own,
-    raise_again = raise_again,
 }
