@@ -3,7 +3,7 @@
 -- arguments: lua, server: see boot.lua
 -- returns: a table:
 --          way(level): the traceback of what called the function at that level, without the server's own frames; or of where
---          an error was first that is raised again, server.first_way
+--          an error was first that is raised again: server.first_way, of server.first_problem
 --          corrected(problem, thread, level): a message as it is without the server's own code, which it names; the level
 --          is where the error has happened. It gets the place from where that code was called, which stands between the
 --          script and a function of Lua
@@ -107,6 +107,7 @@ local function faithful(native, name)
 end
 
 local function explained(problem)
+    if lua.rawget(server, "first_way") and problem ~= server.first_problem then server.first_way = nil end
     if type(problem) == "string" then return problem end
     local ok, text = pcall(tostring, problem)
     if ok and type(text) == "string" and not find(text, "^%a+: 0?x?%x+$") then return text end

@@ -308,13 +308,14 @@ function M.main(app, options)
     local application = require("lapis").load_app(app)
     take_over(application)
     return function(env, con)
-        failure, traceback, server.first_way = nil, nil, nil
+        failure, traceback = nil, nil
         local req = setmetatable({ env = env, con = con, method = env.REQUEST_METHOD }, request_meta)
         local res = setmetatable({ req = req, headers = {} }, response_meta)
         local is_done = application:dispatch(req, res)
         if is_done == false then disconnect() end
         if failure ~= nil then
             server.first_way = type(traceback) == "string" and match(traceback, "\nstack traceback:.*")
+            server.first_problem = failure
             error(failure, 0)
         end
         send(res, con)
