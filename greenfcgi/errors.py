@@ -9,6 +9,7 @@
     ├── ProtocolError      the web server's: bytes that are not FastCGI; its connection is closed
     └── ScriptError        the script author's: answered with `status`, and a line in the error log
         ├── ScriptMissing      404
+        ├── FolderMoved        301: a folder, whose path lacks the slash at its end
         ├── ScriptForbidden    403
         ├── ScriptBusy         503: nothing to run it with, for now
         └── ScriptBroken       500: it does not load, or has no handler
@@ -69,6 +70,16 @@ class ScriptMissing(ScriptError):
     """There is no such regular file."""
 
     status = 404
+
+
+class FolderMoved(ScriptError):
+    """A URL names a folder without the slash at its end. `path` has it."""
+
+    status = 301
+
+    def __init__(self, path: str) -> None:
+        super().__init__(f"{path!r} is a folder")
+        self.path = path
 
 
 class ScriptForbidden(ScriptError):

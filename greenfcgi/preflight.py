@@ -8,10 +8,14 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING
 
 from .config.load import Config
 from .errors import ConfigError
 from .logs.text import escape
+
+if TYPE_CHECKING:
+    from .scripts.catalogue import Catalogue
 
 #: Bytes of the path of a unix socket, on Linux and, with four less, on BSD.
 _MAX_SOCKET_PATH = 107
@@ -32,6 +36,7 @@ def preflight(config: Config) -> Iterator[str]:
     yield from _check_modules(config)
     yield from _check_shared(config)
     yield from _check_tasks(config)
+    yield from _check_routes(config)
 
 
 def _check_file(name: str, path: str, expected: str, is_right: Callable[[int], bool]) -> Iterator[str]:
@@ -66,13 +71,25 @@ def _check_shared(config: Config) -> Iterator[str]:
 
 def _check_tasks(config: Config) -> Iterator[str]:
     if config.tasks:
-        from .scripts.catalogue import Catalogue
         from .tasks.runner import check
 
-        scripts = config.scripts
-        problem = check(config.tasks, Catalogue(scripts.root, scripts.extensions, scripts.public))
+        problem = check(config.tasks, _catalogue(config))
         if problem:
             yield problem
+
+
+def _check_routes(config: Config) -> Iterator[str]:
+    if config.scripts.front or config.apps:
+        from .scripts.routes import Routes
+
+        yield from Routes(_catalogue(config), config.scripts, config.apps, config.lua.path).problems()
+
+
+def _catalogue(config: Config) -> Catalogue:
+    from .scripts.catalogue import Catalogue
+
+    scripts = config.scripts
+    return Catalogue(scripts.root, scripts.extensions, scripts.public)
 
 
 def _check_lua(config: Config) -> Iterator[str]:

@@ -19,7 +19,7 @@ __all__ = ["Address", "Config", "Lua", "Row", "Scripts", "States", "defaults", "
 
 _TABLES: dict[str, type] = {"scripts": Scripts, "lua": Lua, "states": States}
 #: Tables whose keys are free.
-_FREE_TABLES = ("modules", "shared", "tasks", "app")
+_FREE_TABLES = ("modules", "shared", "tasks", "apps", "app")
 _ESCAPES = {'"': '\\"', "\\": "\\\\", "\n": "\\n", "\r": "\\r", "\t": "\\t"}
 _MAX_SHOWN = 60  # characters of a found value that a message repeats
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 from . import types
 from .address import ADDRESS, Address
+from .apps import APPS, App
 from .shared import SHARED, Shared
 from .value_type import ValueType
 
@@ -39,6 +40,12 @@ class Scripts(NamedTuple):
         Setting(
             types.FOLDER_BELOW, "public", "Folder of static files below root, for web servers and --dev; never run."
         ),
+    ]
+    index: Annotated[  # type: ignore[assignment]
+        str, Setting(types.FILE_NAME, "index.lua", 'The script that answers for its folder; "" for none.')
+    ]
+    front: Annotated[
+        str, Setting(types.ANY_TEXT, "", "A script below root that answers for whatever is no script and no folder's.")
     ]
     handler: Annotated[str, Setting(types.IDENTIFIER, "main", "The function that answers a request.")]
     show_errors: Annotated[bool, Setting(types.FLAG, False, "The Lua error in the response; never in production.")]
@@ -192,6 +199,10 @@ class Config(NamedTuple):
     tasks: Annotated[
         "tuple[types.Task, ...]",
         Setting(types.TASKS, [], 'Scripts that run by the clock, with every = "10m" or cron = "0 3 * * *".'),
+    ]
+    apps: Annotated[
+        Mapping[str, App],
+        Setting(APPS, {}, 'Programs by their paths, such as "/shop" = { wsapi = "shop" }.'),
     ]
     app: Annotated[Mapping[str, object], Setting(types.ANY_TABLE, {}, "Free: scripts read it with con:config(name).")]
     #: Where the file lies, to which paths are relative. No setting.

@@ -334,6 +334,7 @@ ROOT = ValueType("a path of a directory that exists", _read_root)
 NETWORK = ValueType('a network such as "10.0.0.0/8", "192.0.2.7" or "2001:db8::/32"', _read_network, str)
 _NAME = r"(?!\.\.?(?:/|\Z))[^/\0]+"
 FOLDER_BELOW = _text('a folder below scripts.root such as "public", or "" for none', f"|{_NAME}(?:/{_NAME})*")
+FILE_NAME = _text('the name of a file such as "index.lua", or "" for none', f"|{_NAME}")
 _MODULE_NAME = r"[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*)*"
 _LUA_MODULES = {
     "_G", "bit", "bit32", "coroutine", "debug", "ffi", "io", "jit", "luafcgid", "math", "os", "package", "string",

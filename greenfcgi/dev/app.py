@@ -47,6 +47,7 @@ class DevApp:
         save_order: SaveOrder,
         live_reload: LiveReload,
         terminal: Terminal,
+        covers: Callable[[str], bool],
     ) -> None:
         self._scripts = scripts
         self._internal_paths = internal_paths
@@ -55,7 +56,7 @@ class DevApp:
         self._save_order = save_order
         self._live_reload = live_reload
         self._terminal = terminal
-        self._paths = UrlPaths(scripts.root, scripts.extensions, scripts.public)
+        self._paths = UrlPaths(scripts.root, scripts.extensions, scripts.public, scripts.index, covers)
         self._files = StaticFiles(f"{scripts.root}/{scripts.public}")
 
     def __call__(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:

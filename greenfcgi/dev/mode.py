@@ -59,7 +59,9 @@ def serve(path: str, http: Address) -> int:
     process.server.context.observers.append(inspector.ended)
     internal_paths = tuple(filter(None, (config.status_path, config.ping_path)))
     gateway = Gateway(process.server.connect, config.scripts.root)
-    app = DevApp(config.scripts, internal_paths, http.host, gateway, save_order, live_reload, terminal)
+    app = DevApp(
+        config.scripts, internal_paths, http.host, gateway, save_order, live_reload, terminal, process.routes.covers
+    )
     listener = _listen(http)
     port = listener.getsockname()[1]
     bound = _listen_for_web_servers(config, terminal) if has_bind else []

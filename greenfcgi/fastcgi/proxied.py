@@ -11,7 +11,6 @@ from __future__ import annotations
 import os
 from typing import NamedTuple
 
-from . import records
 from .path_info import split
 from .request import Request
 
@@ -52,10 +51,7 @@ def parse(filename: bytes, extensions: tuple[bytes, ...]) -> Target:
 
 
 def rewrite(request: Request, target: Target) -> None:
-    """Give a request the SCRIPT_FILENAME that was meant, with SCRIPT_NAME and PATH_INFO to match.
-
-    They are appended to its parameters: of several pairs of one name, the last one counts.
-    """
+    """Give a request the SCRIPT_FILENAME that was meant, with SCRIPT_NAME and PATH_INFO to match."""
     path, info = target
     pairs = [(b"SCRIPT_FILENAME", path)]
     if info:
@@ -63,4 +59,4 @@ def rewrite(request: Request, target: Target) -> None:
         name = request.variables().get(b"SCRIPT_NAME", b"")
         if name.endswith(info):
             pairs.append((b"SCRIPT_NAME", name[: -len(info)]))
-    request.params += records.encode_pairs(pairs)
+    request.append(*pairs)

@@ -87,6 +87,10 @@ class Request:
         if length and length.isdigit() and len(length) < 20:
             self.content_length = int(length)
 
+    def append(self, *pairs: tuple[bytes, bytes]) -> None:
+        """Add variables: of several pairs of one name, the last one counts."""
+        self.params += records.encode_pairs(pairs)
+
     def variables(self) -> dict[bytes, bytes]:
         """The CGI variables, decoded again at each call."""
         return records.params(self.params) if self.params_ended else {}

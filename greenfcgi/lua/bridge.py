@@ -172,12 +172,13 @@ class Bridge:
         after_timeout: float = 0.0,
         home: str = "",
         cpath: Sequence[str] = (),
+        directory: str = "",
     ) -> None:
         #: Where config.toml lies.
         self.home = home
         self._name = name
-        #: Where the script lies.
-        self.directory = os.path.dirname(name)
+        #: Where the script's names of files begin.
+        self.directory = directory or os.path.dirname(name)
         self._rules = FileRules(os.fsencode(self.directory))
         #: What all states may have open together, and how much of it this one was granted.
         self.files = files

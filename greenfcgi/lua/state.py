@@ -92,7 +92,7 @@ class State:
         self._bridge = Bridge(
             script.path, version, engine.log, engine.log_slow, self._budget, self._reserve, self._on_out_of_memory,
             engine.hint, engine.files, engine.minor, engine.parts, engine.modules, engine.config.after_timeout,
-            engine.config.folder, engine.config.lua.cpath,
+            engine.config.folder, engine.config.lua.cpath, script.directory,
         )  # fmt: skip
         # Only these hold the runtime. None once it has been let go.
         self._runtime: Any = None
@@ -109,7 +109,7 @@ class State:
         try:
             if startup:
                 self._load(startup, True)
-            self._load(script.path, False)
+            self._load(script.path, False, script.launcher)
         except BaseException:
             # Now, and not when Python's collector comes: its finalizers would run in somebody else's request.
             self._let_go()
@@ -256,9 +256,9 @@ class State:
             # In a turn of its own: it takes as long as an uninterruptible function of Lua.
             self._engine.turns.queue(trim_heap)
 
-    def _load(self, path: str, is_startup: bool) -> None:
+    def _load(self, path: str, is_startup: bool, launcher: bytes = b"") -> None:
         try:
-            text = self.version.read(path, loading=True)
+            text = launcher or self.version.read(path, loading=True)
         except OSError as problem:
             if is_startup:
                 raise ScriptBroken(f"scripts.startup: {path}: {problem.strerror}") from None

@@ -24,6 +24,7 @@ _OTHER_NAMES: Final[Mapping[str, str]] = {
     "greenfcgi.http": "http/http",
     "luafcgid": "luafcgid",
     "greenfcgi.lapis": "apps/lapis",
+    "greenfcgi.router": "web/router",
     "greenfcgi.shared": "shared/dictionary",
     "greenfcgi.sql": "sql/sql",
     "greenfcgi.wsapi": "apps/wsapi",

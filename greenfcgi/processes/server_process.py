@@ -30,6 +30,7 @@ from ..reload.reloader import MAX_WAIT, Load, Reloader
 from ..reload.watcher import Watcher, watch
 from ..scripts.catalogue import Catalogue
 from ..scripts.pool import Pool
+from ..scripts.routes import Routes
 from ..scripts.script import Script
 from ..serving.context import Context
 from ..serving.responder import Inspector, Responder
@@ -111,7 +112,10 @@ class ServerProcess:
             self._make = self._last_good.make
         self.pool: Pool[Script, State] = Pool(self._make, config.states.max, config.states.clones, self._hooks.discard)
         turns = self._engine.turns
-        responder = Responder(config, self.catalogue, self.pool, self.log, turns, inspector)
+        self.routes = Routes(self.catalogue, config.scripts, config.apps, config.lua.path)
+        for problem in self.routes.problems():
+            raise ConfigError(problem)
+        responder = Responder(config, self.catalogue, self.routes, self.pool, self.log, turns, inspector)
         access = self._logs.access
         routing = self._engine.router(access.wanted if access is not None else ())
         context = Context(

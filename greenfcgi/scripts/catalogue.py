@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 
 from ..errors import ScriptForbidden, ScriptMissing
 from ..fastcgi.proxied import Target, parse
@@ -43,7 +43,8 @@ class Catalogue:
     """
 
     def __init__(self, root: str, extensions: Sequence[str], public: str = "") -> None:
-        self._given_root = root
+        #: As the configuration has it.
+        self.given_root = root.rstrip("/")
         self.root = os.path.realpath(root)
         self._extensions = tuple(extensions)
         self._public = public
@@ -52,6 +53,8 @@ class Catalogue:
         #: The scripts by what SCRIPT_FILENAME has been for them; `find` is for what is not in it.
         self.known: dict[bytes | None, Script] = {}
         self._by_path: dict[str, Script] = {}
+        #: The programs of [apps], which are not found by a path.
+        self.applications: dict[Hashable, Script] = {}
         self._texts = Texts(_MAX_TEXTS)
         self._proxied: dict[bytes, Target] = {}
         #: Called with the path of each file that a script is made of, before a version reads it first, also where it
@@ -61,7 +64,7 @@ class Catalogue:
         self.on_write: Callable[[str], None] = lambda path: None
 
     def __iter__(self) -> Iterator[Script]:
-        return iter(list(self._by_path.values()))
+        return iter([*self._by_path.values(), *self.applications.values()])
 
     def find(self, filename: bytes | None) -> Script:
         """The script that SCRIPT_FILENAME means.
@@ -80,7 +83,7 @@ class Catalogue:
         path = os.path.realpath(spelling)
         if not self._is_inside(path):
             # The root may be a link that leads to another release by now.
-            self.root = os.path.realpath(self._given_root)
+            self.root = os.path.realpath(self.given_root)
         if not self._is_inside(path):
             raise ScriptForbidden(f"SCRIPT_FILENAME {spelling!r} is not below scripts.root, which is {self.root!r}")
         if not path.endswith(self._extensions):
@@ -136,6 +139,12 @@ class Catalogue:
         self._named.add(os.path.realpath(path))
         return self.find(os.fsencode(path))
 
+    def add_application(self, key: Hashable, path: str, launcher: bytes) -> Script:
+        """A program that is the module at this real path, and begins with this Lua source, in the folder `root`."""
+        script = Script(path, self._texts, self._read, self._write, self.root, launcher)
+        self.applications[key] = script
+        return script
+
     def _is_inside(self, path: str) -> bool:
         return path.startswith(self.root.rstrip("/") + "/")
 
@@ -147,7 +156,10 @@ class Catalogue:
 
     def forget(self, script: Script) -> None:
         """Take a script out: its file is gone, or is not below the root any more."""
-        self._by_path.pop(script.path, None)
+        if script.launcher:
+            self.applications = {key: one for key, one in self.applications.items() if one is not script}
+        else:
+            self._by_path.pop(script.path, None)
         self.forget_aliases()
 
     def forget_aliases(self) -> None:
@@ -159,8 +171,8 @@ class Catalogue:
 
     def follow_root(self) -> list[Script]:
         """Resolve `scripts.root` again; the scripts that are not below it any more are taken out and returned."""
-        self.root = os.path.realpath(self._given_root)
-        gone = [script for script in self if not self._is_inside(script.path)]
+        self.root = os.path.realpath(self.given_root)
+        gone = [script for script in self if not self._is_inside(script.path) and not script.is_in(self.root)]
         for script in gone:
             self.forget(script)
         return gone

@@ -26,19 +26,28 @@ class Script:
     """
 
     __slots__ = (
-        "_on_read", "_on_write", "_texts", "aliases", "directory", "failed_version", "head_warned", "loaded_at", "path",
-        "problem", "requests", "version",
+        "_on_read", "_on_write", "_texts", "aliases", "directory", "failed_version", "head_warned", "launcher",
+        "loaded_at", "path", "problem", "requests", "version",
     )  # fmt: skip
 
     def __init__(
-        self, path: str, texts: Texts, on_read: Callable[[str], None], on_write: Callable[[str], None]
+        self,
+        path: str,
+        texts: Texts,
+        on_read: Callable[[str], None],
+        on_write: Callable[[str], None],
+        directory: str = "",
+        launcher: bytes = b"",
     ) -> None:
         self._texts = texts
         self._on_read = on_read
         self._on_write = on_write
         #: The real path.
         self.path = path
-        self.directory = os.path.dirname(path)
+        #: Where its names of files begin.
+        self.directory = directory or os.path.dirname(path)
+        #: What a state runs instead of the file, which this requires; b"": the file.
+        self.launcher = launcher
         #: The other paths by which it was asked for (symbolic links), with what they led to.
         self.aliases: dict[str, Signature] = {}
         #: The version that is served; before one has loaded, the one that is tried next.
@@ -53,6 +62,10 @@ class Script:
         self.requests = 0
         #: A warning about its large header block has been given.
         self.head_warned = False
+
+    def is_in(self, root: str) -> bool:
+        """It is a program of this folder, wherever its file lies."""
+        return bool(self.launcher) and self.directory == root
 
     def loaded(self) -> bool:
         """A version has been loaded for the first time. Returns whether the last one that was tried did not load."""

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import os
 from typing import Final, Protocol
 
 from ..config.load import Config
-from ..errors import ScriptBroken, ScriptBusy, ScriptError
+from ..errors import FolderMoved, ScriptBroken, ScriptBusy, ScriptError
 from ..fastcgi.proxied import PREFIX, rewrite
 from ..fastcgi.request import Request
-from ..fastcgi.response import Reply, refusal
+from ..fastcgi.response import Reply, redirection, refusal
 from ..logs.error_log import ErrorLog
 from ..logs.text import escape, traceback_of
 from ..lua.state import LuaFailure, State
 from ..lua.turns import Turns
 from ..scripts.catalogue import Catalogue
 from ..scripts.pool import Pool
+from ..scripts.routes import Moved, Routes
 from ..scripts.script import Script
 from .exchange import Exchange
 
@@ -43,6 +45,7 @@ class Responder:
         self,
         config: Config,
         catalogue: Catalogue,
+        routes: Routes,
         pool: Pool[Script, State],
         log: ErrorLog,
         turns: Turns,
@@ -52,6 +55,7 @@ class Responder:
         self._long = turns.long
         self._inspector = inspector
         self._catalogue = catalogue
+        self._routes = routes
         self._known = catalogue.known
         self._pool = pool
         self._log = log
@@ -88,6 +92,8 @@ class Responder:
                 if len(head) > _LARGE_HEAD and not script.head_warned:
                     self._warn_of_head(script, len(head))
                 exchange.reply(result)
+        except FolderMoved as moved:
+            exchange.reply(redirection(moved.path, exchange.request.variables().get(b"QUERY_STRING", b"")))
         except ScriptError as problem:
             self._refuse(exchange, problem)
         except Exception as problem:
@@ -96,11 +102,21 @@ class Responder:
             self._fail(exchange, 500, "")
 
     def _find(self, request: Request) -> Script:
-        if request.filename is None or not request.filename.startswith(PREFIX):
-            return self._catalogue.find(request.filename)
-        target = self._catalogue.target(request.filename)
-        rewrite(request, target)
-        return self._catalogue.find(target.path)
+        filename = request.filename
+        if filename is not None and filename.startswith(PREFIX):
+            target = self._catalogue.target(filename)
+            rewrite(request, target)
+            filename = target.path
+        route = self._routes.find(filename, request.variables)
+        if route is None:
+            return self._catalogue.find(filename)
+        if isinstance(route, Moved):
+            raise FolderMoved(route.path)
+        request.append(
+            (b"SCRIPT_FILENAME", os.fsencode(route.script.path)), (b"SCRIPT_NAME", os.fsencode(route.name)),
+            (b"PATH_INFO", os.fsencode(route.info)),
+        )  # fmt: skip
+        return route.script
 
     def _checkout(self, script: Script, seconds: float) -> State:
         try:

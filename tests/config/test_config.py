@@ -22,6 +22,9 @@ from greenfcgi.errors import ConfigError
 
 pytestmark = pytest.mark.pythons
 
+TABLES = "[scripts], [lua], [states], [modules], [shared], [tasks], [apps], [app]"
+#: Tables whose keys are free.
+FREE_TABLES = ("modules", "shared", "tasks", "apps", "app")
 STATES = "max, clones, max_requests, idle, per_request"
 SHIPPED = Path(__file__).parents[2] / "config.toml"
 
@@ -310,14 +313,17 @@ def test_a_wrong_value_is_reported_in_one_line(folder: Path, toml: str, line: st
         ),
         ("[states]\nzzz = 1", f"[states] zzz: unknown setting; known here are {STATES}"),
         ("[script]", "[script]: unknown table, did you mean [scripts]?"),
-        ("[zzz]", "[zzz]: unknown table; known are [scripts], [lua], [states], [modules], [shared], [tasks], [app]"),
+        (
+            "[zzz]",
+            f"[zzz]: unknown table; known are {TABLES}",
+        ),
         (
             "[lua.script]",
-            "[lua.script]: unknown table; known are [scripts], [lua], [states], [modules], [shared], [tasks], [app]",
+            f"[lua.script]: unknown table; known are {TABLES}",
         ),
         (
             "[lua.zzz]",
-            "[lua.zzz]: unknown table; known are [scripts], [lua], [states], [modules], [shared], [tasks], [app]",
+            f"[lua.zzz]: unknown table; known are {TABLES}",
         ),
         ('[states]\n"a\\nb" = 1', f'[states] "a\\nb": unknown setting; known here are {STATES}'),
     ],
@@ -630,6 +636,7 @@ def test_describe_lists_every_setting_once(folder: Path) -> None:
         ("", "modules"),
         ("", "shared"),
         ("", "tasks"),
+        ("", "apps"),
         ("", "app"),
     ]
     assert all(re.fullmatch(r"[A-Z].{10,80}\.", row.reason) for row in rows)
@@ -658,13 +665,15 @@ def test_the_shipped_file_tells_the_truth(folder: Path) -> None:
     """Each line of it is accepted alone, is the default unless it is an example, and none is missing."""
     seen = set()
     for table, line, example in shipped_settings():
-        if table == "tasks":
+        if table in ("tasks", "apps"):
             continue
         config = loaded(folder, f"[{table}]\n{line}" if table else line)
-        if table not in ("modules", "shared", "app"):
+        if table not in FREE_TABLES:
             assert (config == defaults(str(folder))) is not example, line
             seen.add((table, line.split(" = ")[0]))
-    assert seen == {(row.table, row.key) for row in describe() if row.key not in ("modules", "shared", "tasks", "app")}
+    assert seen == {
+        (row.table, row.key) for row in describe() if row.key not in ("modules", "shared", "tasks", "apps", "app")
+    }
 
 
 def test_the_server_does_not_pay_for_what_it_does_not_use() -> None:

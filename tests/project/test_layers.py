@@ -24,7 +24,7 @@ FOLDERS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("", ("errors", "version", "quota")),
     ("fastcgi", ("records", "request", "response", "path_info", "proxied", "connection", "client")),
     ("logs", ("text", "log_file", "error_log", "access_format", "access_log")),
-    ("config", ("lua_versions", "value_type", "address", "types", "shared", "settings", "load")),
+    ("config", ("lua_versions", "value_type", "address", "types", "shared", "apps", "settings", "load")),
     (
         "system",
         (
@@ -32,7 +32,7 @@ FOLDERS: tuple[tuple[str, tuple[str, ...]], ...] = (
             "pidfile", "privileges", "memory_folder", "socket_lock", "listen", "nameless_file",
         ),
     ),
-    ("scripts", ("file_signature", "texts", "version", "script", "catalogue", "pool")),
+    ("scripts", ("file_signature", "texts", "version", "script", "catalogue", "routes", "pool")),
     (
         "lua",
         (

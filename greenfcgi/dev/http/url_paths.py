@@ -7,7 +7,7 @@ follows is its PATH_INFO. Every other path is one below the folder of static fil
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from ...fastcgi.path_info import split
@@ -45,15 +45,33 @@ Target = Script | File | Folder | Redirect | NotFound
 
 
 class UrlPaths:
-    """The folder `root`, the extensions of scripts in it, and the folder `public` below it, or ""."""
+    """The folder `root`, the extensions of scripts in it, the folder `public` below it, or "", and their index.
 
-    def __init__(self, root: str, extensions: Sequence[str], public: str) -> None:
+    `covers` says of a path that a program or the front script answers it, where nothing else does.
+    """
+
+    def __init__(
+        self,
+        root: str,
+        extensions: Sequence[str],
+        public: str,
+        index: str = "",
+        covers: Callable[[str], bool] = lambda path: False,
+    ) -> None:
         self._root = root
         self._extensions = tuple(extensions)
         self._public = f"{root}/{public}" if public else ""
+        self._index = index
+        self._covers = covers
 
     def find(self, path: str) -> Target:
         """What is at this path, which begins with a slash, and whose percent escapes have been decoded."""
+        found = self._find(path)
+        if isinstance(found, (Folder, NotFound)) and "\0" not in path and self._covers(path):
+            return Script(path, "")
+        return found
+
+    def _find(self, path: str) -> Target:
         parts = path.split("/")[1:]
         if "\0" in path or any(map(_is_hidden, parts)):
             return NotFound()
@@ -74,9 +92,8 @@ class UrlPaths:
     def _folder(self, path: str) -> Target:
         if not path.endswith("/"):
             return Redirect(path + "/")
-        for extension in self._extensions:
-            if os.path.isfile(f"{self._root}{path}index{extension}"):
-                return Script(f"{path}index{extension}", "")
+        if self._index and os.path.isfile(f"{self._root}{path}{self._index}"):
+            return Script(path + self._index, "")
         index = f"{self._public}{path}index.html"
         return File(index) if self._is_public(path) and os.path.isfile(index) else Folder()
 

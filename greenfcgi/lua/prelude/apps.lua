@@ -1,7 +1,6 @@
--- Applications that are run in place of a handler, and scripts that are ones. Compiled for the first of them in a state.
+-- Scripts that are applications of WSAPI. Compiled for a script that defines no handler, or calls `module(...)`.
 --
--- returns: a table: wsapi(app), lapis(app): the handler of an application, which is named by its module
---          adopt(result, chunk): the handler of a script that has defined none, but returned an application of WSAPI, or
+-- returns: a table: adopt(result, chunk): the handler of a script that has defined none, but returned an application of WSAPI, or
 --          defined one; nil where it has not
 --          module_name(path): what `module(...)` of a script gets
 
@@ -11,8 +10,6 @@ local rawget, type = lua.rawget, lua.type
 local globals = _G
 
 local function wsapi(app) return server.opening("greenfcgi.wsapi").main(app) end
-
-local function lapis(app) return server.opening("greenfcgi.lapis").main(app) end
 
 local function is_application(value)
     return type(value) == "function" or type(value) == "table" and type(value.run) == "function"
@@ -35,4 +32,4 @@ end
 
 local function module_name(path) return lua.match(path, "([^/]+)%.[^./]*$") or path end
 
-return { wsapi = wsapi, lapis = lapis, adopt = adopt, module_name = module_name }
+return { adopt = adopt, module_name = module_name }

@@ -1,0 +1,1 @@
+"""Tests of modules about requests and replies."""
