@@ -1,7 +1,7 @@
 -- Scripts that are applications of WSAPI. Compiled for a script that defines no handler, or calls `module(...)`.
 --
--- returns: a table: adopt(result, chunk): the handler of a script that has defined none, but returned an application of WSAPI, or
---          defined one; nil where it has not
+-- returns: a table: adopt(result, chunk): the handler of a script that has returned an application, or defined one; nil where
+--          it has not
 --          module_name(path): what `module(...)` of a script gets
 
 local lua, server = ...
