@@ -6,7 +6,7 @@ import os
 from collections.abc import Mapping
 
 _PARTS = (
-    "bad_requests", "boot", "bounds", "calls", "con", "debugging", "depths", "environment",
+    "apps", "bad_requests", "boot", "bounds", "calls", "con", "debugging", "depths", "environment",
     "errors", "files", "finalizers", "finalizing",
     "generator", "guard", "limits", "loading", "luajit", "modules", "opening", "overtime", "paths", "quirks", "random",
     "reasons", "refusals", "repeated", "replies", "response", "route", "services", "show", "standins", "streams",

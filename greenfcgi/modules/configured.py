@@ -28,12 +28,14 @@ _OTHER_NAMES: Final[Mapping[str, str]] = {
     "greenfcgi.http": "http/http",
     "greenfcgi.http_date": "web/http_date",
     "greenfcgi.json": "text/json",
+    "greenfcgi.lapis": "apps/lapis",
     "greenfcgi.router": "web/router",
     "greenfcgi.session": "web/session",
     "greenfcgi.shared": "shared/dictionary",
     "greenfcgi.sql": "sql/sql",
     "greenfcgi.template": "text/template",
     "greenfcgi.url": "text/url",
+    "greenfcgi.wsapi": "apps/wsapi",
     "luafcgid": "luafcgid",
     "luasql.postgres": "sql/luasql",
     "luasql.sqlite3": "sql/luasql",
@@ -41,10 +43,12 @@ _OTHER_NAMES: Final[Mapping[str, str]] = {
     "socket.core": "sockets/core",
     "socket.unix": "sockets/unix",
     "ssl": "sockets/ssl",
+    "wsapi": "apps/rock",
 }
 #: What several of them share.
 _PARTS: Final[Mapping[str, str]] = {
     "markup": "text/markup",
+    "reply_head": "apps/reply_head",
     "sending": "web/sending",
     "session_stores": "web/session_stores",
     "sockets": "sockets/sockets",

@@ -16,7 +16,7 @@ from .command import carry_out, progress
 from .errors import NotInstalled
 from .figure import Figure
 
-PARTS = ("sockets", "http", "sql", "shared", "text", "form")
+PARTS = ("sockets", "http", "sql", "shared", "text", "form", "apps")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -50,7 +50,7 @@ class Stage(NamedTuple):
     kept: float
 
 
-class _Inside:
+class HelloServer:
     """A server in this process, and what it takes to ask it for hellos."""
 
     def __init__(self, folder: Path) -> None:
@@ -63,7 +63,7 @@ class _Inside:
         listening.listen()
         self.listening = listening
         self.listener = Listener(self.process.server, listening)
-        asked = _params(SCRIPTS / f"{HELLO.name}.lua")
+        asked = params(SCRIPTS / f"{HELLO.name}.lua")
         self.requests = {keep: Client.request(asked, keep_conn=keep) for keep in (False, True)}
         self.asker, served = socket.socketpair()
         self.served = BareSocket(served.family, served.type, served.proto, served.detach())
@@ -146,7 +146,7 @@ class _Wire:
 
 def measure(folder: Path) -> list[Stage]:
     """All stages. To be called in a greenlet of its own; the event loop does nothing else meanwhile."""
-    inside = _Inside(folder)
+    inside = HelloServer(folder)
     calls = Stage("system calls alone", _least(inside.new_calls), _least(inside.kept_calls))
     _in_hub(inside.new)
     session = inside.process.server.connect(inside.served, "")
@@ -157,7 +157,7 @@ def measure(folder: Path) -> list[Stage]:
     return [*known, Stage("the rest, in Python", whole.new - new, whole.kept - kept), whole]
 
 
-def _parts(inside: _Inside) -> list[Stage]:
+def _parts(inside: HelloServer) -> list[Stage]:
     process = inside.process
     connection = Connection(process.server.context.routing)
     request = next(request for event, request, _ in connection.receive(inside.requests[True]) if event == READY)
@@ -186,7 +186,7 @@ def _parts(inside: _Inside) -> list[Stage]:
     ]
 
 
-def _params(script: Path) -> dict[str, str]:
+def params(script: Path) -> dict[str, str]:
     """The parameters that nginx sends behind the benchmark's other half."""
     return {
         "QUERY_STRING": "", "REQUEST_METHOD": "GET", "CONTENT_TYPE": "", "CONTENT_LENGTH": "",

@@ -205,8 +205,8 @@ end
 
 local function entry() return f(a, b) end
 
--- Run a function with two arguments. Returns nil, or the kind of its error ("error", "late", "gone", "memory"), the
--- message, and the traceback.
+-- Run a function with two arguments. Returns nil and its result; or the kind of its error ("error", "late", "gone", "memory"),
+-- the message, and the traceback.
 local function guarded_call(called, first, second)
     f, a, b, trace, bad_request = called, first, second, nil, nil
     enter()
@@ -223,17 +223,22 @@ local function guarded_call(called, first, second)
     local kind, text, where = final_error()
     if kind then return kind, text, where end
     if not ok then return "error", message or "error in error handling", trace or "" end
+    return nil, message
 end
 
 -- Run a file in this state. The script itself, which comes last, must define the handler; then its init runs.
 local function load_script(name, text, is_startup)
     local chunk, problem = server.texts.compile(text, name)
     if not chunk then return "error", problem, "" end
-    local kind, message, way = guarded_call(chunk)
+    local own_name = module and lua.find(text, "module%s*%(%.%.%.") and server.apps.module_name(name) or nil
+    local kind, message, way = guarded_call(chunk, own_name)
     if kind then return kind, message, way end
     if is_startup then return nil end
     if lua.type(lua.rawget(globals, handler)) ~= "function" then
-        return "error", name .. ": defines no function " .. handler .. "(env, con)", ""
+        kind, message, way = guarded_call(server.apps.adopt, message, chunk)
+        if kind then return kind, message, way end
+        if not message then return "error", name .. ": defines no function " .. handler .. "(env, con)", "" end
+        lua.rawset(globals, handler, message)
     end
     local init = lua.rawget(globals, "init")
     if lua.type(init) == "function" then
@@ -272,7 +277,10 @@ end
 local function hook(name, only_ask)
     local found = lua.rawget(globals, name)
     if only_ask then return lua.type(found) == "function" end
-    if lua.type(found) == "function" then return guarded_call(found, server.services.hook_con) end
+    if lua.type(found) ~= "function" then return nil end
+    local kind, message, way = guarded_call(found, server.services.hook_con)
+    -- What else it returns must not reach the server.
+    if kind then return kind, message, way end
 end
 
 -- Free what is garbage. Finalizers run here, and what they raise must not reach the server.

@@ -2,7 +2,8 @@
 --
 -- arguments: lua, server: see boot.lua
 -- returns: a table:
---          way(level): the traceback of what called the function at that level, without the server's own frames
+--          way(level): the traceback of what called the function at that level, without the server's own frames; or of where
+--          an error was first that is raised again: server.first_way, of server.first_problem
 --          corrected(problem, thread, level): a message as it is without the server's own code, which it names; the level
 --          is where the error has happened. It gets the place from where that code was called, which stands between the
 --          script and a function of Lua
@@ -21,7 +22,9 @@ local find, format, gsub, match, getinfo, traceback =
 
 -- The chunks of the server are called "greenfcgi", or "?" where a Lua forgets that with the line numbers.
 local function way(level)
-    local trace = gsub(traceback("", level + 1), "\n%s*greenfcgi:", "\n?:")
+    local first = lua.rawget(server, "first_way")
+    if first then server.first_way = nil end
+    local trace = gsub(first or traceback("", level + 1), "\n%s*greenfcgi:", "\n?:")
     -- What stands in for a function of Lua is shown as that, without the one that it calls.
     trace = gsub(gsub(trace, "\n%s*%[C%]: [^\n]*(\n%s*%[C%]:)%d+:", "%1"), "(\n%s*%[C%]:)%d+:", "%1")
     trace = gsub(trace, "\n%s*%[C%]: in function ''(\n%s*%[C%]:)", "%1")
@@ -104,6 +107,7 @@ local function faithful(native, name)
 end
 
 local function explained(problem)
+    if lua.rawget(server, "first_way") and problem ~= server.first_problem then server.first_way = nil end
     if type(problem) == "string" then return problem end
     local ok, text = pcall(tostring, problem)
     if ok and type(text) == "string" and not find(text, "^%a+: 0?x?%x+$") then return text end
