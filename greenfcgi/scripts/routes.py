@@ -140,7 +140,7 @@ class Routes:
                 launcher = f'{self._handler} = require("greenfcgi.{app.kind}").main("{app.module}")'
                 return self._catalogue.add_application(app, os.path.realpath(path), launcher.encode())
         raise ScriptMissing(
-            f'[apps] "{prefix or "/"}": there is no file of the module {app.module!r}: '
+            f'[apps] "{prefix or "/"}": there is no file of the module "{app.module}": '
             f"looked for {', '.join(dict.fromkeys(one.replace('?', file) for one in templates))}"
         )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -202,3 +203,99 @@ def test_routes_of_a_root_by_a_link(tmp_path: Path) -> None:
     (tmp_path / "two" / "x").mkdir()
     (tmp_path / "two" / "x" / "index.lua").touch()
     assert routes.find(os.fsencode(f"{root}/x"), dict) == Moved("/x/")
+
+
+APPS = """
+[scripts]
+front = "front.lua"
+
+[apps]
+"/shop" = { wsapi = "store.shop" }
+"/shop/help" = { wsapi = "help" }
+"/other" = { wsapi = "store.shop" }
+"""
+SHOP = """
+local names = require "names"
+return function(env)
+    local text = "TITLE " .. env.SCRIPT_NAME .. " " .. env.PATH_INFO .. " " .. names[1]
+    return 200, { ["Content-Length"] = #text }, coroutine.wrap(function() coroutine.yield(text) end)
+end
+"""
+APP_FILES = {
+    "front.lua": SHOW.replace("TITLE", "front"),
+    "store/shop.lua": SHOP.replace("TITLE", "shop"),
+    "help/init.lua": SHOP.replace("TITLE", "help"),
+    "names.lua": 'return { "one" }',
+    "shop/page.lua": SHOW.replace("TITLE", "page"),
+}
+
+
+def test_programs_by_their_paths(serve: Serve) -> None:
+    """The longest path counts; a script that is there comes first; their modules are found from the root."""
+    server = serve(APP_FILES, APPS)
+    for path, text in (
+        ("shop", "shop /shop / one"), ("shop/", "shop /shop / one"), ("shop/a/b.txt", "shop /shop /a/b.txt one"),
+        ("shop/help", "help /shop/help / one"), ("shop/help/x", "help /shop/help /x one"),
+        ("shop/helper", "shop /shop /helper one"), ("other/x", "shop /other /x one"), ("shopping", "front  /shopping "),
+        ("shop/page.lua", "page /shop/page.lua nil "), ("shop/none.lua/x", "shop /shop /none.lua/x one"),
+    ):  # fmt: skip
+        reply = server.get(path)
+        assert (reply.status, reply.body.decode()) == (200, text), path
+
+
+def test_a_program_that_changes(serve: Serve) -> None:
+    """It is reloaded when one of its modules is saved; one that does not load leaves the last good one; it may go."""
+    server = serve(APP_FILES, APPS)
+    assert server.get("shop/x").body == b"shop /shop /x one"
+    server.write("names.lua", 'return { "two" }')
+    server.logged("shop.lua: changed (in names.lua)")
+    assert server.get("shop/x").body == b"shop /shop /x two"
+    server.write("store/shop.lua", "return (")
+    server.logged("the last good version stays in service")
+    assert server.get("shop/x").body == b"shop /shop /x two"
+    server.write("store/shop.lua", SHOP.replace("TITLE", "new"))
+    server.logged("shop.lua: changed: reloaded")
+    assert server.get("shop/x").body == b"new /shop /x two"
+    (server.root / "store" / "shop.lua").unlink()
+    server.logged("flushed: its file is gone")
+    assert server.get("shop/x").status == 404
+    server.write("store/shop.lua", SHOP.replace("TITLE", "back"))
+    assert server.get("shop/x").body == b"back /shop /x two"
+
+
+def test_programs_in_several_processes(serve: Serve) -> None:
+    """A start, and a reload of the configuration, with the version that is good."""
+    server = serve(APP_FILES, "processes = 2\n" + APPS)
+    assert server.get("shop/x").body == b"shop /shop /x one"
+    server.write("store/shop.lua", "return (")
+    server.logged("the last good version stays in service")
+    server.send_signal(signal.SIGHUP)
+    server.logged("reloaded")
+    for _ in range(4):
+        assert server.get("shop/x").body == b"shop /shop /x one"
+
+
+@pytest.mark.parametrize(
+    ("table", "problem"),
+    [
+        ('"shop" = { wsapi = "a" }', 'apps: found "shop" (text), expected the path of a URL as key'),
+        ('"/shop/" = { wsapi = "a" }', 'found "/shop/"'),
+        ('"/a/../b" = { wsapi = "a" }', 'found "/a/../b"'),
+        ('"/a" = "shop"', '."/a": found "shop" (text), expected { wsapi = "MODULE" } or { lapis = "MODULE" }'),
+        ('"/a" = { rails = "shop" }', "expected { wsapi"),
+        ('"/a" = { wsapi = "a", lapis = "b" }', "expected { wsapi"),
+        ('"/a" = { wsapi = "../x" }', '."/a".wsapi: found "../x" (text), expected the name of a Lua module'),
+        ('"/a" = { wsapi = "none.such" }', '[apps] "/a": there is no file of the module "none.such": looked for '),
+    ],
+)
+def test_what_is_no_program(tmp_path: Path, table: str, problem: str) -> None:
+    """--check-config says it in one line."""
+    (tmp_path / "lua_scripts").mkdir()
+    (tmp_path / "config.toml").write_text(f'bind = "unix:s"\n[apps]\n{table}\n')
+    done = subprocess.run(
+        [sys.executable, "-m", "greenfcgi", "--check-config", "config.toml"], cwd=tmp_path, capture_output=True,
+        text=True, check=False, timeout=60,
+    )  # fmt: skip
+    assert done.returncode == 2
+    assert problem in done.stderr
+    assert "Traceback" not in done.stderr
