@@ -50,8 +50,13 @@ local upload_meta = {
     end,
 }
 
+local form
+
 local function multipart(req)
-    local params, files = server.opening("greenfcgi.form").read(req.env, req.con)
+    form = form or server.opening("greenfcgi.form")
+    -- With names as they are, as in a form without files.
+    local params, files = form.read(req.env, req.con, { brackets = false })
+    if not params then error(files, 0) end
     for name, value in next, params do params[name] = last_of(value) end
     for name, value in next, files do
         local file = last_of(value)

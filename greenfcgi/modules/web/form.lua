@@ -22,6 +22,7 @@ local PART = 65536
 
 local DEFAULTS = {
     max_fields = 1000, max_field_size = 1048576, max_fields_size = 2097152, max_files = 20, max_file_size = lua.huge,
+    brackets = true,
 }
 
 local function blame(...) server.errors.blame(format(...)) end
@@ -38,7 +39,11 @@ local function limits_of(options, position, name)
     local limits = {}
     for option, value in next, options do
         if DEFAULTS[option] == nil then blame("form.%s: unknown option '%s'", name, tostring(option)) end
-        if type(value) ~= "number" or value ~= value or value < 0 then
+        if option == "brackets" then
+            if type(value) ~= "boolean" then
+                blame("form.%s: brackets: found %s, expected true or false", name, tostring(value))
+            end
+        elseif type(value) ~= "number" or value ~= value or value < 0 then
             blame("form.%s: %s: found %s, expected a number from 0 up", name, option, tostring(value))
         end
         limits[option] = value
@@ -52,12 +57,13 @@ local function variable_of(env, variable, name)
     return type(value) == "string" and value or ""
 end
 
--- Fields. A name that comes twice has a list of its values, and so has one that ends in "[]", however often it comes.
+-- Fields. A name that comes twice has a list of its values, and so has one that ends in "[]", however often it comes,
+-- unless brackets are as other characters.
 
 local function collection() return {}, {} end
 
-local function add(values, lists, name, value)
-    if sub(name, -2) == "[]" and #name > 2 then
+local function add(values, lists, name, value, has_brackets)
+    if has_brackets and sub(name, -2) == "[]" and #name > 2 then
         name = sub(name, 1, -3)
         if not lists[name] then
             lists[name], values[name] = true, { values[name] }
@@ -100,7 +106,7 @@ local function taker(values, limits)
         if size > limits.max_fields_size then
             refuse(413, "the fields of the form have more than %.0f bytes", limits.max_fields_size)
         end
-        add(values, lists, name, value)
+        add(values, lists, name, value, limits.brackets)
     end
 end
 
@@ -166,12 +172,12 @@ local function read_multipart(content_type, limits)
     )
     while kind and kind ~= "end" do
         if kind == "field" then
-            add(fields, field_lists, a, b)
+            add(fields, field_lists, a, b, limits.brackets)
             count(5)
         elseif kind == "file" then
             local file = { name = b, type = c, size = d, path = e, move = move }
             numbers[file] = f
-            add(files, file_lists, a, file)
+            add(files, file_lists, a, file, limits.brackets)
             count(5)
         else
             server.look_at_clock()

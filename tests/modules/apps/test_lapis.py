@@ -169,6 +169,27 @@ def test_a_form_and_a_body(lua: Inside) -> None:
     assert ask(lua, route, Request(params, b'{"a":1}'))[0] == 'nil|{"a":1}|{"a":1}'
 
 
+def test_an_upload(lua: Inside) -> None:
+    """Files as Lapis has them, names as they are, and the last of those that come twice."""
+    pytest.importorskip("multipart")
+    route = """routes["/"] = function(r)
+        local file = r.params.photo
+        return table.concat({ file.filename, file["content-type"], file.size, file.content, r.params["tags[]"],
+            tostring(r.params.tags) }, "|")
+    end"""
+    lines = [
+        "--B", 'Content-Disposition: form-data; name="tags[]"', "", "one",
+        "--B", 'Content-Disposition: form-data; name="tags[]"', "", "two",
+        "--B", 'Content-Disposition: form-data; name="photo"; filename="a.png"', "Content-Type: image/png", "", "data",
+        "--B--", "",
+    ]  # fmt: skip
+    params = {"REQUEST_URI": "/", "REQUEST_METHOD": "POST", "CONTENT_TYPE": "multipart/form-data; boundary=B"}
+    body = "\r\n".join(lines).encode()
+    assert ask(lua, route, Request(params, body))[0] == "a.png|image/png|4|data|two|nil"
+    answer = ask(lua, route, Request(params, body[:100]))
+    assert answer[1] == "Status: 400 Bad Request"
+
+
 def test_a_prefix(lua: Inside) -> None:
     """The application sees the path behind it, and its links begin with it."""
     route = 'routes["/cart"] = function(r) return r:url_for("item", 7) end routes["/"] = function() return "top" end'

@@ -121,6 +121,13 @@ def test_an_urlencoded_form(lua: Inside, body: bytes, expected: str) -> None:
     assert read(lua, body, URLENCODED).text == expected + "/"
 
 
+def test_brackets_as_they_are(lua: Inside) -> None:
+    """Where a script wants them so."""
+    assert read(lua, b"a[]=1&a[]=2&b=3", URLENCODED, "{ brackets = false }").text == "a[]=[1|2];b=3/"
+    body = part('name="a[]"', b"1") + part('name="f[]"; filename="a"', b"1") + END
+    assert read(lua, body, options="{ brackets = false }").text == "a[]=1/f[]=a,application/octet-stream,1,1"
+
+
 FILE = 'name="f"; filename="%s"'
 
 
