@@ -11,9 +11,10 @@ from PIL import Image, ImageOps
 
 import greenfcgi
 
-#: Pixels of the longer side of a thumbnail, and how many a photo may have at all: a file of a few KB can say that it has a
-#: billion of them. Pillow warns beyond the limit, and the warning is an error here.
+#: Pixels of the longer side of a thumbnail.
 SIZE = 960
+# How many pixels a photo may have: a file of a few KB can say that it has a billion of them. Pillow warns beyond this, and
+# the warning is an error here.
 Image.MAX_IMAGE_PIXELS = 30_000_000
 warnings.simplefilter("error", Image.DecompressionBombWarning)
 
