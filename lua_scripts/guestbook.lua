@@ -1,7 +1,10 @@
 -- A guestbook, as a sample of a whole program: users, entries with photos, likes, and what is new appears by itself.
 --
 -- What it keeps is in _lib/guestbook.lua, its pages are in views/guestbook/, its style and script in public/. Photos need
--- Pillow (pip install pillow) and the line `thumbnails = ...` of [modules] in config.toml; all else works without.
+-- two packages (pip install pillow 'greenfcgi[forms]') and two lines in config.toml; all else works without.
+--
+--     [modules]
+--     thumbnails = "lua_scripts._lib.thumbnails"
 
 local book = require "_lib.guestbook"
 local crypto = require "greenfcgi.crypto"
@@ -79,6 +82,10 @@ local function posted_by_user(handler)
         handler(env, con, me, ...)
     end)
 end
+
+r:not_found(function(env, con)
+    show(env, con, visitor(env, con), "message", { text = "There is no such page." }, 404)
+end)
 
 -- Who is who
 

@@ -13,8 +13,8 @@ import greenfcgi
 
 #: Pixels of the longer side of a thumbnail.
 SIZE = 960
-# How many pixels a photo may have: a file of a few KB can say that it has a billion of them. Pillow warns beyond this, and
-# the warning is an error here.
+# How many pixels a photo may have: a file of a few KB can say that it has a billion. Pillow warns beyond this, and the
+# warning is an error here.
 Image.MAX_IMAGE_PIXELS = 30_000_000
 warnings.simplefilter("error", Image.DecompressionBombWarning)
 

@@ -134,6 +134,12 @@ def test_what_is_written_is_text(ada: Client) -> None:
     assert ada.entries()[0]["text"] == "<script>alert(1)</script> & so\non"
 
 
+def test_pages_that_are_not_there(ada: Client) -> None:
+    """They are pages of the guestbook, too; and a photo that is none has no page."""
+    assert "There is no such page." in page(ada.ask("/none"), 404)
+    assert (ada.ask("/photos/12345").status, ada.ask("/entries").status) == (404, 405)
+
+
 def test_forms_without_the_token(ada: Client, bob: Client) -> None:
     """Whatever changes something is refused without a token, and with another's."""
     before = ada.entries()
