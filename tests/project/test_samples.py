@@ -108,7 +108,7 @@ def test_markdown_is_made_html_by_a_library_of_python(samples: Server) -> None:
 def test_every_sample_is_tested_here() -> None:
     """No sample is left out above."""
     names = {path.stem for path in (REPOSITORY / "lua_scripts").glob("*.lua")}
-    assert names == {"hello", "env", "form", "upload", "counter", "json", "markdown", "page", "stream"}
+    assert names == {"hello", "env", "form", "upload", "counter", "json", "markdown", "page", "stream", "guestbook"}
 
 
 def test_the_shipped_configuration_names_the_shipped_scripts() -> None:

@@ -7,6 +7,7 @@
 --            next(): "more": others may have a turn; "field", name, value; "file", name, its own name, type, size, path,
 --            number; "end"
 --            move(number, path): "more": again, without a path; ""
+--            is_utf8(text): 1 or 0
 
 local lua, server, functions = ...
 
@@ -22,7 +23,7 @@ local PART = 65536
 
 local DEFAULTS = {
     max_fields = 1000, max_field_size = 1048576, max_fields_size = 2097152, max_files = 20, max_file_size = lua.huge,
-    brackets = true,
+    brackets = true, utf8 = false,
 }
 
 local function blame(...) server.errors.blame(format(...)) end
@@ -39,9 +40,9 @@ local function limits_of(options, position, name)
     local limits = {}
     for option, value in next, options do
         if DEFAULTS[option] == nil then blame("form.%s: unknown option '%s'", name, tostring(option)) end
-        if option == "brackets" then
+        if type(DEFAULTS[option]) == "boolean" then
             if type(value) ~= "boolean" then
-                blame("form.%s: brackets: found %s, expected true or false", name, tostring(value))
+                blame("form.%s: %s: found %s, expected true or false", name, option, tostring(value))
             end
         elseif type(value) ~= "number" or value ~= value or value < 0 then
             blame("form.%s: %s: found %s, expected a number from 0 up", name, option, tostring(value))
@@ -79,6 +80,13 @@ local function add(values, lists, name, value, has_brackets)
     end
 end
 
+-- A field is refused that is not UTF-8, where the script asks for it.
+local function check_utf8(limits, name, value)
+    if not limits.utf8 then return end
+    local text = name .. value
+    if find(text, "[\128-\255]") and functions.is_utf8(text) ~= 1 then refuse(400, "a field of the form is not UTF-8") end
+end
+
 local function from_hex(hex)
     count(1)
     return char(tonumber(hex, 16))
@@ -106,6 +114,7 @@ local function taker(values, limits)
         if size > limits.max_fields_size then
             refuse(413, "the fields of the form have more than %.0f bytes", limits.max_fields_size)
         end
+        check_utf8(limits, name, value)
         add(values, lists, name, value, limits.brackets)
     end
 end
@@ -172,6 +181,7 @@ local function read_multipart(content_type, limits)
     )
     while kind and kind ~= "end" do
         if kind == "field" then
+            check_utf8(limits, a, b)
             add(fields, field_lists, a, b, limits.brackets)
             count(5)
         elseif kind == "file" then

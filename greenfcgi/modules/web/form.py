@@ -159,4 +159,13 @@ class Forms:
 def functions(bridge: Bridge) -> Mapping[str, ModuleFunction]:
     """What `form.lua` calls, for one state."""
     forms = Forms(bridge)
-    return {"begin": forms.begin, "next": forms.next, "move": forms.move}
+    return {"begin": forms.begin, "next": forms.next, "move": forms.move, "is_utf8": is_utf8}
+
+
+def is_utf8(text: bytes) -> int:
+    """1 where a text is UTF-8, else 0."""
+    try:
+        text.decode()
+    except UnicodeDecodeError:
+        return 0
+    return 1

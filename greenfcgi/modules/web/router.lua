@@ -233,15 +233,15 @@ local function plain(con, status, text)
     con:puts(text, "\n")
 end
 
-local function unanswered(root, env, con, allowed)
+local function unanswered(root, env, con, parameters, allowed)
     local names = listed(allowed)
     if not names then
-        if root.not_found then return root.not_found(env, con) end
+        if root.not_found then return root.not_found(env, con, parameters) end
         return plain(con, 404, "not found")
     end
     con:header("Allow", names)
     if env.REQUEST_METHOD == "OPTIONS" then return con:status(204) end
-    if root.not_allowed then return root.not_allowed(env, con) end
+    if root.not_allowed then return root.not_allowed(env, con, parameters) end
     plain(con, 405, "method not allowed; there are " .. names)
 end
 
@@ -268,7 +268,7 @@ function methods.run(self, env, con, path)
     if route then
         route.handler(env, con, parameters)
     else
-        unanswered(root, env, con, allowed)
+        unanswered(root, env, con, parameters, allowed)
     end
     call_all(add_to_chain({}, group, "afters"), env, con, parameters)
 end

@@ -392,6 +392,22 @@ def test_other_bodies_are_no_forms(lua: Inside) -> None:
         assert answer.text == "nilnil{}"
 
 
+@pytest.mark.parametrize("name", [b"a", b"\xc3\xa4", b"\xe4"], ids=["ascii", "utf-8", "latin-1"])
+@pytest.mark.parametrize("value", [b"b", b"\xf0\x9f\x8d\xb5", b"\xed\xa0\x80"], ids=["ascii", "utf-8", "surrogate"])
+def test_what_is_not_utf_8_is_refused_where_a_script_asks(lua: Inside, name: bytes, value: bytes) -> None:
+    """For databases and JSON, which take nothing else. Otherwise a field is as it was sent."""
+    head = f'name="{name.decode("utf-8", "surrogateescape")}"'
+    bodies = {URLENCODED: name + b"=" + value, MULTIPART: part(head, value) + END}
+    is_utf_8 = name != b"\xe4" and value != b"\xed\xa0\x80"
+    for content_type, body in bodies.items():
+        answer = read(lua, body, content_type, "{ utf8 = true }")
+        if is_utf_8:
+            assert answer.status == 200
+        else:
+            assert (answer.status, answer.text) == (400, "a field of the form is not UTF-8\n")
+        assert read(lua, body, content_type, "{ utf8 = false }").status == 200
+
+
 def test_a_query_string(lua: Inside) -> None:
     """As an urlencoded form."""
     answer = lua.main("""
@@ -416,6 +432,7 @@ def test_a_query_string(lua: Inside) -> None:
         ("form.read(env, con, 5)", "bad argument #3 to 'read' (table expected, got number)"),
         ("form.read(env, con, { max = 1 })", "form.read: unknown option 'max'"),
         ("form.read(env, con, { max_files = '1' })", "form.read: max_files: found 1, expected a number from 0 up"),
+        ("form.read(env, con, { utf8 = 1 })", "form.read: utf8: found 1, expected true or false"),
         ("form.query(env, { max_fields = -1 })", "form.query: max_fields: found -1, expected a number from 0 up"),
         ("form.query(5)", "bad argument #1 to 'query' (table expected, got number)"),
         ("con:finish() form.read(env, con)", "con:form.read: con:finish() has sent the reply already"),

@@ -105,18 +105,19 @@ def test_what_does_not(lua: Inside) -> None:
 
 
 def test_what_a_script_says_instead(lua: Inside) -> None:
-    """Its own 404 and 405."""
+    """Its own 404 and 405, which know what a function before them has found out."""
     script = (
         ROUTES
         + """
-        r:not_found(function(env, con) con:status(404) con:puts("no ", env.PATH_INFO) end)
-        r:not_allowed(function(env, con) con:status(405) con:puts("not so") end)
+        r:before(function(env, con, params) params.user = env.REMOTE_USER end)
+        r:not_found(function(env, con, params) con:status(404) con:puts("no ", env.PATH_INFO, " for ", params.user) end)
+        r:not_allowed(function(env, con, params) con:status(405) con:puts("not so, ", params.user) end)
         function main(env, con) r:run(env, con) end
         """
     )
-    assert ask(lua, script, "/nobody").text == "no /nobody"
-    answer = ask(lua, script, "/users", "DELETE")
-    assert (answer.status, answer.text) == (405, "not so")
+    assert ask(lua, script, "/nobody", REMOTE_USER="Ada").text == "no /nobody for Ada"
+    answer = ask(lua, script, "/users", "DELETE", REMOTE_USER="Ada")
+    assert (answer.status, answer.text) == (405, "not so, Ada")
     assert "Allow: GET, POST, HEAD, OPTIONS" in answer.lines
 
 
