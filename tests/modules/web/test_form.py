@@ -449,8 +449,8 @@ def test_a_file_is_moved_beside_the_script(lua: Inside) -> None:
 
 
 def test_a_file_takes_the_place_of_another(lua: Inside) -> None:
-    """As a whole, with the mode that was there, also behind a link."""
-    lua.write("old.txt", "a longer text").chmod(0o640)
+    """As a whole, with the mode that was there, also behind a link; but it does not run as its owner."""
+    lua.write("old.txt", "a longer text").chmod(0o4640)
     (lua.root / "link.txt").symlink_to("old.txt")
     assert moved(lua, "link.txt") == "true nil nil"
     assert (lua.root / "link.txt").is_symlink()

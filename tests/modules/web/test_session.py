@@ -386,3 +386,28 @@ def test_two_requests_at_once(lua: Inside) -> None:
         require("greenfcgi.shared").sessions:flush_all()
     """)
     assert browser.says("say(s.user)") == ["nil"]
+
+
+@pytest.mark.parametrize("version", FLAVOURS)
+def test_sessions_take_no_memory_for_good(tmp_path: Path, version: str) -> None:
+    """What a request had of a session goes with it, also where weak tables keep what leads to its own key."""
+    lua = Inside(tmp_path, version)
+    state = lua.load("""
+        local session = require "greenfcgi.session"
+        function main(env, con)
+            local s = session.start(env, con)
+            s.text = ("x"):rep(1000) .. #tostring({})
+            if env.LOOK then
+                collectgarbage()
+                collectgarbage()
+                con:puts(collectgarbage("count"))
+            end
+        end
+    """)
+    sizes = []
+    for _ in range(3):
+        for _ in range(150):
+            lua.run(state)
+        sizes.append(float(lua.run(state, Request({"LOOK": "1"})).text))
+    assert sizes[2] - sizes[1] < 30
+    lua.close()
