@@ -104,6 +104,7 @@ function M.get(env, name, options)
             return value
         end
     end
+    return nil
 end
 
 -- All of them: a table of values by their names.
