@@ -17,7 +17,7 @@ from ...system.memory_folder import MemoryFolder, made, remove_unused
 from ...system.temporary_files import remove
 
 _PREFIX: Final = "greenfcgi-uploads-"
-#: What is kept of the mode of a file that is replaced: not that it runs as its owner, which writing to it takes away, too.
+#: What is kept of the mode of a file that is replaced: not that it runs as its owner. Writing to it would not either.
 _PERMISSIONS: Final = 0o777
 #: Bytes that are copied at a time, where a file is moved to another file system.
 _PART: Final = 256 * 1024

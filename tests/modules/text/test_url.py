@@ -57,7 +57,8 @@ def test_parts(lua: Inside) -> None:
     "bad",
     [
         r"http://a/\n", r"http://a/\0", "http://a b/", "http://a:port/", "http://a:70000/", "http://[::1/", "http://a@b@c/",
-        "http://::1/", "http:///path", "1http://a", ":a", "http://a/%zz", "http://[::1]80/", "http://a/%4", 'http://a/\\"', "http://a\\\\b",
+        "http://[::1]80/",
+        "http://::1/", "http:///path", "1http://a", ":a", "http://a/%zz", "http://a/%4", 'http://a/\\"', "http://a\\\\b",
     ],
 )  # fmt: skip
 def test_what_is_no_url(lua: Inside, bad: str) -> None:
