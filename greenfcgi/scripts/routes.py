@@ -99,13 +99,14 @@ class Routes:
     def _folder(self, path: str) -> Route | Moved | None:
         if not self._index:
             return None
-        root = self._catalogue.root
-        if not path.endswith("/"):
-            return Moved(path + "/") if os.path.isfile(f"{root}{path}/{self._index}") else None
-        name = path + self._index
-        if not os.path.isfile(root + name):
+        is_whole = path.endswith("/")
+        name = path + self._index if is_whole else f"{path}/{self._index}"
+        file = self._catalogue.root + name
+        if not os.path.isfile(file):
             return None
-        return Route(self._catalogue.find(os.fsencode(root + name)), name, "")
+        # Of a folder that is private nobody learns that it is there.
+        script = self._catalogue.find(os.fsencode(file))
+        return Route(script, name, "") if is_whole else Moved(path + "/")
 
     def _program(self, path: str) -> Route | None:
         found = self._app_of(path)

@@ -99,6 +99,7 @@ def test_ranges(lua: Inside, size: int, asked: str, part: slice) -> None:
     assert f"Content-Length: {last - first}" in answer.lines
 
 
+@pytest.mark.timeout(30)
 def test_ranges_that_are_none(lua: Inside) -> None:
     """What is no range is the whole; one behind the end is 416; a condition that is not met is the whole."""
     lua.write("data.txt", "0123456789")
@@ -113,6 +114,7 @@ def test_ranges_that_are_none(lua: Inside) -> None:
         "lines=1-2",
         "bytes=1-2,4-5",
         "bytes=" + "9" * 99 + "-",
+        "bytes=" + " " * 100_000 + "x",
     ):
         answer = sent(lua, HTTP_RANGE=asked)
         assert (answer.status, answer.body) == (200, b"0123456789"), asked
@@ -130,6 +132,9 @@ def test_ranges_that_are_none(lua: Inside) -> None:
     ):
         assert sent(lua, HTTP_RANGE="bytes=1-2", HTTP_IF_RANGE=condition).status == status
     assert sent(lua, HTTP_RANGE="bytes=1-2", HTTP_IF_NONE_MATCH=etag).status == 304
+    for own, condition, status in (("v1", '"v1"', 206), ("v1", "v1", 200), ('W/\\"v1\\"', 'W/"v1"', 200)):
+        answer = sent(lua, f'{{ etag = "{own}" }}', HTTP_RANGE="bytes=1-2", HTTP_IF_RANGE=condition)
+        assert answer.status == status, (own, condition)
 
 
 def test_options(lua: Inside) -> None:

@@ -60,8 +60,8 @@ FOLDERS: tuple[tuple[str, tuple[str, ...]], ...] = (
     (
         "modules.web",
         (
-            "keys", "sealing", "variables", "http_date", "cookie", "session", "sending", "uploads", "multipart_form",
-            "form",
+            "keys", "sealing", "seals", "variables", "http_date", "cookie", "session", "sending", "uploads",
+            "multipart_form", "form",
         ),
     ),
     ("modules", ("programs", "values", "python_modules", "configured")),

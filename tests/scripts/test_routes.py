@@ -106,8 +106,8 @@ def test_a_folder_without_its_slash(serve: Serve, settings: str) -> None:
     ("path", "status"),
     [
         ("", 200), ("shop/", 200), ("bare/", 403), ("users/1", 403), ("none.lua", 404), ("page.lua/x", 403),
-        ("_lib/", 404), ("_lib/a.lua", 404), ("public/", 200), ("shop/../page.lua", 200), ("shop/\0/", 403),
-        ("shop/../../lua_scripts/shop/", 403),
+        ("_lib/", 404), ("_lib", 404), ("_lib/a.lua", 404), ("public/", 200), ("shop/../page.lua", 200),
+        ("shop/\0/", 403), ("shop/../../lua_scripts/shop/", 403),
     ],
 )  # fmt: skip
 def test_without_a_front_script(serve: Serve, path: str, status: int) -> None:
@@ -115,7 +115,7 @@ def test_without_a_front_script(serve: Serve, path: str, status: int) -> None:
     assert serve(SCRIPTS).get(path).status == status
 
 
-@pytest.mark.parametrize("path", ["_lib/", "_lib/a.lua", "_lib/a.lua/x"])
+@pytest.mark.parametrize("path", ["_lib/", "_lib", "_lib/a.lua", "_lib/a.lua/x"])
 def test_what_is_private_stays_so(serve: Serve, path: str) -> None:
     """A front script opens nothing else."""
     reply = serve(SCRIPTS, FRONT).get(path)

@@ -119,7 +119,8 @@ def decoded(text: bytes, form: bytes) -> bytes | None:
     try:
         if form == b"hex":
             return binascii.a2b_hex(text)
-        text = text.rstrip(b"=") if len(text) % 4 == 0 else text
+        if len(text) % 4 == 0 and not text.endswith(b"==="):
+            text = text.rstrip(b"=")
         if form == b"base64url":
             if b"+" in text or b"/" in text:
                 return None

@@ -124,7 +124,8 @@ def _check_argon2(version: int, costs: _Argon2) -> None:
 
 
 def _check_scrypt(costs: _Scrypt) -> None:
-    if not (1 <= costs.log_n <= 30 and costs.r >= 1 and costs.p >= 1):
+    # RFC 7914, section 2: N is less than 2 to the power of 16 r.
+    if not (1 <= costs.log_n <= 30 and costs.log_n < 16 * costs.r and costs.p >= 1):
         raise UnusableHash("a hash of scrypt with costs that it cannot have")
     memory = (costs.r << costs.log_n) // 8
     if memory > _MAX_MEMORY or memory * costs.p > _MAX_WORK or costs.r * costs.p > _MAX_LANES * 8:

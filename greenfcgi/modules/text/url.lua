@@ -136,13 +136,12 @@ local function split(text)
             if find(userinfo, "@", 1, true) then return nil, "an '@' too many" end
             parts.userinfo, authority = userinfo, place
         end
-        local host, port = match(authority, "^(%[[%x:.]+%]):?(%d*)$")
+        local host, port = match(authority, "^(%[[%x:.]+%])(.*)$")
         if not host then
-            host, port = match(authority, "^([^:%[%]]*):?(%d*)$")
+            host, port = match(authority, "^([^:%[%]]*)(.*)$")
         end
-        if not host or sub(authority, #host + 1, #host + 1) == "" and port ~= "" then
-            return nil, "a host or port that is none"
-        end
+        if not find(port, "^:%d*$") and port ~= "" then return nil, "a host or port that is none" end
+        port = sub(port, 2)
         if host == "" and PORTS[parts.scheme] then return nil, "no host" end
         parts.host = lower(host)
         if port ~= "" then
@@ -163,17 +162,22 @@ local function joined(parts)
         text = text .. "//" .. (parts.userinfo and parts.userinfo .. "@" or "") .. parts.host
             .. (parts.port and format(":%d", parts.port) or "")
     end
-    text = text .. (parts.path or "")
+    local path = parts.path or ""
+    -- Else its beginning would be a host.
+    if not parts.host and sub(path, 1, 2) == "//" then path = "/." .. path end
+    text = text .. path
     if parts.query then text = text .. "?" .. parts.query end
     if parts.fragment then text = text .. "#" .. parts.fragment end
     return text
 end
 
 -- What may stand in each part as it is; the rest is escaped, but for what has been.
-local function cleaned(text, allowed)
-    return (gsub(text, "(%%?)([^%w%-._~!$&'()*+,;=:@/?%%" .. allowed .. "])", function(percent, c)
-        return percent .. hex(c)
-    end))
+local function cleaned(text)
+    text = gsub(text, "%%(%x?%x?)", function(digits)
+        count(1)
+        return #digits < 2 and "%25" .. digits or nil
+    end)
+    return (gsub(text, "[^%w%-._~!$&'()*+,;=:@/?%%]", hex))
 end
 
 -- A URL of parts as `parse` gives them; `query` may be a table.
@@ -200,18 +204,17 @@ function M.build(parts)
         elseif find(host, "[^%w%-._~!$&'()*+,;=%%\128-\255]") then
             blame("bad field 'host' of argument #1 to 'build' (found '%s')", sub(host, 1, 40))
         else
-            copy.host = cleaned(host, "")
+            copy.host = cleaned(host)
         end
     end
-    if copy.userinfo then copy.userinfo = gsub(cleaned(copy.userinfo, ""), "[@/?]", hex) end
-    local path = gsub(cleaned(copy.path or "", ""), "%?", hex)
+    if copy.userinfo then copy.userinfo = gsub(cleaned(copy.userinfo), "[@/?]", hex) end
+    local path = gsub(cleaned(copy.path or ""), "%?", hex)
     if host and path ~= "" and sub(path, 1, 1) ~= "/" then path = "/" .. path end
-    -- Else what follows would be a host, or a scheme.
-    if not host and sub(path, 1, 2) == "//" then path = "/." .. path end
+    -- Else its beginning would be a scheme.
     if not host and not copy.scheme and find(path, "^[^/]*:") then path = "./" .. path end
     copy.path = path
-    if copy.query then copy.query = cleaned(copy.query, "") end
-    if copy.fragment then copy.fragment = cleaned(copy.fragment, "") end
+    if copy.query then copy.query = cleaned(copy.query) end
+    if copy.fragment then copy.fragment = cleaned(copy.fragment) end
     return joined(copy)
 end
 

@@ -19,6 +19,8 @@ local ATTRIBUTES = {
     path = true, domain = true, max_age = true, expires = true, httponly = true, secure = true, samesite = true,
     partitioned = true, signed = true,
 }
+-- 5.1 ends a pattern at a zero byte.
+local CONTROL = lua.version == "Lua 5.1" and "[%c%z\127]" or "[%c\0\127]"
 local SAME_SITE = { lax = "Lax", strict = "Strict", none = "None" }
 
 local M = {}
@@ -42,7 +44,15 @@ local function decoded(value)
     end))
 end
 
-local function key_file() return server.settings.values.key_file or "" end
+local function key_file()
+    local name = server.settings.values.key_file
+    if name == nil then return "" end
+    if type(name) ~= "string" or find(name, CONTROL) then
+        blame("[app] key_file: found %s, expected the name of a file", type(name) == "string" and "a control character"
+            or type(name))
+    end
+    return name
+end
 
 -- Raises at the script's line where there is no key.
 local function must(value, problem)
@@ -63,8 +73,9 @@ local function each(text)
     return function()
         for part in next_part do
             count(1)
-            local name, value = match(part, "^%s*([^=%s]+)%s*=%s*(.-)%s*$")
-            if name then return name, value end
+            local name, value = match(part, "^%s*([^=%s]+)%s*=%s*(.*)$")
+            -- Not by "(.-)%s*$": the time that takes grows with the square of the spaces.
+            if name then return name, match(value, "^.*%S") or "" end
         end
     end
 end
@@ -93,6 +104,7 @@ function M.get(env, name, options)
             return value
         end
     end
+    return nil
 end
 
 -- All of them: a table of values by their names.
@@ -245,6 +257,6 @@ function M.delete(con, name, attributes)
 end
 
 -- For session.lua, which sets its cookie when con may be over.
-server.cookie_line = line
+server.cookie_line, server.cookie_key_file = line, key_file
 
 return M

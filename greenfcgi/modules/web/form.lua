@@ -126,7 +126,8 @@ local function take_pairs(take, text)
         local last = find(text, "&", at, true)
         if not last then return sub(text, at) end
         take(sub(text, at, last - 1))
-        at = last + 1
+        -- What is between several of them is no field, and need not be looked at.
+        at = find(text, "[^&]", last + 1) or #text + 1
     end
 end
 

@@ -10,15 +10,17 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable, Iterator
+from time import monotonic
 from typing import Any, Final, NamedTuple
 from urllib.parse import unquote_to_bytes
 
 from ...errors import ConfigError
 from .uploads import Upload
 
-#: Bytes of a body that are read at a time, and those after which others may have a turn.
+#: Bytes of a body that are read at a time.
 _PART: Final = 256 * 1024
-_TURN: Final = 1024 * 1024
+#: Seconds after which others may have a turn.
+_TURN: Final = 0.005
 #: Bytes of the name of a file, as file systems have them.
 _MAX_NAME: Final = 255
 
@@ -105,7 +107,7 @@ def read_form(
         raise ConfigError("forms with files need a package: pip install 'greenfcgi[forms]'") from None
     parser = PushMultipartParser(boundary, header_charset="latin-1")
     collector = _Collector(limits, new_upload)
-    done = 0
+    turn = monotonic() + _TURN
     try:
         while True:
             data = read(_PART)
@@ -115,9 +117,12 @@ def read_form(
                 found = collector.take(event)
                 if found is not None:
                     yield found
-            done += len(data)
-            if done >= _TURN:
-                done = 0
+                # Of headers on many lines a part may take milliseconds.
+                if monotonic() >= turn:
+                    turn = monotonic() + _TURN
+                    yield None
+            if monotonic() >= turn:
+                turn = monotonic() + _TURN
                 yield None
         parser.close()
     except ParserLimitReached as problem:

@@ -9,12 +9,15 @@
 
 local lua, server, functions = ...
 
-local byte, find, floor, format, gsub, lower, match, next, tonumber, tostring, type =
-    lua.byte, lua.find, lua.floor, lua.format, lua.gsub, lua.lower, lua.match, lua.next, lua.tonumber, lua.tostring, lua.type
+local byte, find, floor, format, gsub, lower, match, next, sub, tonumber, tostring, type =
+    lua.byte, lua.find, lua.floor, lua.format, lua.gsub, lua.lower, lua.match, lua.next, lua.sub, lua.tonumber, lua.tostring,
+    lua.type
 
 local http_date = server.opening("greenfcgi.http_date")
 
 local PART = 65536
+-- Bytes of a range that is looked at.
+local MAX_RANGE = 100
 
 local TYPES = {
     html = "text/html", htm = "text/html", css = "text/css", js = "text/javascript", mjs = "text/javascript",
@@ -106,7 +109,11 @@ local function range_of(env, size, etag, modified)
     local text = env.HTTP_RANGE
     if not text or env.REQUEST_METHOD ~= "GET" then return nil end
     local condition = env.HTTP_IF_RANGE
-    if condition and condition ~= etag and http_date.parse(condition) ~= modified then return nil end
+    -- A weak tag is none that bytes of two versions may be put together by.
+    if condition and (condition ~= etag or sub(condition, 1, 1) == "W") and http_date.parse(condition) ~= modified then
+        return nil
+    end
+    if #text > MAX_RANGE then return nil end
     local first, last = match(lower(text), "^bytes%s*=%s*(%d*)%s*%-%s*(%d*)%s*$")
     if not first or #first > 15 or #last > 15 or first == "" and last == "" then return nil end
     if first == "" then
@@ -158,6 +165,8 @@ local function answer(con, path, options, file, size, seconds, nanoseconds)
     con:reset()
     local etag = options.etag
     if etag == nil or etag == true then etag = format('"%.0f-%.0f-%.0f"', seconds, nanoseconds, size) end
+    -- As the header has it, and so If-Range.
+    if etag and not find(etag, '"', 1, true) then etag = '"' .. etag .. '"' end
     local env = request()
     describe(con, path, options)
     if http_date.not_modified(env, con, { etag = etag or nil, modified = seconds }) then return true end

@@ -69,7 +69,7 @@ local function checked(options)
     end
     found.name, found.store = found.name or "session", found.store or "cookie"
     found.idle, found.absolute = found.idle or IDLE, found.absolute or ABSOLUTE
-    found.key_file = found.key_file or server.settings.values.key_file or ""
+    found.key_file = found.key_file or server.cookie_key_file()
     if found.store == "sql" and not found.url then blame("option 'url' is missing: store = \"sql\" needs it") end
     local attributes = {}
     for _, name in lua.ipairs(OF_COOKIE) do attributes[name] = found[name] end
@@ -94,8 +94,10 @@ local function store_of(options)
     return found, problem
 end
 
--- What is behind each session that a script has.
-local behind = setmetatable({}, { __mode = "k" })
+-- What is behind each session that a script has. The hook of its request keeps it, so that it goes with the request: in 5.1
+-- and LuaJIT a value that leads to its key would keep both for ever.
+local behind = setmetatable({}, { __mode = "kv" })
+local meta
 
 local function must(value, problem)
     if value == nil and problem then blame("session: %s", problem) end
@@ -252,9 +254,11 @@ end
 local methods = {}
 
 local function behind_of(session, name)
-    local own = type(session) == "table" and behind[session]
-    if not own then blame("bad self to '%s' (session expected, got %s): write session:%s(...)", name, type(session), name) end
-    if not is_current(own) then blame("session:%s: its request has ended", name) end
+    if type(session) ~= "table" or lua.metatable_of(session) ~= meta then
+        blame("bad self to '%s' (session expected, got %s): write session:%s(...)", name, type(session), name)
+    end
+    local own = behind[session]
+    if not own or not is_current(own) then blame("session:%s: its request has ended", name) end
     return own
 end
 
@@ -322,7 +326,7 @@ end
 function methods:created() return behind_of(self, "created").created end
 function methods:is_new() return behind_of(self, "is_new").is_new end
 
-local meta = {
+meta = {
     __index = methods,
     __newindex = function(session, name, value)
         if methods[name] then blame("'%s' is a method of sessions, and cannot be a field", tostring(name)) end

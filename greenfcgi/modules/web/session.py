@@ -7,12 +7,10 @@ import time
 from collections.abc import Mapping
 from typing import Final
 
-from ...errors import ConfigError
 from ...lua.bridge import Bridge, ModuleFunction, Outcome
 from ..text.crypto import base64url, decoded
 from ..text.digests import digest, equal
-from . import sealing
-from .keys import keys
+from .seals import Seals
 from .variables import variables
 
 _PURPOSE: Final = b"greenfcgi.session"
@@ -23,21 +21,7 @@ _LENGTH: Final = 32
 def functions(bridge: Bridge, folder: str) -> Mapping[str, ModuleFunction]:
     """What session.lua calls. `folder` is that of config.toml."""
 
-    def seal(key_file: bytes, name: bytes, text: bytes, encrypts: bool) -> Outcome:
-        """A text for a cookie of this name; or nil and why there is none."""
-        try:
-            found = keys(folder, os.fsdecode(key_file), _PURPOSE)
-            return bridge.text(sealing.encrypted(found, name, text) if encrypts else sealing.signed(found, name, text))
-        except ConfigError as problem:
-            return bridge.failure(str(problem).encode("utf-8", "backslashreplace"))
-
-    def unseal(key_file: bytes, name: bytes, sealed: bytes) -> Outcome:
-        """The text of such a cookie; nil where it is none, or nil and why that cannot be said."""
-        try:
-            text = sealing.opened(keys(folder, os.fsdecode(key_file), _PURPOSE), name, sealed)
-        except ConfigError as problem:
-            return bridge.failure(str(problem).encode("utf-8", "backslashreplace"))
-        return None if text is None else bridge.text(text)
+    seals = Seals(bridge, folder, _PURPOSE)
 
     def new_id() -> Outcome:
         """An id that nobody can guess."""
@@ -61,8 +45,8 @@ def functions(bridge: Bridge, folder: str) -> Mapping[str, ModuleFunction]:
         return decoded(text, b"base64url") if bridge.reserve(len(text)) else False
 
     return {
-        "seal": seal, "unseal": unseal, "new_id": new_id, "hashed": hashed, "variable": variable, "encode": encode,
-        "decode": decode, "mask": _mask, "is_token": _is_token, "now": time.time,
+        "seal": seals.seal, "unseal": seals.unseal, "new_id": new_id, "hashed": hashed, "variable": variable,
+        "encode": encode, "decode": decode, "mask": _mask, "is_token": _is_token, "now": time.time,
     }  # fmt: skip
 
 

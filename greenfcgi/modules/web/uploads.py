@@ -17,6 +17,8 @@ from ...system.memory_folder import MemoryFolder, made, remove_unused
 from ...system.temporary_files import remove
 
 _PREFIX: Final = "greenfcgi-uploads-"
+#: What is kept of the mode of a file that is replaced: not that it runs as its owner. Writing to it would not either.
+_PERMISSIONS: Final = 0o777
 #: Bytes that are copied at a time, where a file is moved to another file system.
 _PART: Final = 256 * 1024
 
@@ -112,7 +114,7 @@ class Upload:
                 raise _problem(errno.EISDIR if stat.S_ISDIR(mode) else errno.EINVAL)
             if not os.access(target, os.W_OK):
                 raise _problem(errno.EACCES)
-            os.chmod(self.path, stat.S_IMODE(mode))
+            os.chmod(self.path, mode & _PERMISSIONS)
         try:
             os.rename(self.path, target)
         except OSError as problem:
@@ -135,7 +137,7 @@ class Upload:
                     view = view[os.write(copy, view) :]
                 yield
             if mode is not None:
-                os.fchmod(copy, stat.S_IMODE(mode))
+                os.fchmod(copy, mode & _PERMISSIONS)
             os.rename(beside, target)
         except BaseException:
             if copy != -1:

@@ -14,7 +14,7 @@ local look
 local function look_into(f, path)
     functions = functions + 1
     local info = debug.getinfo(f, "S")
-    if info.source == here or info.source == "=loaded by the script" then
+    if info.source == here or info.source == "=loaded by the script" or info.source == "=template" then
         local i = 1
         while true do
             local name, value = debug.getupvalue(f, i)
@@ -77,8 +77,33 @@ end
 
 local MODULES = {
     "luafcgid", "socket.core", "socket.unix", "mime.core", "ssl", "mine", "greenfcgi.sql", "greenfcgi.http",
-    "greenfcgi.shared", "greenfcgi.json",
+    "greenfcgi.shared", "greenfcgi.json", "greenfcgi.cookie", "greenfcgi.crypto", "greenfcgi.form", "greenfcgi.html",
+    "greenfcgi.http_date", "greenfcgi.lapis", "greenfcgi.router", "greenfcgi.session", "greenfcgi.template", "greenfcgi.url",
+    "greenfcgi.wsapi", "wsapi",
 }
+
+-- What the modules make, and raise.
+local function look_at_what_is_made(env, con)
+    local router, template, html = require "greenfcgi.router", require "greenfcgi.template", require "greenfcgi.html"
+    look(router.new():group("/a"), "group of a router")
+    look(html.tag("p", {}, "x"), "html")
+    look(template.compile("<% look({ getfenv and getfenv(1), __w, __r, __p, render, layout }, 'template') %>"), "compiled")
+    template.compile("<% look({ __w, __r, __p, render, layout, _ENV }, 'in a template') look_around('template') %>") {
+        look = look, look_around = look_around,
+    }
+    look(require("greenfcgi.session").start(env, con), "session")
+    look({ pcall(require("greenfcgi.form").read, { CONTENT_TYPE = "multipart/form-data" }, con) }, "client's fault")
+    look({ pcall(require("greenfcgi.json").read, con) }, "client's fault")
+    look({ require("greenfcgi.json").decode("[{}]") }, "decoded")
+    local app = require("greenfcgi.wsapi").main(function(wsapi_env)
+        look(wsapi_env, "wsapi_env")
+        look_around("application")
+        return 200, {}, function() look_around("body") end
+    end)
+    look(app, "application's handler")
+    app(env, con)
+    look({ con.redirect, con.json, con.file }, "replies")
+end
 
 function main(env, con)
     for _, name in ipairs(MODULES) do
@@ -92,6 +117,7 @@ function main(env, con)
             end
         end
     end
+    look_at_what_is_made(env, con)
     look(_G, "_G")
     look(env, "env")
     look(con, "con")

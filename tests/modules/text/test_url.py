@@ -57,6 +57,7 @@ def test_parts(lua: Inside) -> None:
     "bad",
     [
         r"http://a/\n", r"http://a/\0", "http://a b/", "http://a:port/", "http://a:70000/", "http://[::1/", "http://a@b@c/",
+        "http://[::1]80/",
         "http://::1/", "http:///path", "1http://a", ":a", "http://a/%zz", "http://a/%4", 'http://a/\\"', "http://a\\\\b",
     ],
 )  # fmt: skip
@@ -82,9 +83,10 @@ def test_building(lua: Inside) -> None:
         say(url.build { host = "::1", path = "/%41" }, url.build { path = "//host/x" }, url.build { path = "a:b" })
         say(url.build { path = "/a?b#c", query = "x y", fragment = "z#" })
         say(url.build { scheme = "http", userinfo = "a@b:c", host = "h", path = "" })
+        say(url.build { path = "/100% of %4 %%41" })
     """) == [
         "https://example.com:8443/a%20b/%C3%A4?n=1&n=2&q=x%26y", "//[::1]/%41", "/.//host/x", "./a:b",
-        "/a%3Fb%23c?x%20y#z%23", "http://a%40b:c@h",
+        "/a%3Fb%23c?x%20y#z%23", "http://a%40b:c@h", "/100%25%20of%20%254%20%25%41",
     ]  # fmt: skip
 
 
@@ -168,3 +170,19 @@ def test_wrong_arguments(lua: Inside) -> None:
         error = lua.main(_HEAD + call).error
         assert says in error
         assert "page.lua:4: " in error
+
+
+def test_a_path_never_becomes_a_host(lua: Inside) -> None:
+    """What is left when dots are gone begins with one slash: with two, a browser would leave the site."""
+    assert said(lua, """
+        say(url.normalise("/.//evil.test/"), url.normalise("/a/..//evil.test"), url.join("/a", "/.//evil.test"))
+        say(url.join("http://a/b", "/.//evil.test"), url.normalise("file:/.//x"))
+    """) == ["/.//evil.test/", "/.//evil.test", "/.//evil.test", "http://a//evil.test", "file:/.//x"]  # fmt: skip
+
+
+@pytest.mark.timeout(20)
+def test_long_hosts(lua: Inside) -> None:
+    """Reading one takes time as its length, not as the square of it."""
+    assert said(lua, """
+        say(url.parse("http://" .. ("1"):rep(300000) .. ":x/"))
+    """) == ["nil", "a host or port that is none"]  # fmt: skip

@@ -171,3 +171,23 @@ def test_a_key_that_cannot_be_had(lua: Inside, tmp_path: Path) -> None:
     assert (
         "session.key: found a key of fewer characters, expected a line of 32 characters or more for each key" in error
     )
+
+
+@pytest.mark.timeout(20)
+def test_cookies_of_nothing_but_spaces(lua: Inside) -> None:
+    """What is read grows with the length of the header, not with its square: 120 KB took a minute."""
+    spaces = " " * 120_000
+    assert said(lua, "local a = cookie.get(env, 'a') say(#a, a:sub(1, 2), cookie.all(env).b, cookie.get(env, 'c'))",
+        f"a=x{spaces}y{spaces}; b = {spaces}; c{spaces}") == ["120002", "x ", "", "nil"]  # fmt: skip
+
+
+@pytest.mark.parametrize("value", ["5", "true", "[1]", '"a\\u0000b"', "{ a = 1 }"])
+def test_a_setting_that_is_no_name_of_a_key(tmp_path: Path, value: str) -> None:
+    """One clear line, and nothing of Python."""
+    lua = Inside(tmp_path, "luajit21", f"[app]\nkey_file = {value}\n")
+    for statements in ("require('greenfcgi.cookie').sign('a', 'b')", "require('greenfcgi.session').start(env, con)"):
+        answer = lua.main(statements)
+        assert answer.error.partition(": ")[2].startswith("[app] key_file: found ")
+        assert answer.error.endswith(", expected the name of a file")
+    assert lua.log() == ""
+    lua.close()
