@@ -182,7 +182,7 @@ class LuaEngine:
         return {
             b"directory": os.fsencode(directory),
             b"path": _search_path(search, (".lua", "/init.lua")),
-            **{b"chance%d" % number: chance for number, chance in enumerate(chances, 1)},
+            **dict(enumerate(chances, 1)),
         }
 
     def _system_folders(self) -> list[str]:
