@@ -175,7 +175,7 @@ class LuaEngine:
             b"config": lua_literal(self.config.app),
         }
 
-    def _own_settings(self, directory: str) -> dict[bytes, object]:
+    def _own_settings(self, directory: str) -> dict[bytes | int, object]:
         """What differs from state to state."""
         search = [directory, *self.config.lua.path, *self._system_folders()]
         chances = struct.unpack("=4I", os.urandom(16))

@@ -76,7 +76,8 @@ lua.sort = table.sort
 call = load_part("guard")(lua, settings, allowed)(call)
 
 local server = {
-    call = call, allowed = allowed, settings = settings, package = package, compile_own = compiled,
+    call = call, allowed = allowed, settings = settings, package = package, loaded = package.loaded,
+    compile_own = compiled,
     debug = {
         sethook = library.sethook, setmetatable = library.setmetatable, getfenv = library.getfenv,
         setfenv = library.setfenv, getlocal = parts.inspect and library.getlocal,

@@ -35,7 +35,7 @@ local function is_key(key) return type(key) == "string" or type(key) == "number"
 
 local function watch_table(name, value)
     if lua.metatable_of(value) ~= nil or tables[name] then return end
-    for _, loaded in next, server.package.loaded do
+    for _, loaded in next, server.loaded do
         if loaded == value then return end
     end
     local own = { value = value, written = {}, missed = {} }

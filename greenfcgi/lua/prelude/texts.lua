@@ -8,7 +8,7 @@
 
 local lua, server = ...
 
-local loaded = server.package.loaded
+local loaded = server.loaded
 
 local function load_text(native, is_file, chunk, name, mode, ...)
     local kind = lua.byte(chunk, 1) == 27 and "binary" or "text"

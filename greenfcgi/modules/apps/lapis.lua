@@ -11,7 +11,7 @@ local error, gmatch, gsub, lower, match, next, pcall, rawget, setmetatable, tost
     lua.error, lua.gmatch, lua.gsub, lua.lower, lua.match, lua.next, server.pcall, lua.rawget, lua.setmetatable, lua.tostring,
     lua.type
 local find, sub = lua.find, lua.sub
-local globals, require, loaded = _G, require, server.package.loaded
+local globals, require, loaded = _G, require, server.loaded
 local getenv, open = os.getenv, io.open
 
 local reply_head = rawget(server, "reply_head") or server.opening("reply_head")

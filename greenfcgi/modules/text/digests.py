@@ -65,7 +65,7 @@ def hmac(name: str, key: bytes, *parts: bytes) -> bytes:
 
 
 class Hmac:
-    """HMAC with the hash of this name and a key that is used again and again, for little text: half the time of `hmac`."""
+    """HMAC with the hash of this name and a key that is used again and again, for little text."""
 
     __slots__ = ("_inner", "_outer")
 

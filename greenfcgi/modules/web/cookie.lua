@@ -63,7 +63,9 @@ local function each(text)
     return function()
         for part in next_part do
             count(1)
-            local name, value = match(part, "^%s*([^=%s]+)%s*=%s*(.-)%s*$")
+            local name, value = match(part, "^%s*([^=%s]+)%s*=%s*(.*)$")
+            -- Not with the pattern above, which would look for the end behind each byte of a long value.
+            if name and find(value, "%s", -1) then value = match(value, "^(.-)%s*$") end
             if name then return name, value end
         end
     end

@@ -3,7 +3,7 @@
 -- arguments: lua, server: see boot.lua
 --            functions of the server (see session.py): seal(key_file, name, text, encrypts), unseal(key_file, name, text): nil
 --            where it is none; both: nil and a message where there is no key. new_id(), hashed(id), variable(name),
---            encode(data), decode(text), mask(secret), is_token(token, secret): 1 or 0; now(): seconds since 1970
+--            encode(data), decode(text), mask(secret), is_token(token, secret), is_https(): 1 or 0; now(): seconds since 1970
 -- server gets: session_functions, for session_stores.lua
 --
 -- A session is kept as "CREATED SEEN " and the text of a table: d: its fields, c: the secret of its tokens, f: what is read
@@ -71,7 +71,7 @@ local function checked(options)
     if found.store == "sql" and not found.url then blame("option 'url' is missing: store = \"sql\" needs it") end
     local attributes = {}
     for _, name in lua.ipairs(OF_COOKIE) do attributes[name] = found[name] end
-    found.attributes = attributes
+    found.attributes, found.tails = attributes, {}
     -- Before anything depends on it.
     cookie_line("start", found.name, "", attributes)
     return found
@@ -79,7 +79,7 @@ end
 
 -- What was given last, and what it means: most scripts give the same for each request.
 local NONE = {}
-local given, number, meant = nil, 0, nil
+local given, given_number, meant = nil, 0, nil
 
 local function is_given(options)
     local found = 0
@@ -87,7 +87,7 @@ local function is_given(options)
         if given[name] ~= value then return false end
         found = found + 1
     end
-    return found == number
+    return found == given_number
 end
 
 local function meaning(options)
@@ -95,12 +95,12 @@ local function meaning(options)
     if type(options) ~= "table" then blame("bad argument #3 to 'start' (table expected, got %s)", type(options)) end
     if meant and is_given(options) then return meant end
     local found, copy = checked(options), {}
-    meant, number = nil, 0
+    local n = 0
     for name, value in next, options do
         copy[name] = value
-        number = number + 1
+        n = n + 1
     end
-    given, meant = copy, found
+    given, given_number, meant = copy, n, found
     return found
 end
 
@@ -177,8 +177,21 @@ local function put_line(key, text)
 end
 
 local function put_cookie(own, value, attributes)
-    local text = cookie_line("start", own.options.name, value, attributes)
-    return put_line("session " .. own.options.name, "Set-Cookie: " .. text)
+    local options = own.options
+    local text
+    if attributes == options.attributes then
+        -- What is behind the value is the same each time, but for whether the client has come by HTTPS.
+        local tails, secure = options.tails, attributes.secure == nil and functions.is_https() or 0
+        local tail = tails[secure]
+        if not tail then
+            tail = sub(cookie_line("start", options.name, "", attributes), #options.name + 2)
+            tails[secure] = tail
+        end
+        text = options.name .. "=" .. value .. tail
+    else
+        text = cookie_line("start", options.name, value, attributes)
+    end
+    return put_line("session " .. options.name, "Set-Cookie: " .. text)
 end
 
 local function forget(own)
