@@ -159,6 +159,32 @@ def decode_pairs(data: bytes) -> list[tuple[bytes, bytes]]:
     return pairs
 
 
+def value_of(data: bytes, name: bytes) -> bytes | None:
+    """The value of the last pair of this name; None where there is none. Nothing else is decoded.
+
+    Raises `ProtocolError` as `decode_pairs`.
+    """
+    if name not in data:
+        return None
+    found = None
+    at, end, length = 0, len(data), len(name)
+    try:
+        while at < end:
+            name_length, value_length = data[at], data[at + 1]
+            start = at + 2
+            if name_length > 127 or value_length > 127:
+                name_length, value_length, start = _lengths(data, at)
+            middle = start + name_length
+            at = middle + value_length
+            if name_length == length and data[start:middle] == name:
+                found = data[middle:at]
+    except (IndexError, struct.error):
+        raise _cut_off(end) from None
+    if at > end:
+        raise _too_long(at, end)
+    return found
+
+
 def _lengths(data: bytes, at: int) -> tuple[int, int, int]:
     """The two lengths of the pair at `at`, of one byte or of four each, and where its name begins."""
     name_length = data[at]

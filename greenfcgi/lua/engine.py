@@ -175,14 +175,14 @@ class LuaEngine:
             b"config": lua_literal(self.config.app),
         }
 
-    def _own_settings(self, directory: str) -> dict[bytes, object]:
+    def _own_settings(self, directory: str) -> dict[bytes | int, object]:
         """What differs from state to state."""
         search = [directory, *self.config.lua.path, *self._system_folders()]
         chances = struct.unpack("=4I", os.urandom(16))
         return {
             b"directory": os.fsencode(directory),
             b"path": _search_path(search, (".lua", "/init.lua")),
-            **{b"chance%d" % number: chance for number, chance in enumerate(chances, 1)},
+            **dict(enumerate(chances, 1)),
         }
 
     def _system_folders(self) -> list[str]:

@@ -9,8 +9,8 @@ _PARTS = (
     "apps", "bad_requests", "boot", "bounds", "calls", "con", "debugging", "depths", "environment",
     "errors", "files", "finalizers", "finalizing",
     "generator", "guard", "limits", "loading", "luajit", "modules", "opening", "overtime", "paths", "quirks", "random",
-    "reasons", "refusals", "repeated", "replies", "response", "route", "services", "show", "standins", "streams",
-    "texts", "waiting",
+    "reasons", "refusals", "repeated", "replies", "response", "response_access", "route", "services", "show",
+    "standins", "streams", "texts", "waiting",
 )  # fmt: skip
 #: Bytes of a name of Lua's.
 _WORD = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_"

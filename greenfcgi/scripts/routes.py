@@ -125,7 +125,10 @@ class Routes:
 
     def front(self) -> Script:
         """The front script, which may be private. Raises `ScriptMissing` and `ScriptForbidden`."""
-        return self._catalogue.name(f"{self._catalogue.root}/{self._front}")
+        path = f"{self._catalogue.root}/{self._front}"
+        # Its real path is looked for once, and again when the catalogue has forgotten it.
+        known = self._catalogue.known.get(os.fsencode(path))
+        return known if known is not None else self._catalogue.name(path)
 
     def _application(self, prefix: str, app: App) -> Script:
         script = self._catalogue.applications.get(app)

@@ -15,8 +15,8 @@
 --            settings: directory, path, cpath, handler; code, http_status, head (the status, its line, and the header block,
 --            of a response without a word of the script's); once (headers that come once, with a space around each);
 --            buffering; jit: LuaJIT may compile scripts; interprets: it may compile, but no scripts; config (Lua source of a
---            table); allow, users_modules, at_start (names joined by "\n"); chance1 to chance4: whole numbers that nobody can
---            guess, below 2^32
+--            table); allow, users_modules, at_start (names joined by "\n"); and by 1 to 4 whole numbers that nobody
+--            can guess, below 2^32
 -- returns: load(path, source, is_startup), run(params), hook(name, only_ask), collect(), settle(is_end, is_load); for developers:
 --          report()
 
@@ -77,7 +77,7 @@ call = load_part("guard")(lua, settings, allowed)(call)
 
 local server = {
     call = call, allowed = allowed, settings = settings, package = package, loaded = package.loaded,
-    compile_own = compiled, capture_frames = false,
+    compile_own = compiled,
     debug = {
         sethook = library.sethook, setmetatable = library.setmetatable, getfenv = library.getfenv,
         setfenv = library.setfenv, getlocal = parts.inspect and library.getlocal,
@@ -114,9 +114,9 @@ end })
 -- the top of the stack, which may be a frame in use. Another error that is caught makes it forget that it is in a handler.
 server.leave_handler = lua.is_jit and function() lua.pcall(lua.error) end
 
-local observe, follow, forget, report, watch_globals
+local observe, follow, capture_frames, forget, report, watch_globals
 if parts.inspect then
-    observe, follow, server.capture_frames, forget, report, watch_globals = load_part("inspect")(lua, server)
+    observe, follow, capture_frames, forget, report, watch_globals = load_part("inspect")(lua, server)
 end
 server.observe = observe or false
 local is_final, final_error, start_hook, stop_hook = load_part("limits")(lua, server)
@@ -188,17 +188,13 @@ server.enter, server.leave = enter, leave
 
 -- Errors: what was raised as text, whatever it was, and the way to it without the server's own frames.
 local f, a, b, trace
--- What a client has done wrong, if the error is that.
-local bad_request
 
 local function describe_error(problem)
     if is_final(problem) then return problem end
-    local bad_requests = lua.rawget(server, "bad_requests")
-    if bad_requests then bad_request = bad_requests.find(problem) end
     if server.leave_handler then server.leave_handler() end
     local message = server.errors.explained(problem)
     trace = server.errors.way(2)
-    if server.capture_frames then server.capture_frames(2, problem) end
+    if capture_frames then capture_frames(2, problem) end
     message = server.corrected(message, nil, 2)
     return message
 end
@@ -208,7 +204,7 @@ local function entry() return f(a, b) end
 -- Run a function with two arguments. Returns nil and its result; or the kind of its error ("error", "late", "gone", "memory"),
 -- the message, and the traceback.
 local function guarded_call(called, first, second)
-    f, a, b, trace, bad_request = called, first, second, nil, nil
+    f, a, b, trace = called, first, second, nil
     enter()
     start_hook()
     local ok, message = lua.xpcall(entry, describe_error)
@@ -249,13 +245,6 @@ local function load_script(name, text, is_startup)
     server.texts = nil
 end
 
--- The reply to what a client has done wrong, if nothing has been sent yet.
-local function answer_bad_request(problem, con)
-    local is_answered
-    local kind = guarded_call(function() is_answered = server.bad_requests.answer(problem, con) end)
-    return not kind and is_answered
-end
-
 -- Run one request. Returns status, header block and body; or the kind, the message and the traceback of an error, and
 -- with "short" the message and the rest of the body instead.
 local function run(params)
@@ -264,8 +253,9 @@ local function run(params)
     local con = begin(env.REQUEST_METHOD == "HEAD", env.FCGI_ROLE == "AUTHORIZER")
     if forget then forget() end
     local kind, message, way = guarded_call(main, env, con)
-    if kind == "error" and bad_request and answer_bad_request(bad_request, con) then kind = nil end
-    if kind then
+    -- There may have been no memory to look at what was raised.
+    local bad_requests = kind == "error" and trace and lua.rawget(server, "bad_requests")
+    if kind and not (bad_requests and bad_requests.answer(con, guarded_call)) then
         abandon()
         return kind, message, way
     end

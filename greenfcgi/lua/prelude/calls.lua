@@ -60,7 +60,7 @@ local function unwrap(thread, ok, ...)
     if lua.thread_close and lua.status(thread) == "dead" then lua.thread_close(thread) end
     if type(problem) ~= "string" or is_final(problem) then error(problem, 0) end
     -- There may be no memory for them.
-    local loaded, functions = lua.pcall(server.own_errors)
+    local loaded, functions = lua.pcall(server.own, "errors")
     if loaded then functions.blame(problem) end
     error(problem, 0)
 end

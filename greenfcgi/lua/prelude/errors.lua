@@ -2,8 +2,8 @@
 --
 -- arguments: lua, server: see boot.lua
 -- returns: a table:
---          way(level): the traceback of what called the function at that level, without the server's own frames; or of where
---          an error was first that is raised again: server.first_way, of server.first_problem
+--          way(level): the traceback of what called the function at that level, without the server's own frames; or what
+--          `explained` has learnt
 --          corrected(problem, thread, level): a message as it is without the server's own code, which it names; the level
 --          is where the error has happened. It gets the place from where that code was called, which stands between the
 --          script and a function of Lua
@@ -11,7 +11,8 @@
 --          call(name, native, ...): calls one of Lua's own functions; an error is one of the line of the script that
 --          called, as if nothing stood between. Not for functions that call others
 --          faithful(native, name): a function that does so
---          explained(problem): what was raised as text, whatever it was
+--          explained(problem): what was raised as text, whatever it was. Nobody has caught it: server.on_error(problem),
+--          where that is set, may return the traceback of where it was first, for one that was raised again
 --          is_own(info): this is of a function that stands in the server's own code
 
 local lua, server = ...
@@ -20,11 +21,12 @@ local error, pcall, tostring, type = lua.error, lua.pcall, lua.tostring, lua.typ
 local find, format, gsub, match, getinfo, traceback =
     lua.find, lua.format, lua.gsub, lua.match, lua.getinfo, lua.traceback
 
+local first
+
 -- The chunks of the server are called "greenfcgi", or "?" where a Lua forgets that with the line numbers.
 local function way(level)
-    local first = lua.rawget(server, "first_way")
-    if first then server.first_way = nil end
     local trace = gsub(first or traceback("", level + 1), "\n%s*greenfcgi:", "\n?:")
+    first = nil
     -- What stands in for a function of Lua is shown as that, without the one that it calls.
     trace = gsub(gsub(trace, "\n%s*%[C%]: [^\n]*(\n%s*%[C%]:)%d+:", "%1"), "(\n%s*%[C%]:)%d+:", "%1")
     trace = gsub(trace, "\n%s*%[C%]: in function ''(\n%s*%[C%]:)", "%1")
@@ -107,7 +109,8 @@ local function faithful(native, name)
 end
 
 local function explained(problem)
-    if lua.rawget(server, "first_way") and problem ~= server.first_problem then server.first_way = nil end
+    local on_error = lua.rawget(server, "on_error")
+    if on_error then first = on_error(problem) end
     if type(problem) == "string" then return problem end
     local ok, text = pcall(tostring, problem)
     if ok and type(text) == "string" and not find(text, "^%a+: 0?x?%x+$") then return text end

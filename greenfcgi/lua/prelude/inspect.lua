@@ -163,7 +163,13 @@ local function observe(create, resume)
 end
 
 -- What has been written: before response.lua is there, a page of developers is worth compiling it.
-local function written() return server.response.written() end
+local function written()
+    local swap = server.response.swap
+    local pieces, number, bytes, parts, last = swap(nil, 0)
+    swap(pieces, number, bytes, parts, last)
+    if not pieces then return "" end
+    return concat(parts or {}, "", 1, parts and last or 0) .. concat(pieces, "", 1, number)
+end
 
 local function capture_frames(level, problem)
     local before = inner and is_same(problem) and inner or {}

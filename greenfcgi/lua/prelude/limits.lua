@@ -25,7 +25,7 @@
 --          over; nil: it has ended. Returns what was set before
 --          pass(ok, ...): the results of a call of the script's, which is protected against all but what ends it
 --          count(weight): one of many short things that together take long has been done
---          hook: of each coroutine; pcall: as scripts have it
+--          hook: of each coroutine; pcall: as scripts have it; own(name): the part of this name, for pcall
 -- Defines pcall; xpcall and coroutines are in calls.lua, what the hook seldom does in overtime.lua.
 
 local lua, server = ...
@@ -99,7 +99,7 @@ local function hook()
         sethook(server.hook, "", found == HOOK_SOON and FEW or INSTRUCTIONS)
     elseif found then
         -- Too deep in calls it cannot be had.
-        local ok, act = lua.pcall(server.own_overtime)
+        local ok, act = lua.pcall(server.own, "overtime")
         if ok then
             act(found == LATE)
         elseif found == LATE then
@@ -129,7 +129,7 @@ local function corrected(problem, thread, level)
     if first ~= 103 and first ~= 63 and first ~= 91 then return problem end
     if server.leave_handler then server.leave_handler() end
     -- There may be no memory for them.
-    local ok, functions = lua.pcall(server.own_errors)
+    local ok, functions = lua.pcall(server.own, "errors")
     if not ok then return problem end
     if not thread then level = level + 1 end
     problem = functions.corrected(problem, thread, level)
@@ -137,9 +137,7 @@ local function corrected(problem, thread, level)
 end
 server.corrected = corrected
 
-function server.own_errors() return server.errors end
-
-function server.own_overtime() return server.overtime end
+function server.own(name) return server[name] end
 
 -- Each coroutine of a PUC Lua counts its own instructions, so that many short ones would never be looked at; and an error
 -- that is caught at a great depth takes as long as many instructions. So at every hundredth of either the clock is checked.

@@ -9,7 +9,7 @@
 local lua, server = ...
 
 local settings = server.settings
-local a, b, c, d = settings.chance1, settings.chance2, settings.chance3, settings.chance4
+local a, b, c, d = settings[1], settings[2], settings[3], settings[4]
 local math, native_randomseed = math, math.randomseed
 
 if lua.is_jit then

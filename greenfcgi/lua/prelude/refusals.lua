@@ -15,7 +15,7 @@ local M = {}
 
 function M.refuse(con, name)
     if type(con) ~= "table" then blame("con." .. name .. " called with a dot: write con:" .. name .. "(...)") end
-    if server.response.is_answered(con) then blame("con:" .. name .. ": con:finish() has sent the reply already") end
+    if server.response_access.is_answered(con) then blame("con:" .. name .. ": con:finish() has sent the reply already") end
     blame("con:" .. name .. ": this con belongs to a request that has ended")
 end
 

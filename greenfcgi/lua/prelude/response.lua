@@ -6,15 +6,9 @@
 --
 -- returns: a table: those five methods
 --          begin(head_only, is_authorizer), finish_up(guarded_call), abandon(): as in con.lua, for each request from then on
---          watch(f): of this request, f(false) is called before its headers are sent, and f(true) at its end, if its script
---          has not failed. Returns a table of those for which that is so, also without f
---          head(): the header lines, each with its line break; where those are that have a name in small letters, or another
---          key; whether they have been sent; whether there is no body. count_sent(bytes): so much of the body has left beside
---          what is here
---          renew(con): it begins anew. Returns false where that has been sent
+--          access(watcher, bytes): for response_access.lua, see there
 --          relieve(is_too_much): there are many pieces, or many bytes, that wait
 --          swap(...): see below
---          written(): what has been written and not sent, for developers
 
 local lua, server = ...
 
@@ -32,14 +26,14 @@ local lines, places                    -- the header lines, and where those are 
 local head_sent, bodiless              -- the header block has left; the response has no body
 local refuses                          -- without a status of the script's, the response is 403
 local answered                         -- the con whose reply has been sent before the script has ended; nil: not so
-local watchers                         -- what `watch` was called with; nil: never
+local watcher                          -- of response_access.lua; nil: nobody watches
 local declared, sent, cut              -- Content-Length, bytes of the body that have left, whether some were cut off
 
 local function begin(head_only, is_authorizer)
     blocks, filled, asides, aside_size = nil, 0, nil, 0
     code, status, lines, places = nil, nil, nil, nil
     head_sent, bodiless, refuses = false, head_only, is_authorizer
-    declared, sent, cut, answered, watchers = nil, 0, false, nil, nil
+    declared, sent, cut, answered, watcher = nil, 0, false, nil, nil
 end
 
 begin(false, false)
@@ -100,12 +94,8 @@ local function is_sent(key, value)
     return true
 end
 
-local function notify(is_end)
-    for i = 1, #watchers do watchers[i](is_end) end
-end
-
 local function open_head()
-    if watchers then notify(false) end
+    if watcher then watcher() end
     local head = settings.head
     if lines or code or refuses then
         if not lines then copy_defaults() end
@@ -121,18 +111,11 @@ local function open_head()
     return number, head
 end
 
-local function watch(f)
-    watchers = watchers or {}
-    watchers[#watchers + 1] = f
-    return watchers
-end
-
-local function parts_of_head()
+local function access(new_watcher, bytes)
     if not lines then copy_defaults() end
-    return lines, places, head_sent, bodiless
+    watcher, sent = new_watcher or watcher, sent + (bytes or 0)
+    return lines, places, head_sent, bodiless, refuses, answered, watcher
 end
-
-local function count_sent(bytes) sent = sent + bytes end
 
 -- What ends a header. Lua 5.1 and LuaJIT end a pattern at a zero byte, and have a class for it.
 local breaks = lua.version == "Lua 5.1" and "[\r\n%z]" or "[\r\n\0]"
@@ -264,15 +247,6 @@ local function reset(self)
     blocks = nil
 end
 
--- The response begins anew, if nothing of it has been sent.
-local function renew(self)
-    if head_sent or self == answered then return false end
-    reset(self)
-    asides, aside_size = nil, 0
-    code, status, lines, places, declared, watchers = nil, nil, nil, nil, nil, nil
-    return true
-end
-
 local function waiting()
     local pieces, number, size = swap_pieces(nil, 0)
     swap_pieces(pieces, number)
@@ -280,8 +254,14 @@ local function waiting()
 end
 
 -- The response is over: status, header block and what is left of the body. Status 0: the headers have gone before. Or
--- "short", a message and what is left of the body: it is not as long as the headers that have gone say.
-local function finish()
+-- "short", a message and what is left of the body: it is not as long as the headers that have gone say. Without guarded_call,
+-- the script goes on.
+local function finish(guarded_call)
+    if watcher and guarded_call then
+        local kind, message, trace = watcher(guarded_call)
+        watcher = nil
+        if kind then return kind, message, trace end
+    end
     if head_sent then
         local text = take()
         if declared and not bodiless and sent < declared then
@@ -314,32 +294,11 @@ local function finish_early(self)
     answered = self
 end
 
-local function is_answered(con) return con == answered end
-
 local function abandon()
     blocks, asides = nil, nil
 end
 
-local function finish_up(guarded_call)
-    if watchers then
-        local kind, message, trace = guarded_call(notify, true)
-        watchers = nil
-        if kind then
-            abandon()
-            return kind, message, trace
-        end
-    end
-    return finish()
-end
-
-local function written()
-    local pieces, number = waiting()
-    if not pieces then return "" end
-    return concat(blocks or {}, "", 1, blocks and filled or 0) .. concat(pieces, "", 1, number)
-end
-
 return {
     header = header, status = set_status_of, flush = flush, reset = reset, finish = finish_early, begin = begin,
-    finish_up = finish_up, watch = watch, head = parts_of_head, count_sent = count_sent, abandon = abandon, renew = renew,
-    relieve = relieve, swap = swap, written = written, is_answered = is_answered,
+    finish_up = finish, access = access, abandon = abandon, relieve = relieve, swap = swap,
 }

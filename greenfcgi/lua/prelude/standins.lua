@@ -23,8 +23,10 @@ file_meta.__index = methods
 lua.flush = methods.flush
 file_meta.__metatable = { __index = methods, __name = file_meta.__name, __tostring = file_meta.__tostring }
 
-local function stand_in(part, home, names)
-    for name in lua.gmatch(names, "%a+") do
+-- Names one by one: each is a text that there is already, and many at once would be one more for the table of texts, which
+-- doubles when it is full.
+local function stand_in(part, home, ...)
+    for _, name in lua.ipairs { ... } do
         if home[name] then
             home[name] = function(...) return server[part][name](...) end
         end
@@ -32,7 +34,7 @@ local function stand_in(part, home, names)
 end
 
 stand_in("calls", _G, "xpcall")
-stand_in("calls", coroutine, "create resume wrap close")
+stand_in("calls", coroutine, "create", "resume", "wrap", "close")
 
 -- The standard streams, and files without an end.
 
@@ -46,10 +48,10 @@ set_metatable(io.stdout, stream_meta)
 set_metatable(io.stderr, stream_meta)
 lua.io.stdout, lua.io.stderr = io.stdout, io.stderr
 
-stand_in("streams", io, "output write close")
+stand_in("streams", io, "output", "write", "close")
 -- `output` of streams.lua goes on to that of files.lua.
-stand_in("files", io, "open lines input tmpfile type")
-stand_in("files", os, "remove rename")
+stand_in("files", io, "open", "lines", "input", "tmpfile", "type")
+stand_in("files", os, "remove", "rename")
 stand_in("files", _G, "warn")
 
 if not server.allowed.debug then
@@ -59,13 +61,13 @@ if not server.allowed.debug then
 end
 if not server.allowed.bytecode then stand_in("debugging", string, "dump") end
 
-stand_in("loading", _G, "load loadstring")
+stand_in("loading", _G, "load", "loadstring")
 -- load takes text, as from 5.2 on.
 server.takes_strings = lua.pcall(lua.load, "")
 if server.takes_strings and loadstring then loadstring = load end
 
-stand_in("modules", _G, "loadfile dofile")
-stand_in("modules", package, "searchpath loadlib")
+stand_in("modules", _G, "loadfile", "dofile")
+stand_in("modules", package, "searchpath", "loadlib")
 package.path, package.cpath = settings.path, settings.cpath
 local searchers = package.searchers or package.loaders
 searchers[2] = function(name) return server.modules.search(name) end

@@ -298,6 +298,15 @@ local function send(res, con)
     if type(res.content) == "string" then con:puts(res.content) end
 end
 
+-- Where an error was that is raised again, once Lapis is through.
+local also = rawget(server, "on_error")
+
+function server.on_error(problem)
+    local way = also and also(problem)
+    if failure == nil or problem ~= failure then return way end
+    return type(traceback) == "string" and match(traceback, "\nstack traceback:.*") or way
+end
+
 local M = {}
 
 -- A handler main(env, con) for an application: a module, its name, or a class or an instance of Lapis's Application.
@@ -318,11 +327,7 @@ function M.main(app, options)
         local res = setmetatable({ req = req, headers = {} }, response_meta)
         local is_done = application:dispatch(req, res)
         if is_done == false then disconnect() end
-        if failure ~= nil then
-            server.first_way = type(traceback) == "string" and match(traceback, "\nstack traceback:.*")
-            server.first_problem = failure
-            error(failure, 0)
-        end
+        if failure ~= nil then error(failure, 0) end
         send(res, con)
         if after[1] then run_callbacks() end
     end

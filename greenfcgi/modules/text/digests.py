@@ -64,6 +64,27 @@ def hmac(name: str, key: bytes, *parts: bytes) -> bytes:
     return digest(name, key.translate(_OUTER), digest(name, key.translate(_INNER), *parts))
 
 
+class Hmac:
+    """HMAC with the hash of this name and a key that is used again and again, for little text."""
+
+    __slots__ = ("_inner", "_outer")
+
+    def __init__(self, name: str, key: bytes) -> None:
+        block = BLOCKS[name]
+        key = (digest(name, key) if len(key) > block else key).ljust(block, b"\0")
+        function = _own(name)
+        self._inner = function(key.translate(_INNER), usedforsecurity=False)
+        self._outer = function(key.translate(_OUTER), usedforsecurity=False)
+
+    def __call__(self, text: bytes) -> bytes:
+        """The HMAC of this text."""
+        inner, outer = self._inner.copy(), self._outer.copy()
+        inner.update(text)
+        outer.update(inner.digest())
+        result: bytes = outer.digest()
+        return result
+
+
 def equal(a: bytes, b: bytes) -> bool:
     """They are the same; the time it takes says only how long they are."""
     same: bool = _compare_digest(a, b)

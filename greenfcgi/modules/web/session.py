@@ -11,7 +11,7 @@ from ...lua.bridge import Bridge, ModuleFunction, Outcome
 from ..text.crypto import base64url, decoded
 from ..text.digests import digest, equal
 from .seals import Seals
-from .variables import variables
+from .variables import is_https, variables
 
 _PURPOSE: Final = b"greenfcgi.session"
 #: Random bytes of an id, and of a token's secret.
@@ -36,6 +36,10 @@ def functions(bridge: Bridge, folder: str) -> Mapping[str, ModuleFunction]:
         value = variables(bridge).get(name)
         return None if value is None else bridge.text(value)
 
+    def https() -> Outcome:
+        """1 where the request came by HTTPS, else 0."""
+        return int(is_https(bridge))
+
     def encode(data: bytes) -> Outcome:
         """Bytes as text for any database."""
         return base64url(data) if bridge.reserve(2 * len(data)) else False
@@ -46,7 +50,7 @@ def functions(bridge: Bridge, folder: str) -> Mapping[str, ModuleFunction]:
 
     return {
         "seal": seals.seal, "unseal": seals.unseal, "new_id": new_id, "hashed": hashed, "variable": variable,
-        "encode": encode, "decode": decode, "mask": _mask, "is_token": _is_token, "now": time.time,
+        "encode": encode, "decode": decode, "mask": _mask, "is_token": _is_token, "now": time.time, "is_https": https,
     }  # fmt: skip
 
 

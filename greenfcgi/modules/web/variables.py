@@ -12,7 +12,15 @@ def variables(bridge: Bridge) -> dict[bytes, bytes]:
     return records.params(exchange.params) if exchange is not None else {}
 
 
+def _variable(bridge: Bridge, name: bytes) -> bytes | None:
+    """One of them that is no header; None where it is not there."""
+    exchange = bridge.exchange
+    return records.value_of(exchange.params, name) if exchange is not None else None
+
+
 def is_https(bridge: Bridge) -> bool:
     """The client's connection is TLS, as far as the web server says."""
-    found = variables(bridge)
-    return found.get(b"HTTPS", b"").lower() not in (b"", b"off", b"0") or found.get(b"REQUEST_SCHEME") == b"https"
+    given = _variable(bridge, b"HTTPS")
+    if given and given.lower() not in (b"off", b"0"):
+        return True
+    return _variable(bridge, b"REQUEST_SCHEME") == b"https"
