@@ -33,6 +33,8 @@ except ImportError as problem:
 
 #: Ports that are tried when the first one is in use.
 _TRIES = 100
+#: Seconds that Ctrl-C waits for requests under way: a page may stream for as long as somebody looks at it.
+_MAX_GRACE = 1.0
 #: Connections that may wait to be accepted.
 _BACKLOG = 128
 
@@ -43,6 +45,7 @@ def serve(path: str, http: Address) -> int:
     Raises `ConfigError` and `BindError`.
     """
     config, has_bind = _configuration(path)
+    config = config._replace(graceful_timeout=min(config.graceful_timeout, _MAX_GRACE))
     terminal = Terminal(config.scripts.root, config.loglevel, has_colours())
     inspector = DevInspector(terminal, config.scripts.root)
     process = ServerProcess(config, TerminalLogs(terminal), inspector)

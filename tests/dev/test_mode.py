@@ -325,6 +325,16 @@ class TestStart:
             assert dev.stop() == 0
         assert "Traceback" not in dev.log()
 
+    def test_ctrl_c_beside_a_stream(self, develop: Develop) -> None:
+        """A page that streams for as long as somebody looks at it is not waited for."""
+        stream = "function main(env, con) while true do con:puts('on ') con:flush() con:sleep(0.1) end end"
+        dev = develop({"stream.lua": stream})
+        with socket.create_connection(("127.0.0.1", dev.port), timeout=PATIENCE) as connection:
+            connection.sendall(b"GET /stream.lua HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            assert connection.recv(4096)
+            dev.stop()
+        assert "Traceback" not in dev.log()
+
     @pytest.mark.parametrize("is_busy", [False, True])
     def test_a_closed_terminal(self, develop: Develop, is_busy: bool) -> None:
         """It ends with its terminal, and its port is free at once, also while a request is under way."""
