@@ -431,3 +431,14 @@ def test_garbage_raises_nothing_but_protocol_error(data: bytes) -> None:
     assert len(set(verdicts)) == 1
     with suppress(ProtocolError):
         list(records.split(data))
+
+
+def test_value_of_one_variable() -> None:
+    """The last one of its name counts, and what only stands in a value is none."""
+    data = records.encode_pairs(
+        [(b"HTTPS", b""), (b"QUERY_STRING", b"\x06\x02SCHEMEon"), (b"LONG", b"x" * 300), (b"HTTPS", b"on")]
+    )
+    assert records.value_of(data, b"HTTPS") == b"on"
+    assert records.value_of(data, b"LONG") == b"x" * 300
+    assert records.value_of(data, b"SCHEME") is None
+    assert records.value_of(data, b"NOWHERE") is None
