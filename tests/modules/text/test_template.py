@@ -34,6 +34,16 @@ def render(lua: Inside, text: str, data: str = "{}") -> Answer:
     )
 
 
+def test_cells_of_all_lengths(lua: Inside) -> None:
+    """What is escaped may stand anywhere in them."""
+    cells = [("x" * at + "<" + "y" * (length - at - 1)) for length in range(1, 11) for at in range(length)]
+    listed = ", ".join(f"'{cell}'" for cell in cells)
+    text = "<% for _, cell in ipairs(cells) do %><%= cell %>|<% end %>"
+    assert render(lua, text, f"{{ cells = {{ {listed} }} }}").text == "".join(
+        cell.replace("<", "&lt;") + "|" for cell in cells
+    )
+
+
 @pytest.mark.parametrize(
     ("text", "data", "page"),
     [
