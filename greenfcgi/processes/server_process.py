@@ -39,7 +39,7 @@ from ..serving.shares import shares
 from ..system.listen import Bound
 from ..system.memory_folder import MemoryFolder
 from ..system.privileges import Identity
-from ..system.stub_modules import stand_in
+from ..system.stub_modules import deferred
 from .heartbeat import BackgroundTask, Heartbeat, Hooks, MemoryUpkeep
 from .open_logs import Logs
 
@@ -412,8 +412,9 @@ def _import_all(config: Config) -> None:
     """Import what is otherwise imported when it is needed: the user who runs scripts may not be able to read it."""
     import traceback  # noqa: F401
 
-    # All that tempfile has shutil for is folders; that brings what compresses files: 1.2 MB.
-    with stand_in("shutil"):
+    # All that tempfile has shutil for is folders; that brings what compresses files: 1.2 MB. Debian's tempfile takes a
+    # member of it at once.
+    with deferred("shutil"):
         import tempfile  # noqa: F401
     try:
         import ctypes  # noqa: F401

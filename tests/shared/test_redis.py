@@ -83,7 +83,8 @@ def test_down_and_back(tmp_path: Path, redis: RedisServer) -> None:
             assert inside.run(state).text == "nil redis: no such file or directory"
             redis.start()
             assert inside.run(state).text == "nil nil"
-        assert descriptors() == before
+        # Of tests before, some may have gone meanwhile.
+        assert descriptors() <= before
 
 
 def test_what_held_up_the_process_is_not_its_fault(

@@ -10,7 +10,7 @@ import ssl
 from functools import lru_cache
 from typing import Any
 
-from ..sockets.tls import TlsStream, problem_of
+from ..sockets.tls import TlsStream, is_cut, problem_of
 
 #: What `verify` says: the file of authorities, "" for the system's, None for none at all; when the file was written.
 Verification = tuple[str | None, int]
@@ -32,6 +32,8 @@ def context(verified: Verification) -> ssl.SSLContext:
         made.check_hostname = False
         made.verify_mode = ssl.CERT_NONE
     made.set_alpn_protocols(["http/1.1"])
+    # Python up to 3.11.2 tells OpenSSL to take an end that was not announced for one that was.
+    made.options &= ~ssl.OP_IGNORE_UNEXPECTED_EOF
     return made
 
 
@@ -45,7 +47,7 @@ class VerifiedStream(TlsStream):
         """b"" at an end that has been announced; else raises `OSError`."""
         if isinstance(problem, ssl.SSLZeroReturnError):
             return b""
-        if isinstance(problem, ssl.SSLEOFError):
+        if is_cut(problem):
             raise ConnectionResetError(0, "the connection was cut") from None
         if isinstance(problem, ssl.SSLCertVerificationError):
             # Some of these end with a full stop.

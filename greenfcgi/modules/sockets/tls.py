@@ -35,6 +35,11 @@ _SIGNATURES: Final = {
 }  # fmt: skip
 
 
+def is_cut(problem: ssl.SSLError) -> bool:
+    """The other end has gone without a word: an exception of its own, or not, as Python and OpenSSL have it."""
+    return isinstance(problem, ssl.SSLEOFError) or problem.reason == "UNEXPECTED_EOF_WHILE_READING"
+
+
 class Wants(BlockingIOError):
     """TLS has to read, or to write, before it goes on."""
 
@@ -84,7 +89,7 @@ class TlsStream:
 
     def failed(self, problem: ssl.SSLError) -> Any:
         """What a failure is for whoever reads and writes: raises `OSError`."""
-        if isinstance(problem, (ssl.SSLZeroReturnError, ssl.SSLEOFError)):
+        if isinstance(problem, ssl.SSLZeroReturnError) or is_cut(problem):
             # With a word or without one, as many end it.
             raise ConnectionResetError(errno.ECONNRESET, "") from None
         raise OSError(0, problem_of(problem)) from None
