@@ -33,7 +33,7 @@ except ImportError as problem:
 
 #: Ports that are tried when the first one is in use.
 _TRIES = 100
-#: Seconds that Ctrl-C waits for requests under way: a page may stream for as long as somebody looks at it.
+#: Seconds that Ctrl-C waits for running requests: some stream until the browser closes the page.
 _MAX_GRACE = 1.0
 #: Connections that may wait to be accepted.
 _BACKLOG = 128

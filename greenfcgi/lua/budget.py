@@ -88,7 +88,7 @@ class Budget:
         self._extend(seconds)
 
     def renew(self) -> None:
-        """The code has made progress for which its whole time is too short: that begins anew."""
+        """The code has made progress, and has its whole time again from now on."""
         self._is_renewed = True
         self._extend(self.timeout)
 

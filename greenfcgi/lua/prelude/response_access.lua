@@ -1,8 +1,8 @@
--- What few parts of the server do with the response under way: they watch it, look into its header lines, begin it anew.
--- Compiled for the first of these in a state, so that response.lua has but one function for all of them: access(watcher,
--- bytes), with a function that is called before the headers are sent, and at the end with boot.lua's guarded_call; and bytes
--- of the body that have left. It returns what `head` does,
--- whether it is 403 without a status, the con whose reply has been sent before its script has ended, and the watcher.
+-- What few parts of the server do with the current response: watch it, look into its header lines, begin it again. Compiled
+-- for the first of them, so that response.lua needs only one function for all: access(watcher, bytes). Its arguments are a
+-- function that is called before the headers are sent and at the end, with boot.lua's guarded_call; and bytes of the body that
+-- have been sent. It returns what `head` does; whether the status is 403 unless one is set; the con whose reply was sent before
+-- its script ended; and the watcher.
 --
 -- returns: a table:
 --          watch(f): of this request, f(false) is called before its headers are sent, and f(true) at its end, if its script

@@ -311,7 +311,7 @@ end
 -- Saves what has changed; done at the end by itself. Returns true, or nil and what has failed.
 function methods:save() return save(behind_of(self, "save")) end
 
--- It goes on under another id, and with other tokens: for whoever has logged in.
+-- Changes the id and the tokens: to be called when somebody logs in.
 function methods:regenerate()
     local own = behind_of(self, "regenerate")
     if own.store and own.id then own.dropped, own.id, own.is_kept = own.dropped or functions.hashed(own.id), nil, false end
