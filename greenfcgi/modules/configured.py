@@ -47,6 +47,7 @@ _OTHER_NAMES: Final[Mapping[str, str]] = {
 }
 #: What several of them share.
 _PARTS: Final[Mapping[str, str]] = {
+    "fields": "text/fields",
     "markup": "text/markup",
     "reply_head": "apps/reply_head",
     "sending": "web/sending",

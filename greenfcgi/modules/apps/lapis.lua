@@ -16,7 +16,8 @@ local getenv, open = os.getenv, io.open
 
 local reply_head = rawget(server, "reply_head") or server.opening("reply_head")
 local put_status, put_headers, fail = reply_head.status, reply_head.headers, reply_head.fail
-local decode = server.opening("luafcgid").urldecode
+local fields = server.opening("fields")
+local decode = fields.decode
 
 -- The request, as Lapis has it
 
@@ -181,17 +182,7 @@ local request_meta = {
 local response_methods = {}
 local response_meta = { __index = response_methods }
 
-function response_methods.add_header(res, name, value)
-    local headers = res.headers
-    local before = headers[name]
-    if before == nil then
-        headers[name] = value
-    elseif type(before) == "table" then
-        before[#before + 1] = value
-    else
-        headers[name] = { before, value }
-    end
-end
+function response_methods.add_header(res, name, value) fields.add(res.headers, name, value) end
 
 -- What Lapis is made ready with
 

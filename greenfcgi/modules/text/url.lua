@@ -5,9 +5,12 @@
 local lua, server = ...
 
 local count, sorted = server.count, server.opening("sorting")
-local byte, char, concat, find, format, gmatch, gsub, lower, match, next, sub, tonumber, tostring, type =
-    lua.byte, lua.char, lua.concat, lua.find, lua.format, lua.gmatch, lua.gsub, lua.lower, lua.match, lua.next, lua.sub,
+local byte, concat, find, format, gmatch, gsub, lower, match, next, sub, tonumber, tostring, type =
+    lua.byte, lua.concat, lua.find, lua.format, lua.gmatch, lua.gsub, lua.lower, lua.match, lua.next, lua.sub,
     lua.tonumber, lua.tostring, lua.type
+
+local shared = server.opening("fields")
+local add, decode, unescape = shared.add, shared.decode, shared.unescape
 
 local MAX_PAIRS = 10000
 local PORTS = { http = 80, https = 443, ws = 80, wss = 443, ftp = 21 }
@@ -34,20 +37,10 @@ end
 -- A text as a part of a path, or of a query: all but letters, digits, "-", ".", "_" and "~" is encoded.
 function M.escape(text) return (gsub(checked(text, 1, "escape"), "[^%w%-._~]", hex)) end
 
-local function decoded(digits)
-    count(1)
-    return char(tonumber(digits, 16))
-end
-
 -- The text that has been encoded; what is no "%XX" stays. A "+" stays, too: it is a space in queries only.
-function M.unescape(text) return (gsub(checked(text, 1, "unescape"), "%%(%x%x)", decoded)) end
+function M.unescape(text) return (unescape(checked(text, 1, "unescape"))) end
 
 -- Queries
-
-local function form_decoded(text)
-    count(1)
-    return (gsub(gsub(text, "%+", " "), "%%(%x%x)", decoded))
-end
 
 local function form_encoded(text) return (gsub(gsub(text, "[^%w%-._~ ]", hex), " ", "+")) end
 
@@ -57,19 +50,13 @@ function M.parse_query(text)
     text = checked(text, 1, "parse_query")
     local fields, pairs_in_order, n = {}, {}, 0
     for part in gmatch(text, "[^&]+") do
+        count(2)
         n = n + 1
         if n > MAX_PAIRS then return nil, format("more than %d fields", MAX_PAIRS) end
         local name, value = match(part, "^([^=]*)=(.*)$")
-        name, value = form_decoded(name or part), form_decoded(value or "")
+        name, value = decode(name or part), decode(value or "")
         pairs_in_order[n] = { name, value }
-        local before = fields[name]
-        if before == nil then
-            fields[name] = value
-        elseif type(before) == "table" then
-            before[#before + 1] = value
-        else
-            fields[name] = { before, value }
-        end
+        add(fields, name, value)
     end
     return fields, pairs_in_order
 end
@@ -281,8 +268,8 @@ function M.normalise(text)
     if parts.port and PORTS[parts.scheme] == parts.port then parts.port = nil end
 
     local function spelled(value)
-        return value and (gsub(value, "%%(%x%x)", function(digits)
-            local c = decoded(digits)
+        return value and (gsub(value, "%%%x%x", function(escape)
+            local c = unescape(escape)
             return find(c, "[%w%-._~]") and c or hex(c)
         end))
     end

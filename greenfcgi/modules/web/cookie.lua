@@ -7,9 +7,10 @@
 local lua, server, functions = ...
 
 local count = server.count
-local byte, char, find, floor, format, gmatch, gsub, lower, match, next, sub, tonumber, tostring, type =
-    lua.byte, lua.char, lua.find, lua.floor, lua.format, lua.gmatch, lua.gsub, lua.lower, lua.match, lua.next, lua.sub,
-    lua.tonumber, lua.tostring, lua.type
+local byte, find, floor, format, gmatch, gsub, lower, match, next, sub, tostring, type =
+    lua.byte, lua.find, lua.floor, lua.format, lua.gmatch, lua.gsub, lua.lower, lua.match, lua.next, lua.sub, lua.tostring,
+    lua.type
+local unescape = server.opening("fields").unescape
 
 -- Of a name and its value, which is what browsers keep; more is dropped without a word.
 local MAX_SIZE = 4096
@@ -38,10 +39,7 @@ local function encoded(value) return (gsub(value, "[^%w!#$&'()*+%-./:<=>?@%[%]^_
 -- What `encoded` has made; what somebody else has, in which a "%" has no two digits, as it is.
 local function decoded(value)
     if not find(value, "%", 1, true) or find(gsub(value, "%%%x%x", ""), "%", 1, true) then return value end
-    return (gsub(value, "%%(%x%x)", function(digits)
-        count(1)
-        return char(tonumber(digits, 16))
-    end))
+    return unescape(value)
 end
 
 local function key_file()

@@ -12,9 +12,8 @@
 local lua, server, functions = ...
 
 local error, next, setmetatable, tostring, type = lua.error, lua.next, lua.setmetatable, lua.tostring, lua.type
-local char, find, format, gsub, lower, match, sub, tonumber =
-    lua.char, lua.find, lua.format, lua.gsub, lua.lower, lua.match, lua.sub, lua.tonumber
-local count = server.count
+local find, format, lower, match, sub = lua.find, lua.format, lua.lower, lua.match, lua.sub
+local count, decode = server.count, server.opening("fields").decode
 
 -- Codes of problems that are no status.
 local GONE, MISSING = 0, 2
@@ -87,16 +86,6 @@ local function check_utf8(limits, name, value)
     if find(text, "[\128-\255]") and functions.is_utf8(text) ~= 1 then refuse(400, "a field of the form is not UTF-8") end
 end
 
-local function from_hex(hex)
-    count(1)
-    return char(tonumber(hex, 16))
-end
-
-local function decoded(text)
-    if find(text, "+", 1, true) then text = gsub(text, "+", " ") end
-    return find(text, "%", 1, true) and gsub(text, "%%(%x%x)", from_hex) or text
-end
-
 -- Returns a function that takes a pair, encoded.
 local function taker(values, limits)
     local lists, number, size = {}, 0, 0
@@ -104,8 +93,8 @@ local function taker(values, limits)
         count(1 + #pair * 0.003)
         if pair == "" then return end
         local equals = find(pair, "=", 1, true)
-        local name = decoded(equals and sub(pair, 1, equals - 1) or pair)
-        local value = equals and decoded(sub(pair, equals + 1)) or ""
+        local name = decode(equals and sub(pair, 1, equals - 1) or pair)
+        local value = equals and decode(sub(pair, equals + 1)) or ""
         number, size = number + 1, size + #name + #value
         if number > limits.max_fields then refuse(413, "the form has more than %.0f fields", limits.max_fields) end
         if #name + #value > limits.max_field_size then
