@@ -1,15 +1,21 @@
 """The classic trap: a script keeps sessions or counters in globals, of which each of its states has its own.
 
-With one state, as with one developer, all goes well. So it is said when it shows: a request misses in its state what
-another has written in another; or two states count the same up. Caches that are filled where something is missing never
-show, nor does what each request sets anew.
+With one state, as with one developer, all goes well. So there is a hint as soon as it shows: a request misses a global
+that a request in another state has set, or two states count the same number up. Caches that are filled on demand give
+no hint, nor do globals that each request sets before it reads them.
 """
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from ..scripts.version import Version
+
+_MISSING: Final = (
+    "is missing here, although another request has set it: that was in another state of this script, "
+    "and each state has globals of its own"
+)
+_COUNTED: Final = "is counted in several states of this script, each of which has globals of its own"
 
 
 class _Used(NamedTuple):
@@ -27,8 +33,8 @@ class GlobalState:
         #: By script: the version that is served, and its states by their numbers.
         self._scripts: dict[str, tuple[Version, dict[int, _Used]]] = {}
 
-    def used(self, script: str, version: Version, state: int, report: bytes) -> list[str]:
-        """A request has ended (see `globals.lua` for the report). Returns what is worth a hint, each in one line."""
+    def used(self, script: str, version: Version, state: int, report: bytes) -> list[tuple[str, str]]:
+        """A request has ended (see `globals.lua` for the report). Returns hints: a name, what is wrong with it."""
         known = self._scripts.get(script)
         if known is None or known[0] is not version:
             known = self._scripts[script] = version, {}
@@ -42,15 +48,10 @@ class GlobalState:
         for name in found[b"c"]:
             own.counted[name] = own.counted.get(name, 0) + 1
         others = [used for number, used in states.items() if number != state]
-        hints = [
-            f"{name} is missing here, although another request has set it: that was in another state of this script, "
-            "and each state has globals of its own"
-            for name in found[b"m"]
-            if any(name in used.written for used in others)
-        ]
+        hints = [(name, _MISSING) for name in found[b"m"] if any(name in used.written for used in others)]
         # Once may be by chance.
         hints += [
-            f"{name} is counted in several states of this script, each of which has globals of its own"
+            (name, _COUNTED)
             for name in found[b"c"]
             if any(max(own.counted[name], used.counted.get(name, 0)) > 1 and name in used.counted for used in others)
         ]

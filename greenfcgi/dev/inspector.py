@@ -57,12 +57,13 @@ class DevInspector:
 
     def globals_used(self, script: str, version: Version, state: int, report: bytes) -> None:
         """A request has used globals: logged once for each that another state has, and this one has not."""
-        for text in self._global_state.used(script, version, state, report):
-            name = text.partition(" is ")[0].partition("[")[0]
-            if (script, f"{name} shared") not in self._hinted:
-                self._hinted.add((script, f"{name} shared"))
+        for name, text in self._global_state.used(script, version, state, report):
+            # One hint for all fields of a table.
+            key = script, f"{name.partition('[')[0]} shared"
+            if key not in self._hinted:
+                self._hinted.add(key)
                 self._terminal.warning(
-                    f"{script}: {text}. What requests share is kept by greenfcgi.shared or greenfcgi.session"
+                    f"{script}: {name} {text}. What requests share is kept by greenfcgi.shared or greenfcgi.session"
                 )
 
     def page(self, exchange: Exchange, failure: LuaFailure | ScriptError) -> Reply:
