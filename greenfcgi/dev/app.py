@@ -10,9 +10,10 @@ import os
 import time
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
-from urllib.parse import parse_qs, quote
+from urllib.parse import parse_qs
 
 from ..config.load import Scripts
+from ..fastcgi.response import location
 from ..logs.text import traceback_of
 from . import pages
 from .http.gateway import BadBody, Gateway, Reply
@@ -89,10 +90,8 @@ class DevApp:
         if isinstance(target, Folder):
             return self._page(environ, start_response, "200 OK", self._listing(path))
         if isinstance(target, Redirect):
-            query = environ.get("QUERY_STRING", "")
-            # Two slashes at its beginning would be another host.
-            location = "/" + quote(target.path.lstrip("/"), errors="surrogateescape") + (f"?{query}" if query else "")
-            start_response("302 Found", [("Location", location), ("Content-Length", "0")])
+            to = location(target.path, environ.get("QUERY_STRING", "").encode("latin-1"))
+            start_response("302 Found", [("Location", to), ("Content-Length", "0")])
             return []
         if path == "/favicon.ico":
             # Browsers ask for it with each page.

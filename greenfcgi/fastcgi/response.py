@@ -38,16 +38,22 @@ def refusal(status: int, detail: str = "", head_only: bool = False) -> Reply:
     return status, head, b"" if head_only else body
 
 
-def redirection(path: str, query: bytes) -> Reply:
-    """To another path of the same host, with the same query: 301."""
+def location(path: str, query: bytes) -> str:
+    """A path of the same host with a query, b"" for none, for the header Location."""
     # Here: it takes 0.2 MB, and few servers redirect.
     from urllib.parse import quote_from_bytes
 
     # Two slashes at its beginning would be another host.
-    location = b"/" + quote_from_bytes(os.fsencode(path.lstrip("/"))).encode()
+    found = "/" + quote_from_bytes(os.fsencode(path.lstrip("/")))
     if query and not any(byte <= 32 or byte == 127 for byte in query):
-        location += b"?" + query
-    return 301, b"Location: %b\r\nContent-Length: 0\r\nStatus: 301 Moved Permanently\r\n\r\n" % location, b""
+        found += "?" + query.decode("latin-1")
+    return found
+
+
+def redirection(path: str, query: bytes) -> Reply:
+    """To another path of the same host, with the same query: 301."""
+    target = location(path, query).encode("latin-1")
+    return 301, b"Location: %b\r\nContent-Length: 0\r\nStatus: 301 Moved Permanently\r\n\r\n" % target, b""
 
 
 def _text(detail: str) -> str:

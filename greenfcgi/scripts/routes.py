@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 from ..config.apps import App
 from ..config.settings import Scripts
-from ..errors import ScriptError, ScriptMissing
+from ..errors import FolderMoved, ScriptError, ScriptMissing
 from ..fastcgi.path_info import split
 from .catalogue import Catalogue
 from .script import Script
@@ -27,12 +27,6 @@ class Route(NamedTuple):
     script: Script
     name: str
     info: str
-
-
-class Moved(NamedTuple):
-    """A folder whose path lacks the slash at its end."""
-
-    path: str
 
 
 class Routes:
@@ -51,11 +45,11 @@ class Routes:
         self._apps = sorted(((prefix.rstrip("/"), app) for prefix, app in apps.items()), reverse=True)
         self._has_programs = bool(apps or settings.front)
 
-    def find(self, filename: bytes | None, variables: Callable[[], Mapping[bytes, bytes]]) -> Route | Moved | None:
+    def find(self, filename: bytes | None, variables: Callable[[], Mapping[bytes, bytes]]) -> Route | None:
         """What answers a request with this SCRIPT_FILENAME; None: the script of that name, if there is one.
 
-        `variables` returns the request's variables, where they are needed. Raises `ScriptMissing` and
-        `ScriptForbidden`.
+        `variables` returns the request's variables, where they are needed. Raises `ScriptMissing`, `ScriptForbidden`,
+        and `FolderMoved` where the slash at the end of a folder is missing.
         """
         path = self._below_root(os.fsdecode(filename or b""))
         may_be_script = any(end in path for end in self._extensions)
@@ -96,7 +90,7 @@ class Routes:
             return None
         return Route(self._catalogue.find(os.fsencode(root + name)), name, info)
 
-    def _folder(self, path: str) -> Route | Moved | None:
+    def _folder(self, path: str) -> Route | None:
         if not self._index:
             return None
         is_whole = path.endswith("/")
@@ -106,7 +100,9 @@ class Routes:
             return None
         # Of a folder that is private nobody learns that it is there.
         script = self._catalogue.find(os.fsencode(file))
-        return Route(script, name, "") if is_whole else Moved(path + "/")
+        if not is_whole:
+            raise FolderMoved(path + "/")
+        return Route(script, name, "")
 
     def _program(self, path: str) -> Route | None:
         found = self._app_of(path)

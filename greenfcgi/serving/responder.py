@@ -16,7 +16,7 @@ from ..lua.state import LuaFailure, State
 from ..lua.turns import Turns
 from ..scripts.catalogue import Catalogue
 from ..scripts.pool import Pool
-from ..scripts.routes import Moved, Routes
+from ..scripts.routes import Routes
 from ..scripts.script import Script
 from ..scripts.version import Version
 from .exchange import Exchange
@@ -114,8 +114,6 @@ class Responder:
         route = self._routes.find(filename, request.variables)
         if route is None:
             return self._catalogue.find(filename)
-        if isinstance(route, Moved):
-            raise FolderMoved(route.path)
         request.append(
             (b"SCRIPT_FILENAME", os.fsencode(route.script.path)), (b"SCRIPT_NAME", os.fsencode(route.name)),
             (b"PATH_INFO", os.fsencode(route.info)),

@@ -12,8 +12,9 @@ from pathlib import Path
 import pytest
 
 from greenfcgi.config.load import defaults
+from greenfcgi.errors import FolderMoved
 from greenfcgi.scripts.catalogue import Catalogue
-from greenfcgi.scripts.routes import Moved, Route, Routes
+from greenfcgi.scripts.routes import Route, Routes
 
 from ..support.developing import Developing
 from ..support.running import Server
@@ -175,6 +176,7 @@ def test_in_the_developer_mode(tmp_path: Path) -> None:
         for path, text in (
             ("/users/1", "front  /users/1 "), ("/", "index /index.lua"), ("/shop/", "shop /shop/index.lua"),
             ("/style.css", "a {}"), ("/none.css", "front  /none.css"), ("/.env", "front  /.env"),
+            ("/bare", "front  /bare "), ("/bare/", "front  /bare/ "),
         ):  # fmt: skip
             assert text in server.ask(path).text, path
         assert server.ask("/shop").headers["location"] == "/shop/"
@@ -202,7 +204,9 @@ def test_routes_of_a_root_by_a_link(tmp_path: Path) -> None:
     assert routes.find(os.fsencode(root), dict) is None
     (tmp_path / "two" / "x").mkdir()
     (tmp_path / "two" / "x" / "index.lua").touch()
-    assert routes.find(os.fsencode(f"{root}/x"), dict) == Moved("/x/")
+    with pytest.raises(FolderMoved) as moved:
+        routes.find(os.fsencode(f"{root}/x"), dict)
+    assert moved.value.path == "/x/"
 
 
 APPS = """

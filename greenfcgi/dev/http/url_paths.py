@@ -67,9 +67,11 @@ class UrlPaths:
     def find(self, path: str) -> Target:
         """What is at this path, which begins with a slash, and whose percent escapes have been decoded."""
         found = self._find(path)
-        if isinstance(found, (Folder, NotFound)) and "\0" not in path and self._covers(path):
-            return Script(path, "")
-        return found
+        if "\0" in path or not self._covers(path):
+            return found
+        # Where a folder has no index, that is so with the slash at its end and without it.
+        shown = self._find(found.path) if isinstance(found, Redirect) else found
+        return Script(path, "") if isinstance(shown, (Folder, NotFound)) else found
 
     def _find(self, path: str) -> Target:
         parts = path.split("/")[1:]
