@@ -31,3 +31,19 @@ def postgres() -> Iterator[DatabaseServer]:
 def mariadb() -> Iterator[DatabaseServer]:
     """A server of MariaDB."""
     yield from _running(MariaDb, "pymysql")
+
+
+@pytest.fixture(params=["sqlite", "postgresql", "mysql"])
+def kind(request: pytest.FixtureRequest) -> str:
+    """Each kind of database."""
+    found: str = request.param
+    return found
+
+
+@pytest.fixture
+def url(kind: str, request: pytest.FixtureRequest) -> str:
+    """Where one of this kind is."""
+    if kind == "sqlite":
+        return "sqlite:test.db"
+    server: DatabaseServer = request.getfixturevalue({"postgresql": "postgres", "mysql": "mariadb"}[kind])
+    return server.url

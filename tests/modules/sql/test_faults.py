@@ -32,20 +32,6 @@ RUNNING = {
 }
 
 
-@pytest.fixture(params=["sqlite", "postgresql", "mysql"])
-def kind(request: pytest.FixtureRequest) -> str:
-    found: str = request.param
-    return found
-
-
-@pytest.fixture
-def url(kind: str, request: pytest.FixtureRequest) -> str:
-    if kind == "sqlite":
-        return "sqlite:test.db"
-    server: DatabaseServer = request.getfixturevalue({"postgresql": "postgres", "mysql": "mariadb"}[kind])
-    return server.url
-
-
 def script(url: str, statements: str, options: str = "{}") -> str:
     """A script with a database, whose handler is made of these statements."""
     return f"""

@@ -49,20 +49,6 @@ def flavour(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
     inside.close()
 
 
-@pytest.fixture(params=["sqlite", "postgresql", "mysql"])
-def kind(request: pytest.FixtureRequest) -> str:
-    found: str = request.param
-    return found
-
-
-@pytest.fixture
-def url(kind: str, request: pytest.FixtureRequest) -> str:
-    if kind == "sqlite":
-        return "sqlite:test.db"
-    server: DatabaseServer = request.getfixturevalue({"postgresql": "postgres", "mysql": "mariadb"}[kind])
-    return server.url
-
-
 @pytest.fixture
 def ask(flavour: Inside, kind: str, url: str) -> Ask:
     """Run statements of Lua with `db`, an empty table `t`, and `shown`."""
