@@ -33,7 +33,12 @@ def flavour(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
 
 #: Its files become garbage at all depths of calls.
 FORGETS = """
-    local function f() pcall(f) h = io.open("forgotten.txt", "w") pcall(f) end
+    local function f()
+        for i = 1, 100 do garbage = { i } end
+        pcall(f)
+        io.open("forgotten.txt", "w")
+        pcall(f)
+    end
     function main() pcall(f) end
 """
 
@@ -269,13 +274,15 @@ class TestLimit:
 
             lua = Inside(Path({str(tmp_path)!r}), {version!r}, "[lua]\\nmemory = '4M'\\n")
             lua.engine.files = Quota(400)
-            for _ in range(2):
+            for requests in (1, 2):
                 state = lua.load({FORGETS!r})
                 before = lua.engine.files.taken
                 lua.run(state, Request(seconds=0.7))
                 state.close()
                 lost = lua.engine.files.taken - before
-                assert lost <= 256 and lua.engine.files.taken == lua.engine.lost_files == opened()
+                assert lost <= 256 and lua.engine.files.taken == lua.engine.lost_files
+                # One that the end of a request has kept from being counted is closed by its finalizer, or lost as well.
+                assert 0 <= opened() - lua.engine.lost_files <= requests
                 assert (f": {{lost}} files stay open" in lua.log()) == (lost > 0)
                 lua.forget_log()
             print("ended", lua.engine.lost_files > 0)

@@ -28,18 +28,21 @@ local function is_name(value) return type(value) == "string" or type(value) == "
 
 -- Open files
 
--- Those that are open, as far as is known: each with the number of the run that has opened it, below zero where it is
--- written.
+-- Those that are open, as far as is known, each with a number of its own; and by these numbers the run that has opened
+-- it, below zero where it is written. Where finalizers fail, at the limits of memory and of C calls, Lua forgets a file
+-- that stays open: its number is left, and counts. A request may end between any two steps here: to enter a file twice,
+-- or to take it out twice, changes nothing, as it would with a plain count.
 local open_files = setmetatable({}, { __mode = "k" })
-local runs = 1
--- How many have been opened and not closed, and how many the server has granted. Where finalizers fail, at the limits of
--- memory and of C calls, Lua forgets a file that stays open: it counts.
-local held, granted = 0, 0
+local opened_by = {}
+local runs, last = 1, 0
+-- How many the server has granted.
+local granted = 0
 local is_file, is_ending = natives.type, false
 
 local function closed(file)
+    local number = open_files[file]
+    if number then opened_by[number] = nil end
     open_files[file] = nil
-    held = held - 1
 end
 
 local finalizer = lua.file_meta.__gc
@@ -51,12 +54,19 @@ lua.file_meta.__gc = function(file)
     end
 end
 
+local function count()
+    local number = 0
+    for _ in next, opened_by do number = number + 1 end
+    return number
+end
+
 -- Returns how many there are that can still be closed.
 local function recount()
     local reached = 0
-    for file in next, open_files do
+    for file, number in next, open_files do
         if is_file(file) == "file" then
             reached = reached + 1
+            opened_by[number] = opened_by[number] or runs
         else
             closed(file)
         end
@@ -65,26 +75,27 @@ local function recount()
 end
 
 local function grant()
-    local number = held < MAX_FILES and (granted + GRANT > MAX_FILES and MAX_FILES - granted or GRANT) or 0
+    local number = granted < MAX_FILES and (granted + GRANT > MAX_FILES and MAX_FILES - granted or GRANT) or 0
     if number > 0 and call("grant", number) then granted = granted + number end
-    return held < granted
+    return count() < granted
 end
 
 -- Room for one more file.
 local function reserve()
-    if held < granted then return true end
+    if count() < granted then return true end
     recount()
-    if held < granted or grant() then return true end
+    if count() < granted or grant() then return true end
     collectgarbage()
     recount()
-    return held < granted or grant()
+    return count() < granted or grant()
 end
 
 local function note(writes, file, ...)
     if file then
         -- In this order: there may be no memory for it.
-        open_files[file] = writes and -runs or runs
-        held = held + 1
+        last = last + 1
+        open_files[file] = last
+        opened_by[last] = writes and -runs or runs
     end
     return file, ...
 end
@@ -92,8 +103,9 @@ end
 -- Flush what is written. Returns whether this run has opened a file that is open still.
 local function flush_all()
     local has_new = false
-    for file, run in next, open_files do
+    for file, number in next, open_files do
         if is_file(file) == "file" then
+            local run = opened_by[number] or runs
             has_new = has_new or run == runs or run == -runs
             if run < 0 then
                 local ok, done, problem = lua.pcall(lua.flush, file)
@@ -116,6 +128,7 @@ local function settle(is_end, keeps_streams)
     -- What the script has left open is garbage, unless it keeps it on purpose.
     if flush_all() and not is_end then collectgarbage() end
     local reached = recount()
+    local held = count()
     runs, granted, is_ending = runs + 1, held, is_end
     -- What a finalizer opens while the state ends would stay open.
     if is_end then granted = 0 end

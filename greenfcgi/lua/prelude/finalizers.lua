@@ -27,7 +27,7 @@ end
 
 -- 5.4 and later collect nothing within finalizers.
 if lua.version < "Lua 5.4" then
-        local native_collectgarbage = collectgarbage
+    local native_collectgarbage = collectgarbage
 
     function collectgarbage(option, ...)
         if option == nil then option = "collect" end
