@@ -30,6 +30,8 @@ class Options(NamedTuple):
     url: str | None = None
     is_development: bool = False
     http: str = ""
+    target: str = ""
+    directory: str | None = None
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -60,6 +62,8 @@ def _run(arguments: Sequence[str] | None) -> int:
             return _develop(options)
         if options.check_config:
             return _check(options.config)
+        if options.target:
+            return _init(options)
         config = _configuration(options.config)
         if options.print_config:
             return _print_config(config)
@@ -104,6 +108,13 @@ def _parse(arguments: Sequence[str]) -> Options:
     task.add_argument(
         "--dev", action="store_true", help=f"developer mode: pages on http://{_HTTP}/ that reload at each save"
     )
+    task.add_argument(
+        "--init",
+        metavar="TARGET",
+        default="",
+        help="print the files of a web server or a service, made from the configuration",
+    )
+    parser.add_argument("--write", metavar="DIR", help="with --init: write them into this empty or new directory")
     parser.add_argument("--http", metavar="ADDR:PORT", help=f"with --dev: the address of its pages (default: {_HTTP})")
     found = parser.parse_args(arguments)
     if found.version:
@@ -111,8 +122,13 @@ def _parse(arguments: Sequence[str]) -> Options:
         raise SystemExit(_print(f"{NAME}\n".encode()))
     if found.http and not found.dev:
         parser.error("--http goes with --dev")
+    if found.write is not None and not found.init:
+        parser.error("--write goes with --init")
     config = found.config or ("." if found.dev and not os.path.exists(_CONFIG) else _CONFIG)
-    return Options(config, found.check_config, found.print_config, found.url, found.dev, found.http or _HTTP)
+    return Options(
+        config, found.check_config, found.print_config, found.url, found.dev, found.http or _HTTP, found.init,
+        found.write,
+    )  # fmt: skip
 
 
 def _develop(options: Options) -> int:
@@ -129,6 +145,13 @@ def _develop(options: Options) -> int:
     from .dev.mode import serve
 
     return serve(options.config, at)
+
+
+def _init(options: Options) -> int:
+    from .deploy.init import run
+
+    text = run(options.target, options.config, lambda: _configuration(options.config), options.directory)
+    return _print(text.encode())
 
 
 def _configuration(path: str) -> Config:
