@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 _DOCS = os.path.join(os.path.dirname(__file__), "docs")
 _CONFIG = "config.toml"
 _HTTP = "127.0.0.1:8080"
+#: How long --ping waits for an answer of each address.
+_PING_SECONDS = 3
 
 
 class Options(NamedTuple):
@@ -32,6 +34,7 @@ class Options(NamedTuple):
     http: str = ""
     target: str = ""
     directory: str | None = None
+    is_ping: bool = False
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -67,6 +70,8 @@ def _run(arguments: Sequence[str] | None) -> int:
         config = _configuration(options.config)
         if options.print_config:
             return _print_config(config)
+        if options.is_ping:
+            return _ping(config)
         return _serve(config, options.config) if options.url is None else _try(config, options.url)
     except ConfigError as problem:
         print(f"greenfcgi: {problem}", file=sys.stderr)
@@ -108,6 +113,7 @@ def _parse(arguments: Sequence[str]) -> Options:
     task.add_argument(
         "--dev", action="store_true", help=f"developer mode: pages on http://{_HTTP}/ that reload at each save"
     )
+    task.add_argument("--ping", action="store_true", help="ask the server that runs for an answer, print pong, exit")
     task.add_argument(
         "--init",
         metavar="TARGET",
@@ -127,7 +133,7 @@ def _parse(arguments: Sequence[str]) -> Options:
     config = found.config or ("." if found.dev and not os.path.exists(_CONFIG) else _CONFIG)
     return Options(
         config, found.check_config, found.print_config, found.url, found.dev, found.http or _HTTP, found.init,
-        found.write,
+        found.write, found.ping,
     )  # fmt: skip
 
 
@@ -152,6 +158,15 @@ def _init(options: Options) -> int:
 
     text = run(options.target, options.config, lambda: _configuration(options.config), options.directory)
     return _print(text.encode())
+
+
+def _ping(config: Config) -> int:
+    from .ping import ping
+
+    problem = ping(config, _PING_SECONDS)
+    if problem:
+        print(f"greenfcgi: {problem}", file=sys.stderr)
+    return ExitStatus.FAILED if problem else _print(b"pong\n")
 
 
 def _configuration(path: str) -> Config:

@@ -110,7 +110,7 @@ FOLDERS: tuple[tuple[str, tuple[str, ...]], ...] = (
             "app", "http_handler", "mode", "try_request",
         ),
     ),
-    ("", ("preflight", "cli", "__main__")),
+    ("", ("preflight", "ping", "cli", "__main__")),
 )  # fmt: skip
 ORDER = [f"{folder}.{name}".lstrip(".") for folder, names in FOLDERS for name in names]
 
