@@ -3,25 +3,15 @@
 from __future__ import annotations
 
 import os
-import shutil
 import signal
 import subprocess
 from pathlib import Path
 
 import pytest
 
+from ..support.programs import program
 from ..support.running import Server, until
 from .test_init import init
-
-
-def program(name: str) -> str:
-    """The path of a program; without it the test is skipped, but on continuous integration it fails."""
-    path = shutil.which(name, path=os.environ.get("PATH", "") + ":/usr/sbin:/sbin")
-    if path is None and os.environ.get("CI") == "true":
-        pytest.fail(f"{name} is not installed")
-    if path is None:
-        pytest.skip(f"{name} is not installed")
-    return path
 
 
 def made(folder: Path, target: str, config: str = "") -> Path:

@@ -18,6 +18,7 @@ from typing import NamedTuple
 
 import pytest
 
+from ..support.programs import program
 from ..support.running import PATIENCE, Server, until
 
 PROJECT = Path(__file__).parents[2]
@@ -146,16 +147,6 @@ PRIVATE = {
     "public/sub/x.lua": _PRIVATE_SCRIPT,
     "public/other.lua": SECRET,
 }
-
-
-def program(name: str) -> str:
-    """The path of a web server; without it the test is skipped, but on continuous integration it fails."""
-    path = shutil.which(name, path=os.environ.get("PATH", "") + ":/usr/sbin:/usr/local/sbin")
-    if path is None and os.environ.get("CI") == "true":
-        pytest.fail(f"{name} is not installed")
-    if path is None:
-        pytest.skip(f"{name} is not installed")
-    return path
 
 
 def changed(text: str, **places: str) -> str:
