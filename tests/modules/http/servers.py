@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 
+from ...support.programs import program
 from ...support.running import until
 
 Serve = Callable[[socket.socket], None]
