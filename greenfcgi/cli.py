@@ -13,6 +13,8 @@ from .system.stub_modules import deferred
 from .version import NAME
 
 if TYPE_CHECKING:
+    from argparse import ArgumentParser
+
     from .config.load import Config
 
 
@@ -30,6 +32,7 @@ class Options(NamedTuple):
     url: str | None = None
     is_development: bool = False
     http: str = ""
+    imported: str | None = None
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -58,6 +61,10 @@ def _run(arguments: Sequence[str] | None) -> int:
     try:
         if options.is_development:
             return _develop(options)
+        if options.imported is not None:
+            from .imports.command import run
+
+            return run(options.imported)
         if options.check_config:
             return _check(options.config)
         config = _configuration(options.config)
@@ -81,21 +88,36 @@ def _parse(arguments: Sequence[str]) -> Options:
     if len(arguments) == 1 and not arguments[0].startswith("-"):
         # How servers are started. argparse would stay in memory for their life: 0.5 MB.
         return Options(arguments[0])
+    options = parser()
+    found = options.parse_args(arguments)
+    if found.version:
+        # Not argparse's own, which breaks the line where the terminal ends.
+        raise SystemExit(_print(f"{NAME}\n".encode()))
+    if found.http and not found.dev:
+        options.error("--http goes with --dev")
+    config = found.config or ("." if found.dev and not os.path.exists(_CONFIG) else _CONFIG)
+    return Options(
+        config, found.check_config, found.print_config, found.url, found.dev, found.http or _HTTP, found.imported
+    )
+
+
+def parser() -> ArgumentParser:
+    """What reads the command line; the manual's page is made from it, too."""
     import argparse
 
     class Parser(argparse.ArgumentParser):
         def error(self, message: str) -> NoReturn:
             self.exit(ExitStatus.USAGE, f"greenfcgi: {message}; see greenfcgi --help\n")
 
-    parser = Parser(
+    command = Parser(
         prog="greenfcgi", description="A FastCGI application server for Lua.", allow_abbrev=False,
         epilog=f"The manual: settings.md, scripts.md, production.md and more in {_DOCS}",
     )  # fmt: skip
-    parser.add_argument(
+    command.add_argument(
         "config", nargs="?", help="the configuration file (default: config.toml); with --dev, also a folder of scripts"
     )
-    parser.add_argument("--version", action="store_true", help="print the version, and exit")
-    task = parser.add_mutually_exclusive_group()
+    command.add_argument("--version", action="store_true", help="print the version, and exit")
+    task = command.add_mutually_exclusive_group()
     task.add_argument("--check-config", action="store_true", help="report OK or each mistake, and exit")
     task.add_argument("--print-config", action="store_true", help="print the effective settings as TOML, and exit")
     task.add_argument(
@@ -104,15 +126,12 @@ def _parse(arguments: Sequence[str]) -> Options:
     task.add_argument(
         "--dev", action="store_true", help=f"developer mode: pages on http://{_HTTP}/ that reload at each save"
     )
-    parser.add_argument("--http", metavar="ADDR:PORT", help=f"with --dev: the address of its pages (default: {_HTTP})")
-    found = parser.parse_args(arguments)
-    if found.version:
-        # Not argparse's own, which breaks the line where the terminal ends.
-        raise SystemExit(_print(f"{NAME}\n".encode()))
-    if found.http and not found.dev:
-        parser.error("--http goes with --dev")
-    config = found.config or ("." if found.dev and not os.path.exists(_CONFIG) else _CONFIG)
-    return Options(config, found.check_config, found.print_config, found.url, found.dev, found.http or _HTTP)
+    task.add_argument(
+        "--import", dest="imported", metavar="FILE[:POOL]",
+        help="print a config.toml made of luafcgid's config.lua or a pool of php-fpm, and exit",
+    )  # fmt: skip
+    command.add_argument("--http", metavar="ADDR:PORT", help=f"with --dev: the address of its pages (default: {_HTTP})")
+    return command
 
 
 def _develop(options: Options) -> int:

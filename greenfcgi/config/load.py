@@ -15,7 +15,10 @@ from .address import Address
 from .settings import Config, Lua, Scripts, Setting, States
 from .value_type import InvalidValue
 
-__all__ = ["Address", "Config", "Lua", "Row", "Scripts", "States", "defaults", "describe", "dump", "load"]
+__all__ = [
+    "Address", "Config", "Lua", "Row", "Scripts", "States", "defaults", "describe", "dump", "load", "mistake",
+    "toml_line",
+]  # fmt: skip
 
 _TABLES: dict[str, type] = {"scripts": Scripts, "lua": Lua, "states": States}
 #: Tables whose keys are free.
@@ -92,6 +95,24 @@ def describe() -> list[Row]:
         for key, setting in _settings(fields).items()
     ]
     return sorted(rows, key=lambda row: row.key in _FREE_TABLES)  # these are tables, and come last
+
+
+def mistake(table: str, key: str, value: object, folder: str) -> str:
+    """What is wrong with `value`, as TOML gives it, for one setting: "found ..., expected ..."; "" when nothing is.
+
+    `table` is "" for what stands before the first table; `folder` is where config.toml lies.
+    """
+    setting = _settings(_TABLES[table] if table else Config)[key]
+    try:
+        setting.value_type.read(value, folder)
+    except InvalidValue as invalid:
+        return f"found {_shown(invalid.found)}, expected {invalid.expected}"
+    return ""
+
+
+def toml_line(key: str, value: object) -> str:
+    """A key and its value as a line of TOML, without its end."""
+    return f"{_key(key)} = {_value(value)}"
 
 
 def _settings(table: type) -> dict[str, Setting]:
@@ -276,7 +297,7 @@ def _written(values: Any) -> dict[str, Any]:
 def _table_lines(table: Mapping[str, Any], name: str) -> Iterator[str]:
     for key, value in table.items():
         if not isinstance(value, dict) and key != "tasks":
-            yield f"{_key(key)} = {_value(value)}"
+            yield toml_line(key, value)
     for task in table.get("tasks", ()) if not name else ():
         yield "\n[[tasks]]"
         yield from _table_lines(task, "tasks")
