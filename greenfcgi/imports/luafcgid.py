@@ -245,7 +245,7 @@ def _logfile(document: Document, settings: _Settings, name: str) -> None:
     if text:
         document.set(
             "", "errorlog", text, name,
-            "Lines are appended (luafcgid emptied it at each start); SIGHUP opens it anew, for logrotate.",
+            "Lines are appended (luafcgid emptied it at each start); SIGUSR1 opens it anew, for logrotate.",
         )  # fmt: skip
 
 
