@@ -3,9 +3,8 @@ and has the manual's pages written (manual.py), which the wheel takes to share/m
 
 Each build of a wheel tries; where it cannot be had, the wheel is pure Python, and one line in it says why, which
 `greenfcgi --version` and the log repeat (pip shows what a hook says only with -v). With `HATCH_BUILD_HOOKS_ENABLE=1`
-such a build fails instead; with `GREENFCGI_PURE=1` it does not try, and with `HATCH_BUILD_NO_HOOKS=1` there are no pages
-either. An editable install is never compiled: what
-is edited must be what runs.
+such a build fails instead; with `GREENFCGI_PURE=1` it does not try, and with `HATCH_BUILD_NO_HOOKS=1` there are no
+pages either. An editable install is never compiled: what is edited must be what runs.
 
 All is built in a copy, so that no extension module ever lies in the source tree, where it would be imported instead of
 the source. (The plugin hatch-mypyc leaves them there, and moves pyproject.toml away meanwhile.)

@@ -87,7 +87,9 @@ def _command() -> Iterator[str]:
         for name, text in rows.items():
             yield from (".TP", rf"\fB{_escaped(name)}\fR", *_text(text))
     yield from (".SH SEE ALSO", f".BR {_FILE} (5)", ".PP")
-    yield from _text("The whole manual is in the package's folder docs, in Markdown; greenfcgi --help says where that is.")
+    yield from _text(
+        "The whole manual is in the package's folder docs, in Markdown; greenfcgi --help says where that is."
+    )
 
 
 def _settings() -> Iterator[str]:

@@ -53,7 +53,8 @@ def running(*arguments: str, until: str) -> Iterator[subprocess.Popen[bytes]]:
         try:
             deadline = time.monotonic() + _PATIENCE
             while until not in Path("log").read_text():
-                assert process.poll() is None and time.monotonic() < deadline, Path("log").read_text()
+                assert process.poll() is None, Path("log").read_text()
+                assert time.monotonic() < deadline, Path("log").read_text()
                 time.sleep(0.01)
             yield process
             process.send_signal(signal.SIGTERM)
