@@ -32,6 +32,8 @@ class Options(NamedTuple):
     url: str | None = None
     is_development: bool = False
     http: str = ""
+    target: str = ""
+    directory: str | None = None
     imported: str | None = None
 
 
@@ -67,6 +69,8 @@ def _run(arguments: Sequence[str] | None) -> int:
             return run(options.imported)
         if options.check_config:
             return _check(options.config)
+        if options.target:
+            return _init(options)
         config = _configuration(options.config)
         if options.print_config:
             return _print_config(config)
@@ -95,10 +99,13 @@ def _parse(arguments: Sequence[str]) -> Options:
         raise SystemExit(_print(f"{NAME}\n".encode()))
     if found.http and not found.dev:
         options.error("--http goes with --dev")
+    if found.write is not None and not found.init:
+        options.error("--write goes with --init")
     config = found.config or ("." if found.dev and not os.path.exists(_CONFIG) else _CONFIG)
     return Options(
-        config, found.check_config, found.print_config, found.url, found.dev, found.http or _HTTP, found.imported
-    )
+        config, found.check_config, found.print_config, found.url, found.dev, found.http or _HTTP, found.init,
+        found.write, found.imported,
+    )  # fmt: skip
 
 
 def parser() -> ArgumentParser:
@@ -130,6 +137,13 @@ def parser() -> ArgumentParser:
         "--import", dest="imported", metavar="FILE[:POOL]",
         help="print a config.toml made of luafcgid's config.lua or a pool of php-fpm, and exit",
     )  # fmt: skip
+    task.add_argument(
+        "--init",
+        metavar="TARGET",
+        default="",
+        help="print the files of a web server or a service, made from the configuration",
+    )
+    command.add_argument("--write", metavar="DIR", help="with --init: write them into this empty or new directory")
     command.add_argument("--http", metavar="ADDR:PORT", help=f"with --dev: the address of its pages (default: {_HTTP})")
     return command
 
@@ -148,6 +162,13 @@ def _develop(options: Options) -> int:
     from .dev.mode import serve
 
     return serve(options.config, at)
+
+
+def _init(options: Options) -> int:
+    from .deploy.init import run
+
+    text = run(options.target, options.config, lambda: _configuration(options.config), options.directory)
+    return _print(text.encode())
 
 
 def _configuration(path: str) -> Config:

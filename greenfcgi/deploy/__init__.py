@@ -1,0 +1,1 @@
+"""`greenfcgi --init TARGET`: files for web servers, for service managers and for new sites, from templates."""

@@ -1,0 +1,64 @@
+"""`greenfcgi --init TARGET [--write DIR]`: print the files of a target, or write them into an empty directory."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from difflib import get_close_matches
+
+from ..config.load import Config
+from ..errors import ConfigError
+from .targets import TARGETS, File, Target
+from .template import fill
+from .values import values
+
+_TEMPLATES = os.path.join(os.path.dirname(__file__), "templates")
+
+
+def run(name: str, path: str, read: Callable[[], Config], directory: str | None) -> str:
+    """The files of the target `name` as text, for the configuration that `read` reads from `path`.
+
+    With a `directory`, which is made where it is missing, they are written there instead, and the text has their paths
+    in lines. Raises ConfigError, one line, for
+    an unknown target, and for a directory that is not empty or cannot be written to.
+    """
+    target = _target(name)
+    places = values(read(), path) if target.needs_config else {}
+    texts = {file: _text(file, places) for file in target.files}
+    return _listing(texts) if directory is None else _write(directory, texts)
+
+
+def _target(name: str) -> Target:
+    if name not in TARGETS:
+        near = get_close_matches(name, TARGETS, 1)
+        hint = f'did you mean "{near[0]}"?' if near else f"known are {', '.join(TARGETS)}"
+        raise ConfigError(f"--init: found {name!r}, {hint}")
+    return TARGETS[name]
+
+
+def _text(file: File, places: Mapping[str, str]) -> str:
+    with open(os.path.join(_TEMPLATES, file.template), encoding="utf-8") as template:
+        text = template.read()
+    return fill(text, places) if places else text
+
+
+def _listing(texts: Mapping[File, str]) -> str:
+    """One file as it is, so that it can be sent to its place with >; several with their names before them."""
+    if len(texts) == 1:
+        return next(iter(texts.values()))
+    return "\n".join(f"### {file.path}\n{text}" for file, text in texts.items())
+
+
+def _write(directory: str, texts: Mapping[File, str]) -> str:
+    paths = [os.path.join(directory, file.path) for file in texts]
+    try:
+        os.makedirs(directory, exist_ok=True)
+        if os.listdir(directory):
+            raise ConfigError(f"--write: found files in {directory}, expected an empty directory, or one to be made")
+        for path, (file, text) in zip(paths, texts.items(), strict=True):
+            os.makedirs(os.path.dirname(path), exist_ok=True)
+            with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, file.mode), "w", encoding="utf-8") as output:
+                output.write(text)
+    except OSError as problem:
+        raise ConfigError(f"--write: {problem.filename or directory}: {problem.strerror}") from None
+    return "".join(f"{path}\n" for path in paths)

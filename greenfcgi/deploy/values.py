@@ -1,0 +1,103 @@
+"""What templates have in their places: a configuration, in the words of each program that reads the files."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import sys
+from math import ceil
+
+from ..config.address import Address
+from ..config.load import Config
+from ..errors import ConfigError
+
+# What means something in one of the files that are made, and cannot be written otherwise in all of them.
+_SPECIAL = re.compile(r"""["'\\$`%{}<>|@\x00-\x1f\x7f]""")
+_ANY_HOST = {"0.0.0.0": "127.0.0.1", "::": "::1"}
+
+
+def values(config: Config, path: str) -> dict[str, str]:
+    """The values of the templates, by their names, for the configuration that was read from `path`.
+
+    A flag is "yes" or "". Raises ConfigError, one line, for a setting that the files cannot have.
+    """
+    scripts = config.scripts
+    found = {
+        "command": shlex.join(_command()),
+        "config": os.path.abspath(path),
+        "folder": config.folder,
+        "root": scripts.root,
+        "public": os.path.join(scripts.root, scripts.public) if scripts.public else "",
+        "public_name": scripts.public,
+        # Of a regular expression: \.lua, or (?:\.lua|\.lp).
+        "extension": _alternatives(scripts.extensions),
+        "first_extension": scripts.extensions[0],
+        "index": scripts.index,
+        "front": scripts.front,
+        "has_front": "yes" if scripts.front or config.apps else "",
+        "max_post": str(scripts.max_post),
+        # Longer than any request runs, in whole seconds.
+        "wait": str(ceil(config.timeout) + 30),
+        "stop": str(ceil(config.graceful_timeout) + 15),
+        "status_path": config.status_path,
+        "ping_path": config.ping_path,
+        "user": config.user,
+        "group": config.group,
+        "pidfile": config.pidfile,
+    }
+    for name, value in found.items():
+        if name not in ("command", "extension") and (special := _SPECIAL.search(value)):
+            raise ConfigError(f"--init: found {special[0]!r} in {value!r}, expected a name without this character")
+    return found | _addresses(_reachable(config))
+
+
+def _command() -> list[str]:
+    """How the program that is running now is started."""
+    program = os.path.abspath(sys.argv[0])
+    return [program] if os.path.basename(program) == "greenfcgi" else [sys.executable, "-m", "greenfcgi"]
+
+
+def _alternatives(extensions: tuple[str, ...]) -> str:
+    escaped = [re.escape(extension) for extension in extensions]
+    return escaped[0] if len(escaped) == 1 else f"(?:{'|'.join(escaped)})"
+
+
+def _reachable(config: Config) -> Address:
+    """The first address that a web server of this machine can connect to."""
+    for address in config.bind:
+        if address.kind == "tcp" and address.port:
+            return address._replace(host=_ANY_HOST.get(address.host, address.host))
+        if address.kind == "unix" and not address.is_abstract and not _SPECIAL.search(address.path):
+            return address
+    found = ", ".join(f'"{address}"' for address in config.bind)
+    raise ConfigError(f"--init: found bind = {found}, expected a unix socket with a path, or a TCP port")
+
+
+def _addresses(address: Address) -> dict[str, str]:
+    """The address as each web server writes it; `socket` and `port` are "" for the other kind."""
+    host, port, path = address.host, str(address.port), address.path
+    if address.kind == "unix":
+        return {
+            "socket": path,
+            "socket_folder": os.path.dirname(path),
+            "port": "",
+            "nginx_address": f"unix:{path}",
+            "lighttpd_address": f'"socket" => "{path}"',
+            "apache_worker": "fcgi://greenfcgi/",
+            "apache_handler": f"proxy:unix:{path}|fcgi://greenfcgi/",
+            "caddy_address": f"unix/{path}",
+            "haproxy_address": f"unix@{path}",
+        }
+    bracketed = f"[{host}]" if ":" in host else host
+    return {
+        "socket": "",
+        "socket_folder": "",
+        "port": port,
+        "nginx_address": f"{bracketed}:{port}",
+        "lighttpd_address": f'"host" => "{host}", "port" => {port}',
+        "apache_worker": f"fcgi://{bracketed}:{port}/",
+        "apache_handler": f"proxy:fcgi://{bracketed}:{port}/",
+        "caddy_address": f"{bracketed}:{port}",
+        "haproxy_address": f"{host}:{port}",
+    }
