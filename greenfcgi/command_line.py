@@ -77,7 +77,7 @@ OPTIONS: Final = (
     Option(("--http",), f"the address of the pages (default: {HTTP})", "text", "ADDR:PORT", goes_with="dev"),
     Option(("--init",), "print the files of a web server or a service", "target", "TARGET", False, True),
     Option(("--write",), "write them into this empty or new directory", "folder", "DIR", goes_with="init"),
-    Option(("--import",), "print a config.toml made of another server's file", "file", "FILE", False, True),
+    Option(("--import",), "print a config.toml made of luafcgid's or php-fpm's", "file", "FILE[:POOL]", is_task=True),
     Option(
         ("--completion",), f"print what completes this command in {', '.join(SHELLS)}", "shell", "SHELL", False, True
     ),

@@ -86,7 +86,8 @@ def _zsh() -> Iterator[str]:
     for option in OPTIONS:
         excluded = "" if option.is_repeatable else f"({' '.join(tasks if option.is_task else option.names)})"
         star = "*" if option.is_repeatable else ""
-        action = f":{option.metavar}:{_zsh_action(option)}" if option.takes else ""
+        metavar = option.metavar.replace(":", "\\:")
+        action = f":{metavar}:{_zsh_action(option)}" if option.takes else ""
         named = [f"{name}{_zsh_joint(name) if option.takes else ''}" for name in option.names]
         names = named[0] if len(named) == 1 else f"'{{{','.join(named)}}}'"
         about = option.help.replace("[", "\\[").replace("]", "\\]").replace("'", "'\\''")
@@ -155,7 +156,7 @@ def _fish_argument(option: Option) -> str:
     calls = {
         "setting": "(__greenfcgi_setting)", "data": "(__greenfcgi_file_behind ^@)",
         "field": "(__greenfcgi_file_behind \"^[^=]*=[@<]\")", "config": f"(__fish_complete_suffix .{_SUFFIX})",
-        "folder": "(__fish_complete_directories)",
+        "folder": "(__fish_complete_directories (string replace -r -- \"^--[a-z]*=\" \"\" (commandline -ct)))",
     }  # fmt: skip
     if option.takes == "file":
         return " -r -F"

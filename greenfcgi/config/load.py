@@ -18,7 +18,11 @@ from .value_type import InvalidValue
 if TYPE_CHECKING:
     from .overrides import Overrides
 
-__all__ = ["Address", "Config", "Lua", "Row", "Scripts", "States", "defaults", "describe", "dump", "load"]
+
+__all__ = [
+    "Address", "Config", "Lua", "Row", "Scripts", "States", "defaults", "describe", "dump", "load", "mistake",
+    "toml_line",
+]  # fmt: skip
 
 
 class Row(NamedTuple):
@@ -99,6 +103,24 @@ def describe() -> list[Row]:
         for key, setting in settings_of(fields).items()
     ]
     return sorted(rows, key=lambda row: row.key in FREE_TABLES)  # these are tables, and come last
+
+
+def mistake(table: str, key: str, value: object, folder: str) -> str:
+    """What is wrong with `value`, as TOML gives it, for one setting: "found ..., expected ..."; "" when nothing is.
+
+    `table` is "" for what stands before the first table; `folder` is where config.toml lies.
+    """
+    setting = settings_of(TABLES[table] if table else Config)[key]
+    try:
+        setting.value_type.read(value, folder)
+    except InvalidValue as invalid:
+        return f"found {toml.shown(invalid.found)}, expected {invalid.expected}"
+    return ""
+
+
+def toml_line(key: str, value: object) -> str:
+    """A key and its value as a line of TOML, without its end."""
+    return f"{toml.key(key)} = {toml.value(value)}"
 
 
 # From TOML
@@ -260,7 +282,7 @@ def _written(values: Any) -> dict[str, Any]:
 def _table_lines(table: Mapping[str, Any], name: str) -> Iterator[str]:
     for key, value in table.items():
         if not isinstance(value, dict) and key != "tasks":
-            yield f"{toml.key(key)} = {toml.value(value)}"
+            yield toml_line(key, value)
     for task in table.get("tasks", ()) if not name else ():
         yield "\n[[tasks]]"
         yield from _table_lines(task, "tasks")

@@ -32,8 +32,12 @@ def respond(config: Config, request: Request) -> Reply:
     client = Client()
     with gevent.socket.socket(near.family, near.type, near.proto, near.detach()) as connection:
         sender = gevent.spawn(_send, connection, data)
-        while reply := connection.recv(_READ_SIZE):
-            client.receive(reply)
+        try:
+            while reply := connection.recv(_READ_SIZE):
+                client.receive(reply)
+        except ConnectionResetError:
+            # The end, where a part of the body has not been read.
+            pass
         sender.kill()
     process.close_states(config.graceful_timeout)
     return client.replies.get(1, Reply())

@@ -27,12 +27,12 @@ _READY = "ready>"
 
 
 @pytest.fixture
-def files(folder: Path) -> Path:
+def files(tmp_path: Path) -> Path:
     """A folder with something to complete."""
     for name in ("site.toml", "body.txt"):
-        (folder / name).touch()
-    (folder / "deep").mkdir()
-    return folder
+        (tmp_path / name).touch()
+    (tmp_path / "deep").mkdir()
+    return tmp_path
 
 
 def script(shell: str) -> str:
@@ -128,8 +128,10 @@ def test_in_each_shell(complete: Complete) -> None:
         ("-d @bo", "<-d><@body.txt>"),
         ("-F x=@bo", "<-F><x=@body.txt>"),
         ("--write de", "<--write><deep/>"),
+        ("--write=", "<--write=deep/>"),
         ("--import bo", "<--import><body.txt>"),
         ("-w b", "<-w><b>"),
+        ("--http b", "<--http><b>"),
     ):
         found = complete(text)
         # Some shells complete a folder without the slash, which comes with the next character.

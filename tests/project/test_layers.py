@@ -115,6 +115,7 @@ FOLDERS: tuple[tuple[str, tuple[str, ...]], ...] = (
             "app", "http_handler", "mode", "curl_request", "try_request",
         ),
     ),
+    ("imports", ("document", "evaluation", "luafcgid", "ini", "php_fpm", "command")),
     ("", ("preflight", "command_line", "completion", "cli", "__main__")),
 )  # fmt: skip
 ORDER = [f"{folder}.{name}".lstrip(".") for folder, names in FOLDERS for name in names]

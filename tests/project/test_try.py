@@ -224,6 +224,7 @@ def test_a_body_that_is_too_large(folder: Path) -> None:
     (folder / "large").write_bytes(bytes(8_000_000))
     result = run(folder, "--try", "/echo.lua", "--data-binary", "@large", "--set", "scripts.max_post=1K")
     assert (result.status, status_line(result)) == (1, "Status: 413 Content Too Large"), result
+    assert result.err.count("\n") == 1
 
 
 @pytest.mark.parametrize(
