@@ -110,7 +110,7 @@ FOLDERS: tuple[tuple[str, tuple[str, ...]], ...] = (
             "app", "http_handler", "mode", "try_request",
         ),
     ),
-    ("imports", ("document", "evaluation", "luafcgid", "ini", "php_fpm", "command")),
+    ("imports", ("document", "evaluation", "luafcgid", "ini", "fpm_rules", "php_fpm", "command")),
     ("", ("preflight", "cli", "__main__")),
 )  # fmt: skip
 ORDER = [f"{folder}.{name}".lstrip(".") for folder, names in FOLDERS for name in names]
