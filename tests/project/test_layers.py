@@ -115,7 +115,7 @@ FOLDERS: tuple[tuple[str, tuple[str, ...]], ...] = (
             "app", "http_handler", "mode", "curl_request", "try_request",
         ),
     ),
-    ("imports", ("document", "evaluation", "luafcgid", "ini", "php_fpm", "command")),
+    ("imports", ("document", "evaluation", "luafcgid", "ini", "fpm_rules", "php_fpm", "command")),
     ("", ("preflight", "ping", "command_line", "completion", "cli", "__main__")),
 )  # fmt: skip
 ORDER = [f"{folder}.{name}".lstrip(".") for folder, names in FOLDERS for name in names]
