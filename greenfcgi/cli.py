@@ -175,6 +175,7 @@ def _import_lightly() -> None:
 def _check(path: str) -> int:
     """Print that the configuration is OK, or each mistake in it."""
     from .config.load import examine
+    from .config.lua_versions import FLAVOURS
     from .preflight import preflight
 
     config, problems = examine(path)
@@ -182,7 +183,9 @@ def _check(path: str) -> int:
         problems += [f"{path}: {problem}" for problem in preflight(config)]
     for problem in problems:
         print(f"greenfcgi: {problem}", file=sys.stderr)
-    return ExitStatus.USAGE if problems else _print(f"{path}: OK\n".encode())
+    # Where lupa has no LuaJIT, "auto" is another Lua.
+    lua = "" if config is None or config.lua.version == FLAVOURS[0] else f" ({config.lua.version})"
+    return ExitStatus.USAGE if problems else _print(f"{path}: OK{lua}\n".encode())
 
 
 def _print(output: bytes) -> int:

@@ -31,4 +31,5 @@ TARGETS = {
             File("greenfcgi.socket", "greenfcgi.socket"),
         ),
     ),
+    "small": Target("a config.toml for a box with 64 MB", (File("small.toml", "config.toml"),), needs_config=False),
 }
