@@ -156,6 +156,7 @@ def _import_lightly() -> None:
 def _check(options: Options) -> int:
     """Print that the configuration is OK, or each mistake in it."""
     from .config.load import examine
+    from .config.lua_versions import FLAVOURS
     from .logs.progress import shown
     from .preflight import preflight, unknown_user
 
@@ -169,7 +170,9 @@ def _check(options: Options) -> int:
             print(f'greenfcgi: only root can see what "{user}" may read: that is left out', file=sys.stderr)
     for problem in problems:
         print(f"greenfcgi: {problem}", file=sys.stderr)
-    return ExitStatus.USAGE if problems else _print(f"{path or 'without config.toml'}: OK\n".encode())
+    # Where lupa has no LuaJIT, "auto" is another Lua.
+    lua = "" if config is None or config.lua.version == FLAVOURS[0] else f" ({config.lua.version})"
+    return ExitStatus.USAGE if problems else _print(f"{path or 'without config.toml'}: OK{lua}\n".encode())
 
 
 def _print(output: bytes) -> int:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import stat
+import sys
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
@@ -19,8 +20,8 @@ from .system.privileges import resolve_identity
 if TYPE_CHECKING:
     from .scripts.catalogue import Catalogue
 
-#: Bytes of the path of a unix socket, on Linux and, with four less, on BSD.
-_MAX_SOCKET_PATH = 107
+#: Bytes of the path of a unix socket.
+_MAX_SOCKET_PATH = 107 if sys.platform.startswith("linux") else 103
 
 
 def preflight(config: Config) -> Iterator[str]:

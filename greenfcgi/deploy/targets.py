@@ -53,4 +53,5 @@ TARGETS = {
         ),
     ),
     "logrotate": Target("logs that are rotated by logrotate", (File("logrotate.conf", "greenfcgi"),)),
+    "small": Target("a config.toml for a box with 64 MB", (File("small.toml", "config.toml"),), needs_config=False),
 }

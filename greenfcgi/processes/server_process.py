@@ -39,6 +39,7 @@ from ..serving.server import Server
 from ..serving.shares import shares
 from ..system.listen import Bound
 from ..system.memory_folder import MemoryFolder
+from ..system.portable import descriptors
 from ..system.privileges import Identity
 from ..system.stub_modules import deferred
 from .heartbeat import BackgroundTask, Heartbeat, Hooks, MemoryUpkeep
@@ -63,8 +64,6 @@ _MIN_SHUTDOWN_TIME = 1.0
 _MAX_WAIT_OF_DEVELOPERS = 2.0
 #: The part of the descriptors for scripts' files that may be lost: the others last while another process starts.
 _MAX_LOST_FILES = 1 / 4
-#: More is of no use, and some kernels refuse more.
-_MAX_DESCRIPTORS = 1 << 20
 
 
 class ServerProcess:
@@ -91,7 +90,7 @@ class ServerProcess:
             from ..modules.shared.stores import stores_of
 
             self._dictionaries = stores_of(config.shared, folder)
-        _raise_descriptor_limit()
+        descriptors.raise_limit()
         _close_stdin()
         self._shares = shares(config.buffers)
         self._logs = logs or Logs(config)
@@ -440,16 +439,6 @@ def _import_all(config: Config) -> None:
     if config.status_path:
         from ..status import page, reporter  # noqa: F401
     import_shipped(config)
-
-
-def _raise_descriptor_limit() -> None:
-    """Allow as many descriptors as the system does. Shells give 1,024, for programs that use select(2)."""
-    import resource
-
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = _MAX_DESCRIPTORS if hard == resource.RLIM_INFINITY else min(hard, _MAX_DESCRIPTORS)
-    if soft < wanted:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 def _close_stdin() -> None:

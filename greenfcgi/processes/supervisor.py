@@ -28,7 +28,7 @@ from ..reload.version_store import VersionStore
 from ..status.scoreboard import Scoreboard
 from ..status.totals import Totals
 from ..system import listen, systemd
-from ..system.memory_folder import MemoryFolder
+from ..system.memory_folder import MemoryFolder, why_not
 from ..system.pidfile import PidFile
 from ..system.privileges import prepare_logs, resolve_identity
 from ..system.signals import Signals
@@ -91,9 +91,7 @@ class Supervisor:
         try:
             self._folder_for(self._config)
         except OSError as problem:
-            raise ConfigError(
-                f"[shared]: no folder can be made for dictionaries: {problem.strerror or problem}"
-            ) from None
+            raise ConfigError(f"[shared]: {why_not(problem)}") from None
         self._children = Children(self._scoreboard, self._signals, self._lifeline)
         self._health = Health(self._children, self._scoreboard, self._totals)
         # Half of the slots, since a reload has the old processes beside the new ones.

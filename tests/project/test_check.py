@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import tempfile
 import textwrap
 from pathlib import Path
 
@@ -114,8 +115,10 @@ def as_nobody(folder: Path, *arguments: str) -> Result:
 @pytest.fixture
 def public(folder: Path) -> Path:
     """The folder, where anybody may read."""
-    for path in (folder, *folder.parents[:2]):
+    path = folder
+    while path != Path(tempfile.gettempdir()):
         path.chmod(path.stat().st_mode | 0o055)
+        path = path.parent
     return folder
 
 

@@ -23,6 +23,7 @@ PACKAGE = PROJECT / "greenfcgi"
 FOLDERS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("", ("errors", "version", "quota")),
     ("fastcgi", ("records", "request", "response", "path_info", "proxied", "connection", "client")),
+    ("system.portable", ("descriptors", "child_end", "message_pair", "disk_room")),
     ("logs", ("text", "log_file", "error_log", "access_format", "access_log", "progress")),
     (
         "config",
