@@ -1,0 +1,75 @@
+"""A server with its scripts, and the web servers in front of it."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
+
+from ...support.running import Server
+from .client import Web
+from .fronts import Front, command_path, free_port, running
+from .scripts import FRONT_SCRIPTS, PRIVATE, SCRIPTS
+
+#: Anybody may connect, as web servers run as users of their own; 24 MB, so that 20 MB are taken.
+_SETTINGS = """
+socket_mode = "0666"
+status_path = "/status"
+ping_path = "/ping"
+[scripts]
+max_post = "24M"
+stderr = true
+"""
+
+
+class Site:
+    """A server that runs, and the web servers in front of it, by what they are."""
+
+    def __init__(self, server: Server, webs: Mapping[Front, Web]) -> None:
+        self.server = server
+        self.webs = webs
+
+
+@contextmanager
+def _folder() -> Iterator[Path]:
+    """A temporary folder that the users of web servers can look into."""
+    folder = Path(tempfile.mkdtemp(prefix="greenfcgi-webservers-"))
+    try:
+        folder.chmod(0o755)
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def site(fronts: Iterable[Front], scripts: Mapping[str, str], settings: str) -> Iterator[Site]:
+    """Such a site, with all web servers of `fronts` that are installed."""
+    with _folder() as folder:
+        port = free_port()
+        unix = f'"unix:{folder}/server/s.sock"'
+        tcp = f'"127.0.0.1:{port}"'
+        server = Server(folder / "server", scripts, f"bind = [{unix}, {tcp}]\n{settings}")
+        by_tcp = folder / "server" / "tcp.toml"
+        by_tcp.write_text(server.config.read_text().replace(f"[{unix}, {tcp}]", f"[{tcp}, {unix}]"))
+        installed = [front for front in fronts if command_path(front.server) or os.environ.get("CI") == "true"]
+        with server, running(installed, folder, {"unix": server.config, "tcp": by_tcp}) as webs:
+            yield Site(server, webs)
+
+
+def plain_site(fronts: Iterable[Front]) -> AbstractContextManager[Site]:
+    """The site of most tests: scripts, static files, and what is private."""
+    return site(fronts, SCRIPTS | PRIVATE, _SETTINGS)
+
+
+def front_site(fronts: Iterable[Front]) -> AbstractContextManager[Site]:
+    """A site with a front script, scripts of two endings, and a folder of static files with a space in its name."""
+    more = '[scripts]\nfront = "app.lua"\npublic = "static files"\nextensions = [".lua", ".lp"]\n'
+    return site(fronts, FRONT_SCRIPTS, f'socket_mode = "0666"\n{more}')
+
+
+def bare_site(fronts: Iterable[Front]) -> AbstractContextManager[Site]:
+    """A site without static files."""
+    return site(fronts, SCRIPTS | PRIVATE, 'socket_mode = "0666"\n[scripts]\npublic = ""\n')
