@@ -57,7 +57,7 @@ class Routes:
         name = os.fsdecode(filename or b"")
         if name and name in (self._catalogue.given_root, self._catalogue.root):
             return self._by_url(_url_path(variables()))
-        path = self._below_root(name)
+        path = self._below_root(name, variables)
         may_be_script = any(end in path for end in self._extensions)
         if path:
             if not _is_plain(path):
@@ -91,13 +91,16 @@ class Routes:
         """A program or the front script answers this path of a URL, where nothing else does."""
         return bool(self._front) or self._app_of(path) is not None
 
-    def _below_root(self, filename: str) -> str:
+    def _below_root(self, filename: str, variables: Callable[[], Mapping[bytes, bytes]]) -> str:
         """The path of a URL that a SCRIPT_FILENAME means; "" where it is not below the root."""
         for root in (self._catalogue.given_root, self._catalogue.root):
             if filename.startswith(root + "/"):
                 path = filename[len(root) :]
-                # Where static files are the web server's root, it sends the paths of its own.
-                return path[len(self._public) - 1 :] if self._public and path.startswith(self._public) else path
+                if self._public and path.startswith(self._public):
+                    # Where static files are the web server's root, it sends the paths of its own.
+                    url = os.fsdecode(variables().get(b"SCRIPT_NAME", b""))
+                    return path if url.startswith(self._public) else path[len(self._public) - 1 :]
+                return path
         return ""
 
     def _script(self, path: str) -> Route | None:

@@ -8,7 +8,7 @@ import pytest
 
 from .client import Web
 from .fronts import FRONTS, SERVERS, Front, program
-from .site import Site, bare_site, front_site, plain_site
+from .site import Site, bare_site, front_site, outside_site, plain_site
 
 _BY_UNIX_SOCKET = [Front(server, "unix") for server in SERVERS]
 
@@ -61,3 +61,16 @@ def bare() -> Iterator[Site]:
 def bare_web(request: pytest.FixtureRequest, bare: Site) -> Web:
     """Each web server in front of a site without static files."""
     return _of(bare, request.param)
+
+
+@pytest.fixture(scope="session")
+def outside() -> Iterator[Site]:
+    """Everybody is another machine."""
+    with outside_site(_BY_UNIX_SOCKET) as found:
+        yield found
+
+
+@pytest.fixture(scope="session", params=_BY_UNIX_SOCKET, ids=str)
+def outside_web(request: pytest.FixtureRequest, outside: Site) -> Web:
+    """Each web server, to which the tests are another machine."""
+    return _of(outside, request.param)

@@ -197,12 +197,14 @@ def start(front: Front, folder: Path, config: Path, change: Callable[[str], str]
 
 
 @contextmanager
-def running(fronts: Iterable[Front], folder: Path, configs: dict[str, Path]) -> Iterator[dict[Front, Web]]:
+def running(
+    fronts: Iterable[Front], folder: Path, configs: dict[str, Path], change: Callable[[str], str] = str
+) -> Iterator[dict[Front, Web]]:
     """Web servers that start all at once; `configs` has the configuration of each transport."""
     with ExitStack() as stack:
         processes = {}
         for front in fronts:
-            process = processes[front] = start(front, folder / str(front), configs[front.transport])
+            process = processes[front] = start(front, folder / str(front), configs[front.transport], change)
             stack.callback(process.end)
         for process in processes.values():
             process.wait()

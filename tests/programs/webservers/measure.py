@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from ...support.running import PATIENCE
+from ...support.running import PATIENCE, until
 from .client import Web
 from .scripts import SCRIPTS
 from .site import Site
@@ -134,20 +134,15 @@ def _is_busy(site: Site, script: str) -> bool:
 
 def _leaves(script: str, seconds: float) -> Measurement:
     def measure(web: Web, site: Site) -> str:
-        while _is_busy(site, script):
-            time.sleep(0.01)
+        until(lambda: not _is_busy(site, script), f"the end of {script}")
         client = web.open(b"GET /%b HTTP/1.1\r\nHost: localhost\r\n\r\n" % script.encode())
-        while not _is_busy(site, script):
-            time.sleep(0.005)
+        until(lambda: _is_busy(site, script), f"the start of {script}")
         if script == "endless.lua":
             client.recv(1000)
         client.close()
-        end = time.monotonic() + seconds
-        while time.monotonic() < end:
-            if not _is_busy(site, script):
-                return "yes"
-            time.sleep(0.01)
-        return "no"
+        start = time.monotonic()
+        until(lambda: not _is_busy(site, script), f"the end of {script}")
+        return _yes(time.monotonic() - start < seconds)
 
     return measure
 
@@ -204,7 +199,7 @@ def http2(web: Web, _: Site) -> str:
 def error_log(web: Web, _: Site) -> str:
     """A script's error in the web server's log."""
     web.get("/error.lua")
-    end = time.monotonic() + 0.5
+    end = time.monotonic() + 0.3
     while time.monotonic() < end and "oh dear" not in web.log.read_text(errors="replace"):
         time.sleep(0.01)
     return _yes("oh dear" in web.log.read_text(errors="replace"))
@@ -257,8 +252,8 @@ MEASUREMENTS: dict[str, Measurement] = {
     "with `X-Accel-Buffering: no`": _in_time("unbuffered"),
     "a page that fails after `con:flush()` is seen as cut": cut,
     "one with a Content-Length": cut_length,
-    "a client that leaves ends a script that writes": _leaves("endless.lua", 3),
-    "one that sleeps": _leaves("sleep.lua", 1),
+    "a client that leaves ends a script that writes": _leaves("endless.lua", PATIENCE),
+    "one that sleeps": _leaves("sleep.lua", 0.6),
     "`con:file`: the web server sends the file by": sent_files,
     "a range of a file that `con:file` sends": ranges,
     "errors with `scripts.stderr` in its log": error_log,

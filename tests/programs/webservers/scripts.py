@@ -131,7 +131,7 @@ SCRIPTS = {
             end
         end
     """,
-    "sleep.lua": "function main(env, con) con:sleep(1.5) end",
+    "sleep.lua": "function main(env, con) con:sleep(0.8) end",
     "file.lua": """
         function main(env, con)
             local way = env.QUERY_STRING

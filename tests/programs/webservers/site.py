@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
@@ -45,8 +46,10 @@ def _folder() -> Iterator[Path]:
 
 
 @contextmanager
-def site(fronts: Iterable[Front], scripts: Mapping[str, str], settings: str) -> Iterator[Site]:
-    """Such a site, with all web servers of `fronts` that are installed."""
+def site(
+    fronts: Iterable[Front], scripts: Mapping[str, str], settings: str, change: Callable[[str], str] = str
+) -> Iterator[Site]:
+    """Such a site, with all web servers of `fronts` that are installed; `change` changes each file that is made."""
     with _folder() as folder:
         port = free_port()
         unix = f'"unix:{folder}/server/s.sock"'
@@ -55,7 +58,7 @@ def site(fronts: Iterable[Front], scripts: Mapping[str, str], settings: str) -> 
         by_tcp = folder / "server" / "tcp.toml"
         by_tcp.write_text(server.config.read_text().replace(f"[{unix}, {tcp}]", f"[{tcp}, {unix}]"))
         installed = [front for front in fronts if command_path(front.server) or os.environ.get("CI") == "true"]
-        with server, running(installed, folder, {"unix": server.config, "tcp": by_tcp}) as webs:
+        with server, running(installed, folder, {"unix": server.config, "tcp": by_tcp}, change) as webs:
             yield Site(server, webs)
 
 
@@ -73,3 +76,16 @@ def front_site(fronts: Iterable[Front]) -> AbstractContextManager[Site]:
 def bare_site(fronts: Iterable[Front]) -> AbstractContextManager[Site]:
     """A site without static files."""
     return site(fronts, SCRIPTS | PRIVATE, 'socket_mode = "0666"\n[scripts]\npublic = ""\n')
+
+
+def outside_site(fronts: Iterable[Front]) -> AbstractContextManager[Site]:
+    """A site whose web servers take the loopback for another machine."""
+
+    def without_loopback(text: str) -> str:
+        for line in ("allow 127.0.0.1;", '$HTTP["remoteip"] != "127.0.0.1"', "Require local", "127.0.0.0/8 ::1"):
+            new = {"Require local": "Require ip 192.0.2.1"}.get(line, re.sub(r"127[0-9./]*", "192.0.2.1", line))
+            text = text.replace(line, new)
+        assert text.count("192.0.2.1") == 2
+        return text
+
+    return site(fronts, SCRIPTS | PRIVATE, _SETTINGS, without_loopback)
