@@ -104,7 +104,8 @@ def _addresses(address: Address) -> dict[str, str]:
         "port": port,
         "nginx_address": f"{bracketed}:{port}",
         "lighttpd_address": f'"host" => "{host}", "port" => {port}',
-        "apache_worker": f"fcgi://{bracketed}:{port}/",
+        # Apache takes brackets for a pattern there.
+        "apache_worker": "" if ":" in host else f"fcgi://{host}:{port}/",
         "apache_handler": f"proxy:fcgi://{bracketed}:{port}/",
         "caddy_address": f"{bracketed}:{port}",
         "haproxy_address": f"{host}:{port}",

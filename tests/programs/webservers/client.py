@@ -28,14 +28,19 @@ class Response(NamedTuple):
 class Web:
     """A web server that runs on a port of the loopback; `name` is "nginx", "lighttpd" and so on.
 
-    `h2_port` speaks HTTP/2 to those who begin with it; `log` is what it has said.
+    `h2_port` speaks HTTP/2 to those who begin with it; `folder` has what it says.
     """
 
-    def __init__(self, port: int, name: str, h2_port: int, log: Path) -> None:
+    def __init__(self, port: int, name: str, h2_port: int, folder: Path) -> None:
         self.port = port
         self.name = name
         self.h2_port = h2_port
-        self.log = log
+        self.folder = folder
+
+    def log(self) -> str:
+        """What it has said on its terminal and in its log."""
+        names = (self.folder / f"{self.name}.output", self.folder / f"{self.name}.log")
+        return "".join(path.read_text(errors="replace") for path in names if path.exists())
 
     def connect(self) -> http.client.HTTPConnection:
         """A connection that can be used for several requests."""

@@ -11,6 +11,7 @@ from .fronts import FRONTS, SERVERS, Front, program
 from .site import Site, bare_site, front_site, outside_site, plain_site
 
 _BY_UNIX_SOCKET = [Front(server, "unix") for server in SERVERS]
+_BY_TCP = [Front(server, "tcp") for server in SERVERS]
 
 
 def _of(site: Site, front: Front) -> Web:
@@ -53,11 +54,11 @@ def application_web(request: pytest.FixtureRequest, application: Site) -> Web:
 @pytest.fixture(scope="session")
 def bare() -> Iterator[Site]:
     """No static files."""
-    with bare_site(_BY_UNIX_SOCKET) as found:
+    with bare_site(_BY_TCP) as found:
         yield found
 
 
-@pytest.fixture(scope="session", params=_BY_UNIX_SOCKET, ids=str)
+@pytest.fixture(scope="session", params=_BY_TCP, ids=str)
 def bare_web(request: pytest.FixtureRequest, bare: Site) -> Web:
     """Each web server in front of a site without static files."""
     return _of(bare, request.param)

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import os
-import pwd
 import shutil
-import signal
 import socket
 import subprocess
 from collections.abc import Callable, Iterable, Iterator
@@ -119,20 +117,31 @@ def _lighttpd(place: _Place, text: str) -> list[str]:
     return ["-D", "-f", str(folder / "lighttpd.conf")]
 
 
+def apache_basics(folder: Path, port: int, modules: Iterable[str]) -> str:
+    """What Apache wants to know before it starts, with these modules beside those that it always needs."""
+    return (
+        f'ServerRoot "{folder}"\nPidFile "{folder}/apache.pid"\nErrorLog "{folder}/apache.log"\n'
+        f"ServerName localhost\nListen 127.0.0.1:{port}\nMutex pthread\n"
+        + "".join(
+            f"LoadModule {name}_module {_APACHE_MODULES}/mod_{name}.so\n"
+            for name in ("mpm_event", "authz_core", *modules)
+        )
+        # As root it wants to be another user.
+        + ("User www-data\nGroup www-data\n" if IS_ROOT else "")
+        + "KeepAliveTimeout 1\nServerLimit 1\nThreadsPerChild 64\nMaxRequestWorkers 64\nMinSpareThreads 1\n"
+        "MaxSpareThreads 64\n<Directory />\nRequire all denied\n</Directory>\n"
+    )
+
+
 def _apache(place: _Place, text: str) -> list[str]:
     folder = place.folder
-    names = ["mpm_event", "authz_core", "authz_host", "alias", "dir", "mime", "proxy", "proxy_fcgi", "http2"]
+    names = ["authz_host", "alias", "dir", "mime", "proxy", "proxy_fcgi", "http2"]
     names += ["xsendfile"] if os.path.exists(f"{_APACHE_MODULES}/mod_xsendfile.so") else []
-    user = "www-data"
     (folder / "greenfcgi.conf").write_text(text)
     (folder / "apache.conf").write_text(
-        f'ServerRoot "{folder}"\nPidFile "{folder}/apache.pid"\nErrorLog "{folder}/log"\nServerName localhost\n'
-        f"Listen 127.0.0.1:{place.port}\nMutex pthread\n"
-        + "".join(f"LoadModule {name}_module {_APACHE_MODULES}/mod_{name}.so\n" for name in names)
-        + (f"User {user}\nGroup {pwd.getpwnam(user).pw_gid and user}\n" if IS_ROOT else "")
-        + f"TypesConfig /etc/mime.types\nKeepAliveTimeout 1\nProtocols h2c http/1.1\nServerLimit 1\nThreadsPerChild 64\n"
-        f"MaxRequestWorkers 64\n<Directory />\nRequire all denied\n</Directory>\n"
-        f'<VirtualHost *:{place.port}>\nInclude "{folder}/greenfcgi.conf"\n</VirtualHost>\n'
+        apache_basics(folder, place.port, names)
+        + "TypesConfig /etc/mime.types\nProtocols h2c http/1.1\n"
+        + f'<VirtualHost *:{place.port}>\nInclude "{folder}/greenfcgi.conf"\n</VirtualHost>\n'
     )
     return ["-DFOREGROUND", "-f", str(folder / "apache.conf")]
 
@@ -155,17 +164,21 @@ _WRITERS: dict[str, Callable[[_Place, str], list[str]]] = {
 }  # fmt: skip
 
 
-class Process(NamedTuple):
-    """A web server that is being started."""
+class Process:
+    """A web server that is being started, by a command."""
 
-    web: Web
-    process: subprocess.Popen[bytes]
+    def __init__(self, web: Web, command: list[str]) -> None:
+        self.web = web
+        folder = web.folder
+        environment = os.environ | {"HOME": str(folder), "XDG_DATA_HOME": str(folder), "XDG_CONFIG_HOME": str(folder)}
+        with open(folder / f"{web.name}.output", "wb") as output:
+            self._process = subprocess.Popen(command, stdout=output, stderr=output, env=environment, cwd=folder)
 
     def wait(self) -> None:
         """Wait until it listens."""
 
         def listens() -> bool:
-            assert self.process.poll() is None, f"{self.web.name}: {self.web.log.read_text()}"
+            assert self._process.poll() is None, f"{self.web.name}: {self.web.log()}"
             with socket.socket() as probe:
                 return probe.connect_ex(("127.0.0.1", self.web.port)) == 0
 
@@ -173,12 +186,23 @@ class Process(NamedTuple):
 
     def end(self) -> None:
         """Stop it, and what it has started."""
-        self.process.send_signal(signal.SIGTERM)
+        self._process.terminate()
         try:
-            self.process.wait(2)
+            self._process.wait(2)
         except subprocess.TimeoutExpired:
-            self.process.kill()
-            self.process.wait(PATIENCE)
+            self._process.kill()
+            self._process.wait(PATIENCE)
+
+
+@contextmanager
+def started(web: Web, command: list[str]) -> Iterator[None]:
+    """It runs until the end of the block."""
+    process = Process(web, command)
+    try:
+        process.wait()
+        yield
+    finally:
+        process.end()
 
 
 def start(front: Front, folder: Path, config: Path, change: Callable[[str], str] = str) -> Process:
@@ -190,10 +214,7 @@ def start(front: Front, folder: Path, config: Path, change: Callable[[str], str]
         text = changed(text, **{"    option mpxs-conns\n": ""})
     command = [program(front.server), *_WRITERS[front.server](place, text)]
     h2_port = place.h2_port if front.server == "nginx" else place.port
-    web = Web(place.port, front.server, h2_port, folder / "log")
-    environment = os.environ | {"HOME": str(folder), "XDG_DATA_HOME": str(folder), "XDG_CONFIG_HOME": str(folder)}
-    with open(web.log, "wb") as log:
-        return Process(web, subprocess.Popen(command, stdout=log, stderr=log, env=environment, cwd=folder))
+    return Process(Web(place.port, front.server, h2_port, folder), command)
 
 
 @contextmanager

@@ -200,9 +200,9 @@ def error_log(web: Web, _: Site) -> str:
     """A script's error in the web server's log."""
     web.get("/error.lua")
     end = time.monotonic() + 0.3
-    while time.monotonic() < end and "oh dear" not in web.log.read_text(errors="replace"):
+    while time.monotonic() < end and "oh dear" not in web.log():
         time.sleep(0.01)
-    return _yes("oh dear" in web.log.read_text(errors="replace"))
+    return _yes("oh dear" in web.log())
 
 
 def static_files(web: Web, _: Site) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import socket
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
@@ -35,7 +36,7 @@ class Site:
 
 
 @contextmanager
-def _folder() -> Iterator[Path]:
+def temporary_folder() -> Iterator[Path]:
     """A temporary folder that the users of web servers can look into."""
     folder = Path(tempfile.mkdtemp(prefix="greenfcgi-webservers-"))
     try:
@@ -47,15 +48,22 @@ def _folder() -> Iterator[Path]:
 
 @contextmanager
 def site(
-    fronts: Iterable[Front], scripts: Mapping[str, str], settings: str, change: Callable[[str], str] = str
+    fronts: Iterable[Front],
+    scripts: Mapping[str, str],
+    settings: str,
+    change: Callable[[str], str] = str,
+    host: str = "127.0.0.1",
 ) -> Iterator[Site]:
-    """Such a site, with all web servers of `fronts` that are installed; `change` changes each file that is made."""
-    with _folder() as folder:
+    """Such a site, with all web servers of `fronts` that are installed; `change` changes each file that is made.
+
+    The folder of the server has a space in its name.
+    """
+    with temporary_folder() as folder:
         port = free_port()
-        unix = f'"unix:{folder}/server/s.sock"'
-        tcp = f'"127.0.0.1:{port}"'
-        server = Server(folder / "server", scripts, f"bind = [{unix}, {tcp}]\n{settings}")
-        by_tcp = folder / "server" / "tcp.toml"
+        unix = f'"unix:{folder}/a server/s.sock"'
+        tcp = f'"{host}:{port}"'
+        server = Server(folder / "a server", scripts, f"bind = [{unix}, {tcp}]\n{settings}")
+        by_tcp = folder / "a server" / "tcp.toml"
         by_tcp.write_text(server.config.read_text().replace(f"[{unix}, {tcp}]", f"[{tcp}, {unix}]"))
         installed = [front for front in fronts if command_path(front.server) or os.environ.get("CI") == "true"]
         with server, running(installed, folder, {"unix": server.config, "tcp": by_tcp}, change) as webs:
@@ -74,8 +82,13 @@ def front_site(fronts: Iterable[Front]) -> AbstractContextManager[Site]:
 
 
 def bare_site(fronts: Iterable[Front]) -> AbstractContextManager[Site]:
-    """A site without static files."""
-    return site(fronts, SCRIPTS | PRIVATE, 'socket_mode = "0666"\n[scripts]\npublic = ""\n')
+    """A site without static files, by IPv6 where the machine has it."""
+    try:
+        with socket.create_server(("::1", 0), family=socket.AF_INET6):
+            host = "[::1]"
+    except OSError:
+        host = "127.0.0.1"
+    return site(fronts, SCRIPTS | PRIVATE, '[scripts]\npublic = ""\n', host=host)
 
 
 def outside_site(fronts: Iterable[Front]) -> AbstractContextManager[Site]:
