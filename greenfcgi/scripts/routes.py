@@ -3,8 +3,8 @@
 So one rule of the web server serves a whole application: it sends what is no static file. A request is looked for here
 before the catalogue says what it thinks of its SCRIPT_FILENAME; scripts that are there come first.
 
-A SCRIPT_FILENAME that is the folder of the scripts itself leaves all to these rules, also which script a path has in it:
-then the path is SCRIPT_NAME and PATH_INFO, however the web server has cut it.
+A SCRIPT_FILENAME that is the folder of the scripts itself leaves all to these rules, also which script a path has in
+it: then the path is SCRIPT_NAME and PATH_INFO, however the web server has cut it.
 
 What is found decides about SCRIPT_NAME and PATH_INFO, which together are the path of the URL, as RFC 3875 has them
 (sections 4.1.5 and 4.1.13): a program gets its own path as SCRIPT_NAME, a front script "".

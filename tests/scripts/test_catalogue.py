@@ -42,9 +42,7 @@ def test_one_script_by_many_spellings(root: Path) -> None:
     assert [script.path for script in catalogue] == [str(root / "a.lua")]
 
 
-@pytest.mark.parametrize(
-    "name", ["../outside.lua", "../root-two/c.lua", "leaves.lua", "a.lua\0.txt"]
-)
+@pytest.mark.parametrize("name", ["../outside.lua", "../root-two/c.lua", "leaves.lua", "a.lua\0.txt"])
 def test_what_may_not_run_is_forbidden(root: Path, name: str) -> None:
     """Nothing outside the root, no zero byte; nothing tells whether a file is there."""
     with pytest.raises(ScriptForbidden, match="SCRIPT_FILENAME"):
@@ -52,7 +50,8 @@ def test_what_may_not_run_is_forbidden(root: Path, name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["none.lua", "folder.lua", "a.lua/b.lua", "a.txt/x.lua", "sub/a.lua", "a.txt", "none.txt", "sub", "a.LUA", ""]
+    "name",
+    ["none.lua", "folder.lua", "a.lua/b.lua", "a.txt/x.lua", "sub/a.lua", "a.txt", "none.txt", "sub", "a.LUA", ""],
 )
 def test_what_is_no_file_is_missing(root: Path, name: str) -> None:
     """A path is not walked up to find a file that exists; a directory or another extension is no script."""

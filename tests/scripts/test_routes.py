@@ -124,9 +124,7 @@ def test_whatever_the_web_server_says(serve: Serve, more: dict[str, str], answer
     ],
 )
 @pytest.mark.parametrize("cut", [0, 2])
-def test_the_folder_as_script_filename(
-    serve: Serve, settings: str, path: str, answer: str | None, cut: int
-) -> None:
+def test_the_folder_as_script_filename(serve: Serve, settings: str, path: str, answer: str | None, cut: int) -> None:
     """Where the web server sends scripts.root, the path of the URL decides, wherever it is cut."""
     server = serve(SCRIPTS | {"public/docs/index.html": ""}, settings)
     reply = server.get("x", b"", SCRIPT_FILENAME=str(server.root), SCRIPT_NAME=path[:cut], PATH_INFO=path[cut:])

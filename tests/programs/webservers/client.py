@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ...support.running import PATIENCE
+from .installed import program
 
 
 class Response(NamedTuple):
@@ -90,7 +91,7 @@ class Web:
         return self._curl(self.port, target, "--http1.1", *arguments, body=body)
 
     def _curl(self, port: int, target: str, *arguments: str, body: bytes | None) -> Response:
-        command = ["curl", "-sS", "--path-as-is", "-D", "-", "-m", str(PATIENCE), *arguments]
+        command = [program("curl"), "-sS", "--path-as-is", "-D", "-", "-m", str(PATIENCE), *arguments]
         command += ["--data-binary", "@-"] if body is not None else []
         command.append(f"http://127.0.0.1:{port}{target}")
         done = subprocess.run(command, input=body or b"", capture_output=True, timeout=2 * PATIENCE)

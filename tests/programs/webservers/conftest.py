@@ -7,7 +7,8 @@ from collections.abc import Iterator
 import pytest
 
 from .client import Web
-from .fronts import FRONTS, SERVERS, Front, program
+from .fronts import FRONTS, SERVERS, Front
+from .installed import program
 from .site import Site, bare_site, front_site, outside_site, plain_site
 
 _BY_UNIX_SOCKET = [Front(server, "unix") for server in SERVERS]

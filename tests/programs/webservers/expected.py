@@ -42,9 +42,7 @@ EXPECTED: dict[str, Row] = {
     "PATH_INFO of `/env.lua/a/../b`": Row("`/b`", {"caddy": ("`/a/../b`", _RAW), "haproxy": ("`/a/../b`", _RAW)}),
     "of `/env.lua//a`": Row("`/a`", {"caddy": ("`//a`", _RAW), "haproxy": ("`//a`", _RAW)}),
     "of `/env.lua/a%0ab`": Row("`/a\\nb`", {"lighttpd": ("400", _CONTROL), "haproxy": ("500", _CONTROL)}),
-    "of `/env.lua/a%00b`": Row(
-        "400", {"apache": ("404", "it is in no file's name"), "haproxy": ("500", _CONTROL)}
-    ),
+    "of `/env.lua/a%00b`": Row("400", {"apache": ("404", "it is in no file's name"), "haproxy": ("500", _CONTROL)}),
     "of `/env.lua/a%2Fb`": Row("`/a/b`", {"apache": ("404", "AllowEncodedSlashes is off unless set")}),
     "a header that comes twice": Row('"one, two"', {}),
     "two `Cookie` headers (HTTP/1.1)": Row(

@@ -11,16 +11,14 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
-import pytest
-
 from greenfcgi.config.load import load
 from greenfcgi.deploy import init
 
 from ...support.running import PATIENCE, until
 from .client import Web
+from .installed import APACHE_MODULES, has_xsendfile, program
 
 IS_ROOT = os.geteuid() == 0
-_APACHE_MODULES = "/usr/lib/apache2/modules"
 
 
 class Front(NamedTuple):
@@ -41,7 +39,6 @@ FRONTS = (
     Front("haproxy", "unix", True),
     Front("haproxy", "tcp", True),
 )
-_COMMANDS = {"apache": "apache2"}
 
 
 def free_port() -> int:
@@ -50,22 +47,6 @@ def free_port() -> int:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
         return port
-
-
-def command_path(server: str) -> str | None:
-    """The path of a web server's program."""
-    name = _COMMANDS.get(server, server)
-    return shutil.which(name, path=os.environ.get("PATH", "") + ":/usr/sbin:/usr/local/sbin")
-
-
-def program(server: str) -> str:
-    """The path of a web server; without it the test is skipped, but on continuous integration it fails."""
-    path = command_path(server)
-    if path is None and os.environ.get("CI") == "true":
-        pytest.fail(f"{server} is not installed")
-    if path is None:
-        pytest.skip(f"{server} is not installed")
-    return path
 
 
 def changed(text: str, **places: str) -> str:
@@ -123,7 +104,7 @@ def apache_basics(folder: Path, port: int, modules: Iterable[str]) -> str:
         f'ServerRoot "{folder}"\nPidFile "{folder}/apache.pid"\nErrorLog "{folder}/apache.log"\n'
         f"ServerName localhost\nListen 127.0.0.1:{port}\nMutex pthread\n"
         + "".join(
-            f"LoadModule {name}_module {_APACHE_MODULES}/mod_{name}.so\n"
+            f"LoadModule {name}_module {APACHE_MODULES}/mod_{name}.so\n"
             for name in ("mpm_event", "authz_core", *modules)
         )
         # As root it wants to be another user.
@@ -136,7 +117,7 @@ def apache_basics(folder: Path, port: int, modules: Iterable[str]) -> str:
 def _apache(place: _Place, text: str) -> list[str]:
     folder = place.folder
     names = ["authz_host", "alias", "dir", "mime", "proxy", "proxy_fcgi", "http2"]
-    names += ["xsendfile"] if os.path.exists(f"{_APACHE_MODULES}/mod_xsendfile.so") else []
+    names += ["xsendfile"] if has_xsendfile() else []
     (folder / "greenfcgi.conf").write_text(text)
     (folder / "apache.conf").write_text(
         apache_basics(folder, place.port, names)

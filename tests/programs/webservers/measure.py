@@ -19,6 +19,7 @@ from .site import Site
 
 Measurement = Callable[[Web, Site], str]
 
+
 def _yes(found: bool, otherwise: str = "no") -> str:
     return "yes" if found else otherwise
 
@@ -99,7 +100,8 @@ def _in_time(query: str) -> Measurement:
             go.touch()
             client.settimeout(PATIENCE)
             while b"second" not in found:
-                assert (part := client.recv(10_000)), found
+                part = client.recv(10_000)
+                assert part, found
                 found += part
         return _yes(in_time)
 

@@ -37,7 +37,8 @@ SCRIPTS = {
         function main(env, con)
             local found = 0
             for name, value in pairs(env) do
-                if name:find("^HTTP_X_MANY_%d+$") and value == name:match("%d+") .. ("x"):rep(1000) then found = found + 1 end
+                local number = name:match("^HTTP_X_MANY_(%d+)$")
+                if number and value == number .. ("x"):rep(1000) then found = found + 1 end
             end
             con:puts(found)
         end

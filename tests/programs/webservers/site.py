@@ -13,7 +13,8 @@ from pathlib import Path
 
 from ...support.running import Server
 from .client import Web
-from .fronts import Front, command_path, free_port, running
+from .fronts import Front, free_port, running
+from .installed import command_path
 from .scripts import FRONT_SCRIPTS, PRIVATE, SCRIPTS
 
 #: Anybody may connect, as web servers run as users of their own; 24 MB, so that 20 MB are taken.

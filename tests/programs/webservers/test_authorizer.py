@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from ...support.running import Server
 from .client import Web
-from .fronts import apache_basics, free_port, program, started
+from .fronts import apache_basics, free_port, started
+from .installed import program
 from .site import temporary_folder
 
 DOOR = """
@@ -44,9 +46,11 @@ def _apache(folder: Path, port: int, backend: str) -> tuple[Web, list[str]]:
     return Web(port, "apache", port, folder), [program("apache"), "-DFOREGROUND", "-f", str(path)]
 
 
-@pytest.mark.parametrize(("name", "write"), [("lighttpd", _lighttpd), ("apache", _apache)])
+@pytest.mark.parametrize("write", [_lighttpd, _apache], ids=["lighttpd", "apache"])
 @pytest.mark.parametrize(("setting", "statuses"), [('authorizer = "door.lua"', [401, 200]), ("", [403, 403])])
-def test_an_authorizer(name, write, setting: str, statuses: list[int]) -> None:
+def test_an_authorizer(
+    write: Callable[[Path, int, str], tuple[Web, list[str]]], setting: str, statuses: list[int]
+) -> None:
     """A file is delivered only when the script lets it through; without the setting, never."""
     with temporary_folder() as folder:
         page = folder / "files" / "secret" / "page.txt"
@@ -57,6 +61,5 @@ def test_an_authorizer(name, write, setting: str, statuses: list[int]) -> None:
         web, command = write(folder, free_port(), backend)
         with server, started(web, command):
             found = [web.get("/secret/page.txt"), web.get("/secret/page.txt", ("X-Key", "sesame"))]
-            print(server.log(), web.log(), [f.body for f in found])
         assert [response.status for response in found] == statuses
         assert [response.body == b"the secret" for response in found] == [status == 200 for status in statuses]

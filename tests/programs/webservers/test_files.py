@@ -52,8 +52,8 @@ def secrets() -> list[str]:
     return sorted({*targets, *more})
 
 
-#: What these say beside 404: lighttpd to hidden files, Apache and HAProxy to control characters, greenfcgi to what leads
-#: out of the root, which the others do not hand on.
+#: What these say beside 404: lighttpd to hidden files, Apache and HAProxy to control characters, greenfcgi to what
+#: leads out of the root, which the others do not hand on.
 OTHER_REFUSALS = {"lighttpd": (403,), "apache": (403,), "haproxy": (403, 500)}
 
 

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import re
+from http.client import IncompleteRead
 
 import pytest
 
 from .client import Web
+from .fronts import Front, running
+from .installed import has_xsendfile, program
+from .measure import MEASUREMENTS
 from .scripts import SCRIPTS
+from .site import Site, temporary_folder
 
 
 def test_status_and_headers_reach_the_client(web: Web) -> None:
@@ -120,11 +125,26 @@ def test_the_files_of_the_web_server_have_ranges(server_web: Web) -> None:
     """Where the web server sends a file that a script names, the client asks it for a part."""
     text = SCRIPTS["kept/report.txt"].encode()
     way = {"nginx": "accel", "caddy": "accel", "lighttpd": "sendfile", "apache": "sendfile"}.get(server_web.name)
-    if way is None:
-        pytest.skip("HAProxy sends no files")
+    if way is None or (server_web.name == "apache" and not has_xsendfile()):
+        pytest.skip("it sends no files")
     found = server_web.get(f"/file.lua?{way}")
     assert (found.status, found.body) == (200, text)
     assert found.headers["Content-Type"].startswith("text/plain")
     assert found.headers["Cache-Control"] == "max-age=60"
     part = server_web.get(f"/file.lua?{way}", ("Range", "bytes=10-19"))
     assert (part.status, part.body) == (206, text[10:20])
+
+
+@pytest.mark.parametrize("query", ["", "?length"])
+def test_nginx_without_buffering(site: Site, query: str) -> None:
+    """What the file says of all scripts: `fastcgi_buffering off`."""
+    program("nginx")
+    front = Front("nginx", "unix")
+
+    def without(text: str) -> str:
+        return text.replace("    fastcgi_buffer_size", "    fastcgi_buffering off;\n    fastcgi_buffer_size")
+
+    with temporary_folder() as folder, running([front], folder, {"unix": site.server.config}, without) as webs:
+        assert MEASUREMENTS["`con:flush()` arrives at once"](webs[front], site) == "yes"
+        with pytest.raises(IncompleteRead):
+            webs[front].get(f"/late.lua{query}")

@@ -32,7 +32,8 @@ def test_no_query(web: Web) -> None:
 
 
 @pytest.mark.parametrize(
-    "path_info", ["/", "/a/b", "/a/other.lua/c", "/with%20space", "/a+b", "/%C3%A4", "/%E2%82%AC/x", "/100%25", "/.x", "/a;b"]
+    "path_info",
+    ["/", "/a/b", "/a/other.lua/c", "/with%20space", "/a+b", "/%C3%A4", "/%E2%82%AC/x", "/100%25", "/.x", "/a;b"],
 )
 def test_what_follows_the_script_is_path_info(web: Web, path_info: str) -> None:
     """/env.lua/a/b runs env.lua, and decodes the rest."""
@@ -41,7 +42,9 @@ def test_what_follows_the_script_is_path_info(web: Web, path_info: str) -> None:
     assert found["PATH_INFO"] == unquote(path_info)
 
 
-@pytest.mark.parametrize("target", ["/env.lua%0a", "/env.lua%0a/x", "/%0aenv.lua", "/env%0a.lua", "/env.lua%00", "/%00"])
+@pytest.mark.parametrize(
+    "target", ["/env.lua%0a", "/env.lua%0a/x", "/%0aenv.lua", "/env%0a.lua", "/env.lua%00", "/%00"]
+)
 def test_control_characters_in_names(server_web: Web, target: str) -> None:
     """Another file is another file."""
     assert server_web.get(target).status in (400, 403, 404, 500)

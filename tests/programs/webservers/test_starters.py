@@ -11,7 +11,8 @@ from pathlib import Path
 
 from ...support.running import PATIENCE, Connection, Server, until
 from .client import Web
-from .fronts import free_port, program, started
+from .fronts import free_port, started
+from .installed import program
 
 COMMAND = f"{sys.executable} -m greenfcgi"
 SCRIPTS = {"a.lua": 'function main(env, con) con:puts("from descriptor 0") end'}
