@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
+import subprocess
 from pathlib import Path
 
 import pytest
 
 from .fronts import SERVERS, made
+from .installed import program
 
 DOCS = Path(__file__).parents[3] / "greenfcgi" / "docs"
 
@@ -47,3 +49,18 @@ def test_each_setting_of_the_template_has_its_place(server: str, tmp_path: Path)
     assert f'"{tmp_path}/my scripts' in text
     assert {"lighttpd": '"host" => "::1", "port" => 9000', "haproxy": "::1:9000"}.get(server, "[::1]:9000") in text
     assert server == "lighttpd" or "130" in text
+
+
+def test_lighttpd_takes_it_beside_debians_own(tmp_path: Path) -> None:
+    """The file is included where others are, and sets nothing that they have set."""
+    stock = Path("/etc/lighttpd/lighttpd.conf")
+    if not stock.exists():
+        pytest.skip("Debian's configuration is not there")
+    (tmp_path / "lua_scripts").mkdir()
+    (tmp_path / "config.toml").write_text('status_path = "/status"\nping_path = "/ping"\n')
+    (tmp_path / "greenfcgi.conf").write_text(made("lighttpd", tmp_path / "config.toml"))
+    (tmp_path / "lighttpd.conf").write_text(f'{stock.read_text()}\ninclude "{tmp_path}/greenfcgi.conf"\n')
+    done = subprocess.run(
+        [program("lighttpd"), "-tt", "-f", str(tmp_path / "lighttpd.conf")], capture_output=True, text=True, timeout=60
+    )
+    assert (done.returncode, done.stdout + done.stderr) == (0, "")
