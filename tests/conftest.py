@@ -16,7 +16,7 @@ from .support.processes import end_marked
 from .support.running import Server
 
 #: In the environment of all that the tests start.
-_MARK = "GREENFCGI_TESTS"
+_MARK = "TESTS_OF_GREENFCGI"
 
 
 #: What a worker of pytest-xdist hands to the process that has started it.

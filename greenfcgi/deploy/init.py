@@ -37,9 +37,14 @@ def _target(name: str) -> Target:
 
 
 def _text(file: File, places: Mapping[str, str]) -> str:
-    with open(os.path.join(_TEMPLATES, file.template), encoding="utf-8") as template:
-        text = template.read()
-    return fill(text, places) if places else text
+    if not places:
+        return _template(file.template)
+    return fill(_template(file.template), {**places, "sandbox": _template("sandbox.service").rstrip()})
+
+
+def _template(name: str) -> str:
+    with open(os.path.join(_TEMPLATES, name), encoding="utf-8") as file:
+        return file.read()
 
 
 def _listing(texts: Mapping[File, str]) -> str:

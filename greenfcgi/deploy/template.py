@@ -2,6 +2,7 @@
 
 The signs are those of autoconf, since `$`, `%` and braces mean something in the files that are made. A line
 `@if name@` or `@if not name@` begins what is left out unless the value is there, or is not; `@end@` ends it. They nest.
+A value of several lines stands alone on its line.
 """
 
 from __future__ import annotations

@@ -8,12 +8,15 @@ import shlex
 import sys
 from math import ceil
 
+from .. import __version__
 from ..config.address import Address
 from ..config.load import Config
 from ..errors import ConfigError
 
 # What means something in one of the files that are made, and cannot be written otherwise in all of them.
 _SPECIAL = re.compile(r"""["'\\$`%{}<>|@\x00-\x1f\x7f]""")
+# Values that are made here, with signs that their readers understand.
+_MADE = ("command", "extension", "listen_streams", "log_files")
 _ANY_HOST = {"0.0.0.0": "127.0.0.1", "::": "::1"}
 
 
@@ -23,8 +26,14 @@ def values(config: Config, path: str) -> dict[str, str]:
     A flag is "yes" or "". Raises ConfigError, one line, for a setting that the files cannot have.
     """
     scripts = config.scripts
+    program = _command()
+    in_home = config.folder.startswith(("/home/", "/root/"))
     found = {
-        "command": shlex.join(_command()),
+        "command": shlex.join(program),
+        "program": program[0],
+        "program_arguments": "".join(f"{argument} " for argument in program[1:]),
+        "interpreter": sys.executable,
+        "version": __version__,
         "config": os.path.abspath(path),
         "folder": config.folder,
         "root": scripts.root,
@@ -46,9 +55,17 @@ def values(config: Config, path: str) -> dict[str, str]:
         "user": config.user,
         "group": config.group,
         "pidfile": config.pidfile,
+        "service_user": config.user or "www-data",
+        "service_user_openrc": config.user or "nobody",
+        "service_user_bsd": config.user or "www",
+        "protect_home": "read-only" if in_home else "yes",
+        "log_files": " ".join(f'"{path}"' for path in _log_files(config)),
+        "socket_mode": f"{config.socket_mode:04o}",
+        "backlog": str(config.backlog),
+        "listen_streams": "\n".join(f"ListenStream={stream}" for stream in _listen_streams(config)),
     }
     for name, value in found.items():
-        if name not in ("command", "extension") and (special := _SPECIAL.search(value)):
+        if name not in _MADE and (special := _SPECIAL.search(value)):
             raise ConfigError(f"--init: found {special[0]!r} in {value!r}, expected a name without this character")
     for path in (config.status_path, config.ping_path):
         if any(f"{extension}/" in f"{path}/" for extension in scripts.extensions):
@@ -61,6 +78,17 @@ def _command() -> list[str]:
     """How the program that is running now is started."""
     program = os.path.abspath(sys.argv[0])
     return [program] if os.path.basename(program) == "greenfcgi" else [sys.executable, "-m", "greenfcgi"]
+
+
+def _log_files(config: Config) -> list[str]:
+    """The files of logs, each once; where there is none, where a service manager puts what is written to stderr."""
+    found = dict.fromkeys((config.errorlog, config.accesslog, config.slowlog))
+    return [path for path in found if path not in ("", "-")] or ["/var/log/greenfcgi.log"]
+
+
+def _listen_streams(config: Config) -> list[str]:
+    """Where systemd listens for the server: ListenStream of systemd.socket(5)."""
+    return [address.path if address.kind == "unix" else str(address) for address in config.bind if address.kind != "fd"]
 
 
 def _alternatives(extensions: tuple[str, ...]) -> str:

@@ -19,6 +19,7 @@ from gevent.event import Event
 
 from ..config.load import Config
 from ..errors import ConfigError, ExitStatus, ScriptError
+from ..logs.progress import INTERVAL, Progress
 from ..logs.text import counted, traceback_of
 from ..lua.engine import LuaEngine
 from ..lua.loader import StateLoader
@@ -346,7 +347,10 @@ class ServerProcess:
             self._stop.set()
 
     def _requests_under_way(self) -> str:
-        return f"{counted(self.server.context.workers.running, 'request')} under way"
+        return f"{self._running()} under way"
+
+    def _running(self) -> str:
+        return counted(self.server.context.workers.running, "request")
 
     def _on_orphaned(self) -> None:
         if not self._stop.is_set():
@@ -380,6 +384,9 @@ class ServerProcess:
             hand_over = self._link.hand_over if self._is_replaced else None
         if self._tasks_by_clock is not None:
             self._tasks_by_clock.stop()
+        progress = Progress()
+        if self._link is None:
+            self.every(INTERVAL, lambda: progress.show(f"stopping: waiting for {self._running()}"))
         finished = self.server.stop(seconds, hand_over)
         if self._tasks_by_clock is not None and not self._tasks_by_clock.join(max(0.0, deadline - time.monotonic())):
             finished = False
@@ -391,6 +398,7 @@ class ServerProcess:
             self._link.close()
         self._close_dictionaries()
         _end_programs()
+        progress.clear()
         if not finished:
             self.log.warning(f"stopped with requests unfinished after {seconds:g} s")
         self.log.info("stopped")

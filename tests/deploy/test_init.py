@@ -40,7 +40,7 @@ def test_every_target_is_printed_and_written(target: str, tmp_path: Path) -> Non
     ("arguments", "problem"),
     [
         (["nigx"], "--init: found 'nigx', did you mean \"nginx\"?"),
-        (["x"], "--init: found 'x', known are nginx, "),
+        (["x"], "--init: found 'x', known are site, nginx, "),
         (["nginx", "--write", "lua_scripts/.."], "--write: found files in lua_scripts/.., expected an empty directory"),
         (["nginx", "--write", "config.toml"], "--write: config.toml: File exists"),
         (["nginx", "--write", "/proc/none"], "--write: /proc/none: "),

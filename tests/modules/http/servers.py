@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gzip
 import http.server
-import shutil
 import socket
 import subprocess
 import threading
@@ -14,6 +13,7 @@ from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 
+from ...support.programs import program
 from ...support.running import until
 
 Serve = Callable[[socket.socket], None]
@@ -217,8 +217,6 @@ def nginx(folder: Path) -> Iterator[int]:
     """nginx with TLS and the certificate for localhost of `certificates`. Yields its port."""
     with socket.create_server(("127.0.0.1", 0)) as found:
         port = found.getsockname()[1]
-    program = shutil.which("nginx")
-    assert program is not None
     (folder / "nginx.conf").write_text(f"""
         daemon off; master_process off; pid {folder}/nginx.pid; error_log {folder}/nginx.log;
         events {{ }}
@@ -233,7 +231,7 @@ def nginx(folder: Path) -> Iterator[int]:
         }}
     """)
     process = subprocess.Popen(
-        [program, "-e", str(folder / "nginx.log"), "-p", str(folder), "-c", str(folder / "nginx.conf")]
+        [program("nginx"), "-e", str(folder / "nginx.log"), "-p", str(folder), "-c", str(folder / "nginx.conf")]
     )
 
     def is_up() -> bool:

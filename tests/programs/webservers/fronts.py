@@ -92,7 +92,8 @@ def _lighttpd(place: _Place, text: str) -> list[str]:
     (folder / "greenfcgi.conf").write_text(text)
     (folder / "lighttpd.conf").write_text(
         f'server.bind = "127.0.0.1"\nserver.port = {place.port}\nserver.upload-dirs = ("{folder}")\n'
-        f'server.document-root = "{folder}"\nindex-file.names = ("index.html")\nmimetype.assign = (".css" => "text/css", "" => "text/plain")\n'
+        f'server.document-root = "{folder}"\nindex-file.names = ("index.html")\n'
+        f'mimetype.assign = (".css" => "text/css", "" => "text/plain")\n'
         f'include "{folder}/greenfcgi.conf"\n'
     )
     return ["-D", "-f", str(folder / "lighttpd.conf")]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import shutil
 import socket
@@ -14,7 +13,7 @@ from pathlib import Path
 from ...support.running import Server
 from .client import Web
 from .fronts import Front, free_port, running
-from .installed import command_path
+from .installed import is_wanted
 from .scripts import FRONT_SCRIPTS, PRIVATE, SCRIPTS
 
 #: Anybody may connect, as web servers run as users of their own; 24 MB, so that 20 MB are taken.
@@ -66,7 +65,7 @@ def site(
         server = Server(folder / "a server", scripts, f"bind = [{unix}, {tcp}]\n{settings}")
         by_tcp = folder / "a server" / "tcp.toml"
         by_tcp.write_text(server.config.read_text().replace(f"[{unix}, {tcp}]", f"[{tcp}, {unix}]"))
-        installed = [front for front in fronts if command_path(front.server) or os.environ.get("CI") == "true"]
+        installed = [front for front in fronts if is_wanted(front.server)]
         with server, running(installed, folder, {"unix": server.config, "tcp": by_tcp}, change) as webs:
             yield Site(server, webs)
 

@@ -1,0 +1,113 @@
+"""What `--init` makes for service managers, checked by their own tools, and logrotate with a server that runs."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from ..support.programs import program
+from ..support.running import Server, until
+from .test_init import init
+
+
+def made(folder: Path, target: str, config: str = "") -> Path:
+    """The folder with the files of a target."""
+    done = init(folder, target, "--write", "made", config=config)
+    assert (done.returncode, done.stderr) == (0, "")
+    return folder / "made"
+
+
+class TestSystemd:
+    def test_units_are_right(self, tmp_path: Path) -> None:
+        """systemd-analyze verify has nothing to say."""
+        analyze = program("systemd-analyze")
+        folder = made(tmp_path, "systemd", 'bind = ["unix:/run/greenfcgi.sock", "127.0.0.1:9000"]')
+        units = sorted(str(path) for path in folder.iterdir())
+        assert len(units) == 4
+        done = subprocess.run([analyze, "verify", *units], capture_output=True, text=True, timeout=60)
+        about_ours = [line for line in done.stderr.splitlines() if "greenfcgi" in line]
+        assert (done.returncode, about_ours) == (0, [])
+
+    @pytest.mark.parametrize("unit", ["greenfcgi.service", "greenfcgi@.service"])
+    def test_the_sandbox(self, unit: str, tmp_path: Path) -> None:
+        """The exposure level is under 3."""
+        path = made(tmp_path, "systemd") / unit
+        command = [program("systemd-analyze"), "security", "--offline=true", "--threshold=29", str(path)]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+        assert "Overall exposure level" in done.stdout
+        assert done.returncode == 0, done.stdout
+
+    def test_sockets_are_those_of_bind(self, tmp_path: Path) -> None:
+        """Each address of bind, with the mode and the queue that the configuration says."""
+        config = 'bind = ["unix:s.sock", "127.0.0.1:9000", "[::1]:9000"]\nsocket_mode = "0666"\nbacklog = 99'
+        text = (made(tmp_path, "systemd", config) / "greenfcgi.socket").read_text().splitlines()
+        streams = [line for line in text if line.startswith("ListenStream=")]
+        assert streams == [f"ListenStream={tmp_path}/s.sock", "ListenStream=127.0.0.1:9000", "ListenStream=[::1]:9000"]
+        assert {"SocketMode=0666", "Backlog=99"} <= set(text)
+
+    def test_who_runs_it(self, tmp_path: Path) -> None:
+        """The user of the configuration; what lies beside the configuration can be written to."""
+        text = (made(tmp_path, "systemd", 'user = "daemon"\ngroup = "daemon"') / "greenfcgi.service").read_text()
+        lines = text.splitlines()
+        assert {"User=daemon", "Group=daemon", f'ReadWritePaths="{tmp_path}"', "Type=notify"} <= set(lines)
+
+
+@pytest.mark.parametrize("target", ["openrc", "freebsd"])
+@pytest.mark.parametrize("config", ["", 'bind = "unix:/run/greenfcgi/s.sock"\nuser = "daemon"'])
+def test_scripts_of_services(target: str, config: str, tmp_path: Path) -> None:
+    """shellcheck has nothing to say."""
+    script = made(tmp_path, target, config) / "greenfcgi"
+    done = subprocess.run([program("shellcheck"), "-s", "sh", str(script)], capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stdout) == (0, "")
+
+
+def test_logs_are_rotated(tmp_path: Path) -> None:
+    """After logrotate, the server writes into new files, and not into those that were renamed."""
+    logrotate = program("logrotate")
+    settings = 'accesslog = "access.log"\npidfile = "server.pid"\nprocesses = 1\n'
+    with Server(tmp_path, {"hello.lua": "function main(env, con) con:puts('hello') end"}, settings) as server:
+        script = init(tmp_path, "logrotate", config=server.config.read_text())
+        assert script.returncode == 0, script.stderr
+        (tmp_path / "rotate.conf").write_text(f"su {_user()} {_group()}\n{script.stdout}")
+        os.chmod(tmp_path / "rotate.conf", 0o644)
+        os.chmod(tmp_path, 0o755)
+        access = tmp_path / "access.log"
+        assert server.get("hello.lua").body == b"hello"
+        until(lambda: access.stat().st_size)
+        before = access.stat().st_ino
+        command = [logrotate, "--force", "--state", str(tmp_path / "state"), str(tmp_path / "rotate.conf")]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+        assert (done.returncode, done.stderr) == (0, "")
+        until(lambda: access.exists() and access.stat().st_ino != before, "a new access log")
+        assert server.get("hello.lua?new").body == b"hello"
+        until(lambda: "?new" in access.read_text(), "the request in the new log")
+        assert "?new" not in (tmp_path / "access.log.1").read_text()
+        assert server.stop(signal.SIGTERM) == 0
+
+
+def _user() -> str:
+    import pwd
+
+    return pwd.getpwuid(os.geteuid()).pw_name
+
+
+def _group() -> str:
+    import grp
+
+    return grp.getgrgid(os.getegid()).gr_name
+
+
+def test_the_image_has_what_it_needs(tmp_path: Path) -> None:
+    """Two stages, no compiler in the second, nobody's, with a health check; data stays out of it."""
+    folder = made(tmp_path, "docker")
+    text = (folder / "Dockerfile").read_text()
+    build, image = text.split("FROM python:3.13-slim\n")
+    assert "gcc" in build
+    assert "gcc" not in image
+    for line in ("COPY --from=build /opt/greenfcgi /opt/greenfcgi", "USER nobody", "VOLUME /site/data", "HEALTHCHECK "):
+        assert f"\n{line}" in f"\n{image}"
+    assert "data" in (folder / "Dockerfile.dockerignore").read_text().splitlines()
