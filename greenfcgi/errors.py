@@ -67,7 +67,7 @@ class ScriptError(GreenfcgiError):
 
 
 class ScriptMissing(ScriptError):
-    """There is no such regular file."""
+    """There is no such regular file, or it has another extension."""
 
     status = 404
 
@@ -83,7 +83,7 @@ class FolderMoved(ScriptError):
 
 
 class ScriptForbidden(ScriptError):
-    """The file is outside `scripts.root`, has another extension, or may not be read."""
+    """The file is outside `scripts.root`, or may not be read."""
 
     status = 403
 

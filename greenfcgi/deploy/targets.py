@@ -34,6 +34,9 @@ TARGETS = {
     ),
     "nginx": Target("a server block for nginx", (File("nginx.conf", "greenfcgi.conf"),)),
     "lighttpd": Target("a configuration for lighttpd", (File("lighttpd.conf", "greenfcgi.conf"),)),
+    "apache": Target("a virtual host's part for Apache", (File("apache.conf", "greenfcgi.conf"),)),
+    "caddy": Target("a site for Caddy", (File("Caddyfile", "Caddyfile"),)),
+    "haproxy": Target("a configuration for HAProxy", (File("haproxy.cfg", "haproxy.cfg"),)),
     "systemd": Target(
         "services and sockets of systemd, for one site and for many",
         (

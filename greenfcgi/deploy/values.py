@@ -46,6 +46,7 @@ def values(config: Config, path: str) -> dict[str, str]:
         "front": scripts.front,
         "has_front": "yes" if scripts.front or config.apps else "",
         "max_post": str(scripts.max_post),
+        "max_post_kb": str(ceil(scripts.max_post / 1024)),
         # Longer than any request runs, in whole seconds.
         "wait": str(ceil(config.timeout) + 30),
         "stop": str(ceil(config.graceful_timeout) + 15),
@@ -66,7 +67,11 @@ def values(config: Config, path: str) -> dict[str, str]:
     for name, value in found.items():
         if name not in _MADE and (special := _SPECIAL.search(value)):
             raise ConfigError(f"--init: found {special[0]!r} in {value!r}, expected a name without this character")
-    return found | _addresses(_reachable(config))
+    for path in (config.status_path, config.ping_path):
+        if any(f"{extension}/" in f"{path}/" for extension in scripts.extensions):
+            raise ConfigError(f"--init: found {path!r}, expected a path that is no script's")
+    address, *further = _reachable(config)
+    return found | {"further": ", ".join(map(str, further))} | _addresses(address) | _lists(address, scripts.extensions)
 
 
 def _command() -> list[str]:
@@ -91,13 +96,16 @@ def _alternatives(extensions: tuple[str, ...]) -> str:
     return escaped[0] if len(escaped) == 1 else f"(?:{'|'.join(escaped)})"
 
 
-def _reachable(config: Config) -> Address:
-    """The first address that a web server of this machine can connect to."""
+def _reachable(config: Config) -> list[Address]:
+    """The addresses that a web server of this machine can connect to, in the order of `bind`; there is one at least."""
+    reachable = []
     for address in config.bind:
         if address.kind == "tcp" and address.port:
-            return address._replace(host=_ANY_HOST.get(address.host, address.host))
-        if address.kind == "unix" and not address.is_abstract and not _SPECIAL.search(address.path):
-            return address
+            reachable.append(address._replace(host=_ANY_HOST.get(address.host, address.host)))
+        elif address.kind == "unix" and not address.is_abstract and not _SPECIAL.search(address.path):
+            reachable.append(address)
+    if reachable:
+        return reachable
     found = ", ".join(f'"{address}"' for address in config.bind)
     raise ConfigError(f"--init: found bind = {found}, expected a unix socket with a path, or a TCP port")
 
@@ -124,8 +132,20 @@ def _addresses(address: Address) -> dict[str, str]:
         "port": port,
         "nginx_address": f"{bracketed}:{port}",
         "lighttpd_address": f'"host" => "{host}", "port" => {port}',
-        "apache_worker": f"fcgi://{bracketed}:{port}/",
+        # Apache takes brackets for a pattern there.
+        "apache_worker": "" if ":" in host else f"fcgi://{host}:{port}/",
         "apache_handler": f"proxy:fcgi://{bracketed}:{port}/",
         "caddy_address": f"{bracketed}:{port}",
         "haproxy_address": f"{host}:{port}",
+    }
+
+
+def _lists(address: Address, extensions: tuple[str, ...]) -> dict[str, str]:
+    """What web servers write once for each of scripts.extensions."""
+    backend = _addresses(address)["lighttpd_address"]
+    backend += ', "x-sendfile" => "enable", "x-sendfile-docroot" => ( var.root )'
+    return {
+        "lighttpd_backend": backend,
+        "lighttpd_scripts": ", ".join(f'"{extension}" => (( {backend} ))' for extension in extensions),
+        "caddy_split": " ".join(extensions),
     }

@@ -34,7 +34,8 @@ def parse(filename: bytes, extensions: tuple[bytes, ...]) -> Target:
     "?query" or without.
     """
     _, _, rest = filename.partition(b"://")
-    path = b"/" + rest.partition(b"/")[2]
+    # Where the address of the handler ends in a slash, there are two.
+    path = b"/" + rest.partition(b"/")[2].lstrip(b"/")
     if len(path) > _MAX_PATH:
         return Target(path, b"")
     if path.endswith(extensions) and os.path.isfile(path):
@@ -50,13 +51,24 @@ def parse(filename: bytes, extensions: tuple[bytes, ...]) -> Target:
     return Target(os.fsencode(script), os.fsencode(info))
 
 
-def rewrite(request: Request, target: Target) -> None:
-    """Give a request the SCRIPT_FILENAME that was meant, with SCRIPT_NAME and PATH_INFO to match."""
+def rewrite(request: Request, target: Target, is_script: bool) -> bytes:
+    """Give a request the SCRIPT_FILENAME that was meant, with SCRIPT_NAME and PATH_INFO to match. Returns it.
+
+    `is_script`: the path is known as that of a script. With SetHandler and a file that is not there, Apache takes what
+    follows the first name that is missing for PATH_INFO, which nothing has split: it is a part of the path.
+    """
     path, info = target
-    pairs = [(b"SCRIPT_FILENAME", path)]
+    pairs = []
     if info:
         pairs.append((b"PATH_INFO", info))
         name = request.variables().get(b"SCRIPT_NAME", b"")
         if name.endswith(info):
             pairs.append((b"SCRIPT_NAME", name[: -len(info)]))
-    request.append(*pairs)
+    elif not is_script and not os.path.isfile(path):
+        variables = request.variables()
+        rest = variables.get(b"PATH_INFO", b"")
+        if rest.startswith(b"/"):
+            path = path.rstrip(b"/") + rest
+            pairs += [(b"SCRIPT_NAME", variables.get(b"SCRIPT_NAME", b"").rstrip(b"/") + rest), (b"PATH_INFO", b"")]
+    request.append((b"SCRIPT_FILENAME", path), *pairs)
+    return path

@@ -84,11 +84,13 @@ class Catalogue:
         if not self._is_inside(path):
             # The root may be a link that leads to another release by now.
             self.root = os.path.realpath(self.given_root)
+        if path == self.root:
+            raise ScriptMissing(f"SCRIPT_FILENAME {spelling!r} is scripts.root, which has no scripts.index")
         if not self._is_inside(path):
             raise ScriptForbidden(f"SCRIPT_FILENAME {spelling!r} is not below scripts.root, which is {self.root!r}")
         if not path.endswith(self._extensions):
             expected = ", ".join(self._extensions)
-            raise ScriptForbidden(f"SCRIPT_FILENAME {spelling!r} does not end in one of scripts.extensions: {expected}")
+            raise ScriptMissing(f"SCRIPT_FILENAME {spelling!r} does not end in one of scripts.extensions: {expected}")
         if reason := self._why_not_run(path):
             raise ScriptMissing(f"SCRIPT_FILENAME {spelling!r} is not run: {reason}")
         try:

@@ -3,6 +3,9 @@
 So one rule of the web server serves a whole application: it sends what is no static file. A request is looked for here
 before the catalogue says what it thinks of its SCRIPT_FILENAME; scripts that are there come first.
 
+A SCRIPT_FILENAME that is the folder of the scripts itself leaves all to these rules, also which script a path has in
+it: then the path is SCRIPT_NAME and PATH_INFO, however the web server has cut it.
+
 What is found decides about SCRIPT_NAME and PATH_INFO, which together are the path of the URL, as RFC 3875 has them
 (sections 4.1.5 and 4.1.13): a program gets its own path as SCRIPT_NAME, a front script "".
 """
@@ -51,7 +54,10 @@ class Routes:
         `variables` returns the request's variables, where they are needed. Raises `ScriptMissing`, `ScriptForbidden`,
         and `FolderMoved` where the slash at the end of a folder is missing.
         """
-        path = self._below_root(os.fsdecode(filename or b""))
+        name = os.fsdecode(filename or b"")
+        if name and name in (self._catalogue.given_root, self._catalogue.root):
+            return self._by_url(_url_path(variables()))
+        path = self._below_root(name, variables)
         may_be_script = any(end in path for end in self._extensions)
         if path:
             if not _is_plain(path):
@@ -65,25 +71,40 @@ class Routes:
             return None
         if not path or may_be_script:
             # What stands behind an ending may have been taken for PATH_INFO.
-            values = variables()
-            path = os.fsdecode(values.get(b"SCRIPT_NAME", b"") + values.get(b"PATH_INFO", b""))
+            path = _url_path(variables())
         return self._program(path) if path.startswith("/") and _is_plain(path) else None
+
+    def _by_url(self, path: str) -> Route:
+        if path.startswith("/") and _is_plain(path):
+            may_be_script = any(end in path for end in self._extensions)
+            found = self._script(path) if may_be_script else self._folder(path)
+            if found is None and self._public:
+                public = self._catalogue.root + self._public[:-1]
+                if not path.endswith("/") and os.path.isfile(f"{public}{path}/index.html"):
+                    raise FolderMoved(path + "/")
+            found = found or self._program(path)
+            if found is not None:
+                return found
+        raise ScriptMissing(f"{path!r} is no script, and no folder with scripts.index")
 
     def covers(self, path: str) -> bool:
         """A program or the front script answers this path of a URL, where nothing else does."""
         return bool(self._front) or self._app_of(path) is not None
 
-    def _below_root(self, filename: str) -> str:
+    def _below_root(self, filename: str, variables: Callable[[], Mapping[bytes, bytes]]) -> str:
         """The path of a URL that a SCRIPT_FILENAME means; "" where it is not below the root."""
         for root in (self._catalogue.given_root, self._catalogue.root):
             if filename.startswith(root + "/"):
                 path = filename[len(root) :]
-                # Where static files are the web server's root, it sends the paths of its own.
-                return path[len(self._public) - 1 :] if self._public and path.startswith(self._public) else path
+                if self._public and path.startswith(self._public):
+                    # Where static files are the web server's root, it sends the paths of its own.
+                    url = os.fsdecode(variables().get(b"SCRIPT_NAME", b""))
+                    return path if url.startswith(self._public) else path[len(self._public) - 1 :]
+                return path
         return ""
 
     def _script(self, path: str) -> Route | None:
-        """A script with PATH_INFO behind it. Without programs that is the web server's to find."""
+        """A script with PATH_INFO behind it. Without programs that is the web server's to find, if it sends a file."""
         root = self._catalogue.root
         name, info = split(path, self._extensions, lambda name: os.path.isfile(root + name))
         if not name.endswith(self._extensions) or not os.path.isfile(root + name):
@@ -156,6 +177,10 @@ class Routes:
                 self._application(prefix, app)
             except ScriptError as problem:
                 yield str(problem)
+
+
+def _url_path(variables: Mapping[bytes, bytes]) -> str:
+    return os.fsdecode(variables.get(b"SCRIPT_NAME", b"") + variables.get(b"PATH_INFO", b""))
 
 
 def _is_plain(path: str) -> bool:

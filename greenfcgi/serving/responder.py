@@ -109,8 +109,7 @@ class Responder:
         filename = request.filename
         if filename is not None and filename.startswith(PREFIX):
             target = self._catalogue.target(filename)
-            rewrite(request, target)
-            filename = target.path
+            filename = rewrite(request, target, target.path in self._known)
         route = self._routes.find(filename, request.variables)
         if route is None:
             return self._catalogue.find(filename)

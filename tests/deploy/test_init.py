@@ -61,6 +61,7 @@ def test_what_is_refused(arguments: list[str], problem: str, tmp_path: Path) -> 
         ('bind = "fd://3"', '--init: found bind = "fd://3", expected a unix socket with a path, or a TCP port'),
         ('bind = "unix:a$b.sock"', "expected a unix socket with a path, or a TCP port"),
         ('[scripts]\nroot = "a{b"', "--init: found '{' in "),
+        ('status_path = "/status.lua"', "--init: found '/status.lua', expected a path that is no script's"),
         ("worker = 3", 'config.toml: worker: unknown setting, did you mean "workers"?'),
     ],
 )

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from greenfcgi.config.load import defaults
-from greenfcgi.errors import FolderMoved
+from greenfcgi.errors import FolderMoved, ScriptMissing
 from greenfcgi.scripts.catalogue import Catalogue
 from greenfcgi.scripts.routes import Route, Routes
 
@@ -54,7 +54,7 @@ FRONT = '[scripts]\nfront = "front.lua"\n'
         ("none.lua", "front  /none.lua q=1"),
         ("none.lua/x", "front  /none.lua/x q=1"),
         ("a.lua.txt/b", "front  /a.lua.txt/b q=1"),
-        ("public/none", "front  /none q=1"),
+        ("public/none", "front  /public/none q=1"),
         (".git/config", "front  /.git/config q=1"),
         ("front.lua", "front /front.lua nil q=1"),
     ],
@@ -73,6 +73,15 @@ def test_a_front_script(serve: Serve, path: str, answer: str) -> None:
     [
         # The web server's root is the folder of static files.
         ({"SCRIPT_FILENAME": "ROOT/public/users/1"}, "front  /users/1 "),
+        # It has taken a file that is not there for a script with PATH_INFO, as Apache does.
+        (
+            {"SCRIPT_FILENAME": "proxy:fcgi://h//ROOT/public/a", "SCRIPT_NAME": "/a", "PATH_INFO": "/b/c d"},
+            "front  /a/b/c d ",
+        ),
+        (
+            {"SCRIPT_FILENAME": "proxy:fcgi://h/ROOT/public/shop", "SCRIPT_NAME": "/shop", "PATH_INFO": "/"},
+            "shop /shop/index.lua  ",
+        ),
         # It is elsewhere, or not said.
         ({"SCRIPT_FILENAME": "/srv/www/users/1"}, "front  /users/1 "),
         ({"SCRIPT_FILENAME": ""}, "front  /users/1 "),
@@ -93,6 +102,41 @@ def test_whatever_the_web_server_says(serve: Serve, more: dict[str, str], answer
 
 
 @pytest.mark.parametrize("settings", ["", FRONT])
+@pytest.mark.parametrize(
+    ("path", "answer"),
+    [
+        ("/", "index /index.lua  "),
+        ("/page.lua", "page /page.lua  "),
+        ("/page.lua/more/still", "page /page.lua /more/still "),
+        ("/shop/", "shop /shop/index.lua  "),
+        ("/bare/page.lua/x.lua", "bare /bare/page.lua /x.lua "),
+        ("/shop", "/shop/"),
+        ("/docs", "/docs/"),
+        ("/bare", ""),
+        ("/users/1", ""),
+        ("/none.lua/x", ""),
+        ("/style.css", ""),
+        ("/public/style.css", ""),
+        ("/_lib/", None),
+        ("/_lib/a.lua/x", None),
+        ("/page.lua/../style.css", None),
+        ("/\0", None),
+    ],
+)
+@pytest.mark.parametrize("cut", [0, 2])
+def test_the_folder_as_script_filename(serve: Serve, settings: str, path: str, answer: str | None, cut: int) -> None:
+    """Where the web server sends scripts.root, the path of the URL decides, wherever it is cut."""
+    server = serve(SCRIPTS | {"public/docs/index.html": ""}, settings)
+    reply = server.get("x", b"", SCRIPT_FILENAME=str(server.root), SCRIPT_NAME=path[:cut], PATH_INFO=path[cut:])
+    if answer is None or (not answer and not settings):
+        assert reply.status == 404 or reply.body.decode() == f"front  {path} "
+    elif reply.status == 301:
+        assert reply.head["location"] == [answer]
+    else:
+        assert reply.body.decode() == (answer or f"front  {path} ")
+
+
+@pytest.mark.parametrize("settings", ["", FRONT])
 def test_a_folder_without_its_slash(serve: Serve, settings: str) -> None:
     """The browser is sent to where links of the page are right; never to another host."""
     server = serve(SCRIPTS, settings)
@@ -106,9 +150,9 @@ def test_a_folder_without_its_slash(serve: Serve, settings: str) -> None:
 @pytest.mark.parametrize(
     ("path", "status"),
     [
-        ("", 200), ("shop/", 200), ("bare/", 403), ("users/1", 403), ("none.lua", 404), ("page.lua/x", 403),
-        ("_lib/", 404), ("_lib", 404), ("_lib/a.lua", 404), ("public/", 200), ("shop/../page.lua", 200),
-        ("shop/\0/", 403), ("shop/../../lua_scripts/shop/", 403),
+        ("", 200), ("shop/", 200), ("bare/", 404), ("users/1", 404), ("none.lua", 404), ("page.lua/x", 404),
+        ("_lib/", 404), ("_lib", 404), ("_lib/a.lua", 404), ("public/", 404), ("shop/../page.lua", 200),
+        ("shop/\0/", 403), ("shop/../../lua_scripts/shop/", 404), ("../", 403),
     ],
 )  # fmt: skip
 def test_without_a_front_script(serve: Serve, path: str, status: int) -> None:
@@ -127,12 +171,12 @@ def test_another_index(serve: Serve) -> None:
     """As the setting has it."""
     server = serve(SCRIPTS, '[scripts]\nindex = "page.lua"\n')
     assert server.get("bare/").body == b"bare /bare/page.lua  "
-    assert server.get("shop/").status == 403
+    assert server.get("shop/").status == 404
 
 
 def test_no_index(serve: Serve) -> None:
     """Folders are nothing."""
-    assert serve(SCRIPTS, '[scripts]\nindex = ""\n').get("shop/").status == 403
+    assert serve(SCRIPTS, '[scripts]\nindex = ""\n').get("shop/").status == 404
 
 
 def test_a_script_that_comes_later(serve: Serve) -> None:
@@ -201,7 +245,11 @@ def test_routes_of_a_root_by_a_link(tmp_path: Path) -> None:
     found = routes.find(os.fsencode(f"{root}/"), dict)
     assert isinstance(found, Route)
     assert found.script.path == f"{tmp_path}/two/index.lua"
-    assert routes.find(os.fsencode(root), dict) is None
+    found = routes.find(os.fsencode(root), lambda: {b"PATH_INFO": b"/"})
+    assert isinstance(found, Route)
+    assert found.script.path == f"{tmp_path}/two/index.lua"
+    with pytest.raises(ScriptMissing):
+        routes.find(os.fsencode(root), dict)
     (tmp_path / "two" / "x").mkdir()
     (tmp_path / "two" / "x" / "index.lua").touch()
     with pytest.raises(FolderMoved) as moved:
