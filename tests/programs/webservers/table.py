@@ -1,15 +1,24 @@
-"""The table of docs/webservers.md, from what the web servers do: `python -m tests.programs.webservers.table`."""
+"""The tables of docs/webservers.md and README.md, from what the web servers do: `python -m tests.programs.webservers.table`."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from .fronts import FRONTS, SERVERS
 from .measure import MEASUREMENTS
 from .site import Site, plain_site
 
-PAGE = Path(__file__).parents[3] / "greenfcgi" / "docs" / "webservers.md"
+_PROJECT = Path(__file__).parents[3]
+#: The rows that README.md has.
+_CHIEF = (
+    "static files", "connections to greenfcgi are kept", "HTTP/2 in front", "an upload of 20 MB",
+    "a chunked upload of 300 KB", "with `X-Accel-Buffering: no`", "a client that leaves ends a script that writes",
+    "a page that fails after `con:flush()` is seen as cut",
+)  # fmt: skip
+#: Each page that has a table, with the titles of its rows.
+PAGES = {_PROJECT / "greenfcgi" / "docs" / "webservers.md": tuple(MEASUREMENTS), _PROJECT / "README.md": _CHIEF}
+_ALONE = {"with `X-Accel-Buffering: no`": "`con:flush()` arrives at once, if the script wants it"}
 _BEGIN = "<!-- table: python -m tests.programs.webservers.table -->\n"
 _END = "<!-- end of the table -->\n"
 _NAMES = {"nginx": "nginx", "lighttpd": "lighttpd", "apache": "Apache", "caddy": "Caddy", "haproxy": "HAProxy"}
@@ -37,16 +46,24 @@ def table(rows: Mapping[str, Cells]) -> str:
     return "".join(f"{line}\n" for line in lines)
 
 
-def written() -> str:
-    """The table that the page has."""
-    return PAGE.read_text().partition(_BEGIN)[2].partition(_END)[0]
+def chief(rows: Mapping[str, Cells], titles: Sequence[str]) -> dict[str, Cells]:
+    """Some of the rows, with titles that need no other row above them."""
+    if len(titles) == len(rows):
+        return dict(rows)
+    return {_ALONE.get(title, title): rows[title] for title in titles}
+
+
+def written(page: Path) -> str:
+    """The table that a page has."""
+    return page.read_text().partition(_BEGIN)[2].partition(_END)[0]
 
 
 def _main() -> None:
     with plain_site(FRONTS) as site:
         rows = {title: measured(title, site) for title in MEASUREMENTS}
-    before, _, rest = PAGE.read_text().partition(_BEGIN)
-    PAGE.write_text(before + _BEGIN + table(rows) + _END + rest.partition(_END)[2])
+    for page, titles in PAGES.items():
+        before, _, rest = page.read_text().partition(_BEGIN)
+        page.write_text(before + _BEGIN + table(chief(rows, titles)) + _END + rest.partition(_END)[2])
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ from .fronts import SERVERS
 from .installed import has_xsendfile
 from .measure import MEASUREMENTS, sent_files
 from .site import Site
-from .table import measured, table, written
+from .table import PAGES, chief, measured, table, written
 
 _rows: dict[str, dict[str, str]] = {}
 
@@ -28,11 +28,13 @@ def test_what_works_where(title: str, site: Site) -> None:
     assert _rows[title] == {server: EXPECTED[title].of(server) for server in _rows[title]}
 
 
-def test_the_table_in_the_documents(site: Site) -> None:
-    """It is what this run has seen; a server that is not installed has what is expected of it."""
+def test_the_tables_in_the_documents(site: Site) -> None:
+    """They have what this run has seen, and of a server that is not installed what is expected."""
     rows = {title: _rows.get(title) or _measured(title, site) for title in MEASUREMENTS}
     missing = {
         title: {server: EXPECTED[title].of(server) for server in SERVERS if server not in cells}
         for title, cells in rows.items()
     }
-    assert written() == table({title: cells | missing[title] for title, cells in rows.items()})
+    whole = {title: cells | missing[title] for title, cells in rows.items()}
+    for page, titles in PAGES.items():
+        assert written(page) == table(chief(whole, titles)), page
