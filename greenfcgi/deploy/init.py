@@ -12,6 +12,8 @@ from .targets import TARGETS, File, Target
 from .template import fill
 from .values import values
 
+#: Where nobody but root makes files.
+_ROOTS_FOLDERS = ("/run", "/var/run", "/")
 _TEMPLATES = os.path.join(os.path.dirname(__file__), "templates")
 
 
@@ -19,11 +21,16 @@ def run(name: str, path: str, read: Callable[[], Config], directory: str | None)
     """The files of the target `name` as text, for the configuration that `read` reads from `path`.
 
     With a `directory`, which is made where it is missing, they are written there instead, and the text has their paths
-    in lines. Raises ConfigError, one line, for
-    an unknown target, and for a directory that is not empty or cannot be written to.
+    in lines. Raises ConfigError, one line, for an unknown target, for a socket that its service could not make, and for
+    a directory that is not empty or cannot be written to.
     """
     target = _target(name)
     places = values(read(), path) if target.needs_config else {}
+    if target.makes_sockets and places["socket_folder"] in _ROOTS_FOLDERS:
+        raise ConfigError(
+            f'--init: found bind = "unix:{places["socket"]}", expected a folder of its own, such as '
+            f'"unix:{places["socket_folder"].rstrip("/")}/greenfcgi/greenfcgi.sock"'
+        )
     texts = {file: _text(file, places) for file in target.files}
     return _listing(texts) if directory is None else _write(directory, texts)
 

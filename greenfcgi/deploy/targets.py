@@ -14,11 +14,15 @@ class File(NamedTuple):
 
 
 class Target(NamedTuple):
-    """Something to make. Without `needs_config` its files depend on no configuration."""
+    """Something to make. Without `needs_config` its files depend on no configuration.
+
+    `makes_sockets`: a service that is started as a user, who must be able to make the unix socket of `bind`.
+    """
 
     summary: str
     files: tuple[File, ...]
     needs_config: bool = True
+    makes_sockets: bool = False
 
 
 _SITE = (
@@ -46,8 +50,8 @@ TARGETS = {
             File("greenfcgi@.socket", "greenfcgi@.socket"),
         ),
     ),
-    "openrc": Target("a service of OpenRC: Alpine, Gentoo", (File("openrc", "greenfcgi", 0o755),)),
-    "freebsd": Target("a service of FreeBSD's rc.d", (File("freebsd", "greenfcgi", 0o755),)),
+    "openrc": Target("a service of OpenRC: Alpine, Gentoo", (File("openrc", "greenfcgi", 0o755),), makes_sockets=True),
+    "freebsd": Target("a service of FreeBSD's rc.d", (File("freebsd", "greenfcgi", 0o755),), makes_sockets=True),
     "docker": Target(
         "an image of the site",
         (

@@ -49,6 +49,8 @@ def values(config: Config, path: str) -> dict[str, str]:
         "max_post_kb": str(ceil(scripts.max_post / 1024)),
         # Longer than any request runs, in whole seconds.
         "wait": str(ceil(config.timeout) + 30),
+        # What a web server keeps is closed by it, and not by greenfcgi, in whole seconds; nginx's own is 60.
+        "keepalive": str(min(60, max(1, int(config.keepalive * 2 / 3)))),
         "stop": str(ceil(config.graceful_timeout) + 15),
         "status_path": config.status_path,
         "ping_path": config.ping_path,

@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 
 import gevent
+from gevent.event import Event
 
 from ..logs.error_log import ErrorLog
 from ..logs.text import traceback_of
@@ -75,8 +76,9 @@ def _run_safely(task: Callable[[], None], log: ErrorLog) -> None:
         log.error(f"housekeeping: {name} failed: {problem!r}", traceback_of(problem))
 
 
-#: States that may wait to be closed. Where more scripts are asked for than there may be states, nearly each request has
-#: one closed for its own, and turns are too few: 10,000 requests left 700 MB of states behind.
+#: States that may wait to be closed, before others are made in a full pool. Where more scripts are asked for than there
+#: may be states, nearly each request has one closed for its own, and turns are too few: 10,000 requests left 700 MB of
+#: states behind.
 _MAX_CLOSING = 16
 
 
@@ -90,6 +92,8 @@ class Hooks:
         self._running: set[gevent.Greenlet[..., None]] = set()
         #: States that have left the pool, and are not closed yet.
         self._closing = 0
+        #: Set whenever one of them has been closed.
+        self._closed = Event()
         #: States whose `heartbeat` waits for its turn.
         self._queued_heartbeats = 0
 
@@ -99,12 +103,16 @@ class Hooks:
         if not state.is_healthy:
             # It has no hook to run, and much memory perhaps.
             state.close()
-        elif self._closing < _MAX_CLOSING or state.has_hook("shutdown"):
+        else:
             # Hundreds at once would hold up everybody: each starts in a turn.
             self._closing += 1
             self._turns.queue(self._greenlet(self._close, state).start)
-        else:
-            state.close()
+
+    def wait(self) -> None:
+        """Wait until few enough states are left that have gone from the pool, and are not closed yet."""
+        while self._closing >= _MAX_CLOSING:
+            self._closed.clear()
+            self._closed.wait()
 
     def run_heartbeats(self, pool: Pool[Script, State]) -> None:
         """Run the `heartbeat` of each idle state that has one."""
@@ -133,6 +141,7 @@ class Hooks:
             state.close()
         finally:
             self._closing -= 1
+            self._closed.set()
 
     def _start_heartbeat(self, pool: Pool[Script, State], state: State) -> None:
         # In a turn, and the state is taken only now: requests need it meanwhile.

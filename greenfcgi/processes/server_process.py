@@ -111,7 +111,9 @@ class ServerProcess:
 
             self._last_good = LastGood(self._loader.make, versions, self.log, self._check_again)
             self._make = self._last_good.make
-        self.pool: Pool[Script, State] = Pool(self._make, config.states.max, config.states.clones, self._hooks.discard)
+        self.pool: Pool[Script, State] = Pool(
+            self._make, config.states.max, config.states.clones, self._hooks.discard, self._hooks.wait
+        )
         turns = self._engine.turns
         self.routes = Routes(self.catalogue, config.scripts, config.apps, config.lua.path)
         for problem in self.routes.problems():

@@ -65,7 +65,8 @@ class _ScriptStates(Generic[Script, State]):
 class Pool(Generic[Script, State]):
     """At most `max_states` states, at most `clones` for each script; `make` loads a script into a new state.
 
-    `discard` closes a state that has been counted out; it must not wait, since requests do until it returns.
+    `discard` closes a state that has been counted out; it must not wait, since requests do until it returns. `wait` is
+    called before a state is made in a full pool, which others may have left for it: until enough of them are closed.
     """
 
     def __init__(
@@ -74,9 +75,11 @@ class Pool(Generic[Script, State]):
         max_states: int,
         clones: int,
         discard: Callable[[State], None] = lambda state: state.close(),
+        wait: Callable[[], None] = lambda: None,
     ) -> None:
         self._make = make
         self._discard = discard
+        self._wait = wait
         self._max_states = max_states
         self._clones = clones
         self._total = 0
@@ -240,6 +243,8 @@ class Pool(Generic[Script, State]):
 
     def _fill(self, held: _ScriptStates[Script, State]) -> State:
         try:
+            if self._total >= self._max_states:
+                self._wait()
             state = self._make(held.script)
         except BaseException:
             self._release(held)

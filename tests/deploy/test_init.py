@@ -74,6 +74,13 @@ def test_settings_that_files_cannot_have(config: str, problem: str, tmp_path: Pa
     assert done.stderr.count("\n") == 1
 
 
+@pytest.mark.parametrize(("keepalive", "seconds"), [("75", 50), ("15", 10), ("300", 60), ("0.5", 1)])
+def test_the_web_server_closes_first(keepalive: str, seconds: int, tmp_path: Path) -> None:
+    """What nginx keeps is closed before greenfcgi would: a POST is not sent again when it comes at that moment."""
+    done = init(tmp_path, "nginx", config=f"keepalive = {keepalive}")
+    assert f"    keepalive_timeout {seconds}s;" in done.stdout
+
+
 def test_without_a_configuration(tmp_path: Path) -> None:
     """It is asked for."""
     command = [sys.executable, "-m", "greenfcgi", "--init", "nginx"]

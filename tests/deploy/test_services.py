@@ -55,6 +55,12 @@ class TestSystemd:
         lines = text.splitlines()
         assert {"User=daemon", "Group=daemon", f'ReadWritePaths="{tmp_path}"', "Type=notify"} <= set(lines)
 
+    @pytest.mark.parametrize("unit", ["greenfcgi.service", "greenfcgi@.service"])
+    def test_sockets_outlive_the_service(self, unit: str, tmp_path: Path) -> None:
+        """systemd removes RuntimeDirectory when a service stops, with the socket of greenfcgi.socket in it."""
+        config = 'bind = "unix:/run/greenfcgi/s.sock"'
+        assert "RuntimeDirectoryPreserve=yes" in (made(tmp_path, "systemd", config) / unit).read_text().splitlines()
+
 
 @pytest.mark.parametrize("target", ["openrc", "freebsd"])
 @pytest.mark.parametrize("config", ["", 'bind = "unix:/run/greenfcgi/s.sock"\nuser = "daemon"'])
@@ -63,6 +69,43 @@ def test_scripts_of_services(target: str, config: str, tmp_path: Path) -> None:
     script = made(tmp_path, target, config) / "greenfcgi"
     done = subprocess.run([program("shellcheck"), "-s", "sh", str(script)], capture_output=True, text=True, timeout=60)
     assert (done.returncode, done.stdout) == (0, "")
+
+
+#: What rc.subr and openrc-run have, as far as these scripts need it: each says what it is asked to make.
+_STUBS = """
+load_rc_config() { :; }
+run_rc_command() { greenfcgi_prestart; }
+install() { echo "$@"; }
+checkpath() { echo "$@"; }
+"""
+
+
+@pytest.mark.parametrize("target", ["openrc", "freebsd"])
+def test_what_services_make(target: str, tmp_path: Path) -> None:
+    """The folder of the socket where it is missing, never another's; the pid file, since daemon(8) is no more than a
+    user either.
+    """
+    (tmp_path / "there").mkdir()
+    for folder, is_missing in (("missing", True), ("there", False)):
+        place = tmp_path / f"{folder}-files"
+        place.mkdir()
+        text = (made(place, target, f'bind = "unix:{tmp_path}/{folder}/s.sock"') / "greenfcgi").read_text()
+        text = text.replace(". /etc/rc.subr\n", _STUBS)
+        script = text if target == "freebsd" else f"{_STUBS}\n{text}\nstart_pre\n"
+        done = subprocess.run(["sh", "-c", script], capture_output=True, text=True, timeout=60)
+        assert (f"{tmp_path}/{folder}\n" in done.stdout) == is_missing
+        assert target != "freebsd" or "-o www -m 644 /dev/null /var/run/greenfcgi.pid\n" in done.stdout
+
+
+@pytest.mark.parametrize("target", ["openrc", "freebsd"])
+def test_a_socket_that_the_user_cannot_make(target: str, tmp_path: Path) -> None:
+    """/run is root's, and is not given to anybody else."""
+    done = init(tmp_path, target, config='bind = "unix:/run/greenfcgi.sock"')
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == (
+        'greenfcgi: --init: found bind = "unix:/run/greenfcgi.sock", expected a folder of its own, such as '
+        '"unix:/run/greenfcgi/greenfcgi.sock"\n'
+    )
 
 
 def test_logs_are_rotated(tmp_path: Path) -> None:

@@ -625,3 +625,15 @@ class Crowd:
 def test_a_state_never_has_two_users(seed: int, most: int, clones: int) -> None:
     """Whatever hundreds of greenlets do, each state has one user, limits are kept, and the counts are right."""
     Crowd(seed, most, clones).run(200)
+
+
+def test_a_full_pool_waits_before_it_makes_another() -> None:
+    """Until those that have left it are closed; where there is room, nobody waits, nor for a state that is idle."""
+    waits: list[int] = []
+    pool: Pool[str, Fake] = Pool(Fake, 2, 2, wait=lambda: waits.append(len(pool)))
+    for script in ("a", "a", "b", "b"):
+        pool.check_in(pool.check_out(script), script)
+    # The second script's takes the last room.
+    assert waits == [2]
+    pool.check_in(pool.check_out("c"), "c")
+    assert (waits, pool.evicted) == ([2, 2], 1)
