@@ -52,5 +52,9 @@ TARGETS = {
             File("Dockerfile.dockerignore", "Dockerfile.dockerignore"),
         ),
     ),
+    "machines": Target(
+        "several machines behind HAProxy or nginx, with a Redis for what they share",
+        tuple(File(f"machines/{name}", name) for name in ("haproxy.cfg", "nginx.conf", "machine.toml")),
+    ),
     "logrotate": Target("logs that are rotated by logrotate", (File("logrotate.conf", "greenfcgi"),)),
 }

@@ -25,7 +25,7 @@ FOLDERS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("fastcgi", ("records", "request", "response", "path_info", "proxied", "connection", "client")),
     ("logs", ("text", "log_file", "error_log", "access_format", "access_log")),
     ("config", ("lua_versions", "value_type", "address", "types", "shared", "apps", "settings", "load")),
-    ("deploy", ("template", "values", "targets", "init")),
+    ("deploy", ("template", "machines", "values", "targets", "init")),
     (
         "system",
         (
