@@ -1,4 +1,4 @@
-"""Browsers for tests: threads that ask again and again over kept connections, look at each byte, and keep what they got."""
+"""Browsers for tests: they ask again and again over kept connections, check each byte, and keep what they got."""
 
 from __future__ import annotations
 
@@ -59,14 +59,13 @@ class Clients:
         """Who has answered how many."""
         return Counter(got.machine for got in self.got)
 
-    def until(self, more: int) -> None:
-        """Wait for so many more, of any method."""
-        self.until_number(len(self.got) + more)
-
     def until_number(self, number: int) -> None:
-        """Wait until there are so many in all, as long as there are more and more."""
-        while (before := len(self.got)) < number:
-            until(lambda before=before: len(self.got) > before, "another reply")  # type: ignore[misc]
+        """Wait until so many GETs have been answered, or not, as long as there are more and more."""
+        while (before := self.number("GET")) < number:
+            self._until_more(before)
+
+    def _until_more(self, number: int) -> None:
+        until(lambda: self.number("GET") > number, "another reply")
 
     def until_answered_by(self, name: str) -> None:
         """Wait for a new reply of this machine."""

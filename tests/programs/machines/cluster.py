@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import signal
 import socket
 import subprocess
 import sys
@@ -11,6 +12,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
+from ...support.processes import children
 from ...support.programs import program
 from ...support.redis import RedisServer
 from ...support.running import PATIENCE, Server, until
@@ -96,10 +98,16 @@ class Machine(Server):
         until(lambda: self.log().count(" serves ") > before or self.has_ended(), "a machine's start")
         assert not self.has_ended(), self.log()
 
+    @property
+    def name(self) -> str:
+        """What it says in X-Machine."""
+        return self.folder.name
+
     def kill(self) -> None:
-        """As if its power had gone; but its system says that nobody listens."""
+        """All of its processes, by SIGKILL; who connects hears at once that nobody listens."""
         assert self.process is not None
-        self.process.kill()
+        for pid in [self.pid, *children(self.pid)]:
+            os.kill(pid, signal.SIGKILL)
         self.process.wait(PATIENCE)
 
 
@@ -143,10 +151,8 @@ class Cluster:
 
     def _machine(self, name: str, address: str) -> Machine:
         text = self.text("machine.toml").replace(MACHINES["192.0.2.1"], MACHINES[address])
-        settings = text.replace("[app]", f'[app]\nmachine = "{name}"').replace(
-            "[shared]", '[shared]\nsessions = "1M"'
-        )
-        return Machine(self.folder / name, {}, settings + _TASK)
+        settings = text.replace("[app]", f'[app]\nmachine = "{name}"').replace("[shared]", '[shared]\nsessions = "1M"')
+        return Machine(self.folder / name, {}, "processes = 1\n" + settings + _TASK)
 
     @contextmanager
     def running(self) -> Iterator[Cluster]:
