@@ -10,6 +10,9 @@ from typing import NamedTuple
 
 from ...support.running import PATIENCE, until
 
+#: Seconds between two requests, so that the machines have the processor, too.
+_PAUSE = 0.002
+
 
 class Got(NamedTuple):
     """What a request has got: from which machine, or what was wrong with it."""
@@ -93,4 +96,5 @@ class Clients:
                 connection.close()
                 problem = repr(error)
             self.got.append(Got(method, number, machine, problem))
+            self._over.wait(_PAUSE)
         connection.close()
