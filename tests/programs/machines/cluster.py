@@ -30,7 +30,8 @@ SCRIPTS = {
             con:puts("page ", env.QUERY_STRING, ":", (env.QUERY_STRING .. ","):rep(300))
         end
     """,
-    # Says how often this body has come; what has come twice is kept.
+    # Says how often this body has come; what has come twice is kept. Others see how many have been counted, and are
+    # under way still.
     "count.lua": """
         local counts = require("greenfcgi.shared").counts
         function main(env, con)
@@ -38,7 +39,10 @@ SCRIPTS = {
             local id = con:gets()
             local count, problem = counts:incr(id, 1, 0)
             if count and count > 1 then counts:rpush("twice", id) end
-            con:sleep(0.01)
+            local place = "at_" .. con:config("machine")
+            counts:incr(place, 1, 0)
+            con:sleep(0.1)
+            counts:incr(place, -1)
             if not count then con:status(503) end
             con:puts("counted ", id, " ", count or problem)
         end
@@ -153,6 +157,11 @@ class Cluster:
         text = self.text("machine.toml").replace(MACHINES["192.0.2.1"], MACHINES[address])
         settings = text.replace("[app]", f'[app]\nmachine = "{name}"').replace("[shared]", '[shared]\nsessions = "1M"')
         return Machine(self.folder / name, {}, "processes = 1\n" + settings + _TASK)
+
+    def under_way(self, machine: Machine) -> int:
+        """How many POSTs have been done there, and not been answered."""
+        found = self.redis.command("GET", f"greenfcgi:counts:at_{machine.name}")
+        return 0 if found == b"$-1\r\n" else int(found.split()[1])
 
     @contextmanager
     def running(self) -> Iterator[Cluster]:

@@ -50,6 +50,7 @@ def test_one_is_killed_under_load(cluster: Cluster) -> None:
         for machine in cluster.machines:
             clients.until_answered_by(machine.name)
         clients.until_number(100 * SCALE)
+        until(lambda: cluster.under_way(victim) > 0, "a POST under way")
         victim.kill()
         clients.until_number(500 * SCALE)
     show(cluster, "one killed", clients)
