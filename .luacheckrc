@@ -8,3 +8,4 @@ files["greenfcgi/lua/prelude"] = { ignore = { "121", "122", "143" }, globals = {
 files["greenfcgi/modules/programs.lua"] = { ignore = { "122" } }
 -- Scripts define functions that the server calls, and keep globals.
 files["lua_scripts"] = { globals = { "main", "init", "heartbeat", "shutdown", "count", "began" }, ignore = { "212" } }
+files["greenfcgi/deploy/templates/site"] = { globals = { "main", "init" } }

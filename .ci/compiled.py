@@ -1,9 +1,10 @@
-"""Hatch's build hook that compiles the core with mypyc: the wheel then holds extension modules beside their sources.
+"""Hatch's build hook: it compiles the core with mypyc, so that the wheel holds extension modules beside their sources,
+and has the manual's pages written (manual.py), which the wheel takes to share/man.
 
 Each build of a wheel tries; where it cannot be had, the wheel is pure Python, and one line in it says why, which
 `greenfcgi --version` and the log repeat (pip shows what a hook says only with -v). With `HATCH_BUILD_HOOKS_ENABLE=1`
-such a build fails instead; with `HATCH_BUILD_NO_HOOKS=1` it does not try. An editable install is never compiled: what
-is edited must be what runs.
+such a build fails instead; with `GREENFCGI_PURE=1` it does not try, and with `HATCH_BUILD_NO_HOOKS=1` there are no
+pages either. An editable install is never compiled: what is edited must be what runs.
 
 All is built in a copy, so that no extension module ever lies in the source tree, where it would be imported instead of
 the source. (The plugin hatch-mypyc leaves them there, and moves pyproject.toml away meanwhile.)
@@ -58,7 +59,7 @@ class Compiled(BuildHookInterface[Any]):
 
     def dependencies(self) -> list[str]:
         """What pip fetches before the build: nothing where it could not be used."""
-        return [] if self._obstacle() else list(self.config["tools"])
+        return [] if _is_unwanted() or self._obstacle() else list(self.config["tools"])
 
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:
         """Compile. Raises `RuntimeError` with what the tools said when that fails, where it has been asked for."""
@@ -66,6 +67,9 @@ class Compiled(BuildHookInterface[Any]):
             return
         self._folder = TemporaryDirectory(prefix=f"{_PACKAGE}-")
         copy = Path(self._folder.name)
+        self._add_manual(copy / "man", build_data)
+        if _is_unwanted():
+            return
         reason = self._obstacle() or self._compile(copy, build_data)
         if reason:
             self.app.display_warning(f"the core is not compiled: {reason}")
@@ -76,6 +80,12 @@ class Compiled(BuildHookInterface[Any]):
         """The wheel has been written: the copy can go."""
         if self._folder is not None:
             self._folder.cleanup()
+
+    def _add_manual(self, folder: Path, build_data: dict[str, Any]) -> None:
+        # In a process of its own: it imports the package.
+        subprocess.run([sys.executable, "-B", str(Path(self.root, ".ci", "manual.py")), str(folder)], check=True)
+        for page in folder.iterdir():
+            build_data["shared_data"][str(page)] = f"share/man/man{page.suffix[1:]}/{page.name}"
 
     def _obstacle(self) -> str:
         """Why it is not tried here, in a few words; empty when it is."""
@@ -118,6 +128,10 @@ class Compiled(BuildHookInterface[Any]):
         build_data["pure_python"] = False
         build_data["infer_tag"] = True
         return ""
+
+
+def _is_unwanted() -> bool:
+    return os.environ.get("GREENFCGI_PURE") == "1"
 
 
 def _is_asked_for() -> bool:

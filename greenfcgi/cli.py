@@ -1,12 +1,16 @@
-"""The command `greenfcgi`: arguments in, exit status out. Every mistake of a user is answered with one line."""
+"""The command `greenfcgi`: arguments in, exit status out. Every mistake of a user is answered with one line.
+
+What there is to ask for is in `command_line`.
+"""
 
 from __future__ import annotations
 
 import os
 import sys
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, NamedTuple, NoReturn
+from typing import TYPE_CHECKING
 
+from .command_line import CONFIG, HTTP, Options, parse
 from .errors import BindError, BootError, ConfigError, ExitStatus
 from .system.standard_streams import open_standard_streams
 from .system.stub_modules import deferred
@@ -15,26 +19,11 @@ from .version import NAME
 if TYPE_CHECKING:
     from .config.load import Config
 
+#: What parses TOML and the command line: with what that imports.
+_PARSERS = ("tomllib", "string", "argparse", "gettext", "locale")
 
-_DOCS = os.path.join(os.path.dirname(__file__), "docs")
-_CONFIG = "config.toml"
-_HTTP = "127.0.0.1:8080"
 #: How long --ping waits for an answer of each address.
 _PING_SECONDS = 3
-
-
-class Options(NamedTuple):
-    """The command line."""
-
-    config: str
-    check_config: bool = False
-    print_config: bool = False
-    url: str | None = None
-    is_development: bool = False
-    http: str = ""
-    target: str = ""
-    directory: str | None = None
-    is_ping: bool = False
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -59,82 +48,52 @@ def _leave_threads(status: int) -> None:
 
 
 def _run(arguments: Sequence[str] | None) -> int:
-    options = _parse(sys.argv[1:] if arguments is None else arguments)
+    _import_lightly()
+    options = parse(sys.argv[1:] if arguments is None else arguments)
     try:
-        if options.is_development:
-            return _develop(options)
-        if options.check_config:
-            return _check(options.config)
-        if options.target:
-            return _init(options)
-        config = _configuration(options.config)
-        if options.print_config:
-            return _print_config(config)
-        if options.is_ping:
-            return _ping(config)
-        return _serve(config, options.config) if options.url is None else _try(config, options.url)
+        return _dispatch(options)
     except ConfigError as problem:
-        print(f"greenfcgi: {problem}", file=sys.stderr)
+        print(f"greenfcgi: {_located(problem, options)}", file=sys.stderr)
         return ExitStatus.USAGE
     except BootError as problem:
-        print(f"greenfcgi: {problem}", file=sys.stderr)
+        print(f"greenfcgi: {_located(problem, options)}", file=sys.stderr)
         return problem.status
     except BindError as problem:
-        print(f"greenfcgi: {problem}", file=sys.stderr)
+        print(f"greenfcgi: {_located(problem, options)}", file=sys.stderr)
         return ExitStatus.FAILED
     except KeyboardInterrupt:
         return ExitStatus.FAILED
 
 
-def _parse(arguments: Sequence[str]) -> Options:
-    if len(arguments) == 1 and not arguments[0].startswith("-"):
-        # How servers are started. argparse would stay in memory for their life: 0.5 MB.
-        return Options(arguments[0])
-    import argparse
+def _located(problem: Exception, options: Options) -> str:
+    """A message with where the setting is from that it is about, where that is not the file."""
+    return str(problem) if options.overrides is None else options.overrides.locate(str(problem))
 
-    class Parser(argparse.ArgumentParser):
-        def error(self, message: str) -> NoReturn:
-            self.exit(ExitStatus.USAGE, f"greenfcgi: {message}; see greenfcgi --help\n")
 
-    parser = Parser(
-        prog="greenfcgi", description="A FastCGI application server for Lua.", allow_abbrev=False,
-        epilog=f"The manual: settings.md, scripts.md, production.md and more in {_DOCS}",
-    )  # fmt: skip
-    parser.add_argument(
-        "config", nargs="?", help="the configuration file (default: config.toml); with --dev, also a folder of scripts"
-    )
-    parser.add_argument("--version", action="store_true", help="print the version, and exit")
-    task = parser.add_mutually_exclusive_group()
-    task.add_argument("--check-config", action="store_true", help="report OK or each mistake, and exit")
-    task.add_argument("--print-config", action="store_true", help="print the effective settings as TOML, and exit")
-    task.add_argument(
-        "--try", dest="url", metavar="URL", help="run one request, such as /hello.lua?name=x, print its response, exit"
-    )
-    task.add_argument(
-        "--dev", action="store_true", help=f"developer mode: pages on http://{_HTTP}/ that reload at each save"
-    )
-    task.add_argument("--ping", action="store_true", help="ask the server that runs for an answer, print pong, exit")
-    task.add_argument(
-        "--init",
-        metavar="TARGET",
-        default="",
-        help="print the files of a web server or a service, made from the configuration",
-    )
-    parser.add_argument("--write", metavar="DIR", help="with --init: write them into this empty or new directory")
-    parser.add_argument("--http", metavar="ADDR:PORT", help=f"with --dev: the address of its pages (default: {_HTTP})")
-    found = parser.parse_args(arguments)
-    if found.version:
+def _dispatch(options: Options) -> int:
+    if options.version:
         # Not argparse's own, which breaks the line where the terminal ends.
-        raise SystemExit(_print(f"{NAME}\n".encode()))
-    if found.http and not found.dev:
-        parser.error("--http goes with --dev")
-    if found.write is not None and not found.init:
-        parser.error("--write goes with --init")
-    config = found.config or ("." if found.dev and not os.path.exists(_CONFIG) else _CONFIG)
-    return Options(
-        config, found.check_config, found.print_config, found.url, found.dev, found.http or _HTTP, found.init,
-        found.write, found.ping,
-    )  # fmt: skip
+        return _print(f"{NAME}\n".encode())
+    if options.shell:
+        from .completion import script
+
+        return _print(script(options.shell).encode())
+    if options.imported is not None:
+        from .imports.command import run
+
+        return run(options.imported)
+    if options.is_development:
+        return _develop(options)
+    if options.check_config:
+        return _check(options)
+    if options.target is not None:
+        return _init(options)
+    config = _configuration(options)
+    if options.print_config:
+        return _print_config(config)
+    if options.is_ping:
+        return _ping(config)
+    return _serve(config, options) if options.url is None else _try(config, options)
 
 
 def _develop(options: Options) -> int:
@@ -147,16 +106,17 @@ def _develop(options: Options) -> int:
     except InvalidValue:
         at = None
     if not isinstance(at, Address) or at.kind != "tcp":
-        raise ConfigError(f"--http: found {options.http!r}, expected an address and a port such as {_HTTP}")
+        raise ConfigError(f"--http: found {options.http!r}, expected an address and a port such as {HTTP}")
     from .dev.mode import serve
 
-    return serve(options.config, at)
+    return serve(options.path or (CONFIG if os.path.exists(CONFIG) else "."), at, options.overrides)
 
 
 def _init(options: Options) -> int:
     from .deploy.init import run
 
-    text = run(options.target, options.config, lambda: _configuration(options.config), options.directory)
+    assert options.target is not None
+    text = run(options.target, options.path or CONFIG, lambda: _configuration(options), options.directory)
     return _print(text.encode())
 
 
@@ -169,13 +129,19 @@ def _ping(config: Config) -> int:
     return ExitStatus.FAILED if problem else _print(b"pong\n")
 
 
-def _configuration(path: str) -> Config:
+def _path(options: Options) -> str:
+    """The configuration; "" where none is named, there is none here, and what is set elsewhere is to do without."""
+    return options.path or ("" if options.overrides is not None and not os.path.exists(CONFIG) else CONFIG)
+
+
+def _configuration(options: Options) -> Config:
     _import_lightly()
     from .config.load import load, names
     from .system.listen import is_listening, replace_bind
 
-    config = load(path)
-    if is_listening(0) and "bind" not in names(path):
+    path, overrides = _path(options), options.overrides
+    config = load(path, overrides)
+    if is_listening(0) and "bind" not in names(path) and (overrides is None or not overrides.origin("", "bind")):
         config = replace_bind(config, [0])
     return config
 
@@ -187,17 +153,26 @@ def _import_lightly() -> None:
         import tomllib  # noqa: F401
 
 
-def _check(path: str) -> int:
+def _check(options: Options) -> int:
     """Print that the configuration is OK, or each mistake in it."""
     from .config.load import examine
-    from .preflight import preflight
+    from .config.lua_versions import FLAVOURS
+    from .logs.progress import shown
+    from .preflight import preflight, unknown_user
 
-    config, problems = examine(path)
+    path, overrides = _path(options), options.overrides
+    config, problems = examine(path, overrides)
     if config is not None:
-        problems += [f"{path}: {problem}" for problem in preflight(config)]
+        with shown(lambda: f"checking {path or 'the settings'}"):
+            found = list(preflight(config))
+        problems += [overrides.locate(one, path) if overrides is not None else f"{path}: {one}" for one in found]
+        if user := unknown_user(config):
+            print(f'greenfcgi: only root can see what "{user}" may read: that is left out', file=sys.stderr)
     for problem in problems:
         print(f"greenfcgi: {problem}", file=sys.stderr)
-    return ExitStatus.USAGE if problems else _print(f"{path}: OK\n".encode())
+    # Where lupa has no LuaJIT, "auto" is another Lua.
+    lua = "" if config is None or config.lua.version == FLAVOURS[0] else f" ({config.lua.version})"
+    return ExitStatus.USAGE if problems else _print(f"{path or 'without config.toml'}: OK{lua}\n".encode())
 
 
 def _print(output: bytes) -> int:
@@ -216,8 +191,8 @@ def _print_config(config: Config) -> int:
     return _print(dump(config).encode())
 
 
-def _serve(config: Config, path: str) -> int:
-    _forget_parser()
+def _serve(config: Config, options: Options) -> int:
+    _forget_parsers()
     if config.processes == 0:
         from .processes.standalone import serve
 
@@ -226,27 +201,32 @@ def _serve(config: Config, path: str) -> int:
 
     def read() -> Config:
         try:
-            return _configuration(path)
+            return _configuration(options)
         finally:
-            _forget_parser()
+            _forget_parsers()
 
     return Supervisor(config, read).run()
 
 
-def _forget_parser() -> None:
-    """Free the TOML parser, which is not needed any more: what is imported next takes its 0.3 MB of memory."""
-    for name in [name for name in sys.modules if name.partition(".")[0] in ("tomllib", "string")]:
+def _forget_parsers() -> None:
+    """Free what is not needed any more: what is imported next takes its memory, 0.3 MB of TOML and 0.5 of options."""
+    for name in [name for name in sys.modules if name.partition(".")[0] in _PARSERS]:
         del sys.modules[name]
 
 
-def _try(config: Config, url: str) -> int:
+def _try(config: Config, options: Options) -> int:
     import signal
 
+    from .dev.curl_request import request_of
     from .dev.try_request import respond
+    from .logs.progress import shown
 
+    assert options.url is not None
+    request = request_of(options.url, options.method, options.headers, options.body)
     # Ctrl-C ends a script that waits: the interpreter's default is a traceback.
     signal.signal(signal.SIGINT, signal.SIG_DFL)
-    reply = respond(config, url)
+    with shown(lambda: f"waiting for {request.url}"):
+        reply = respond(config, request)
     _print(reply.stdout)
     is_whole = reply.ended is not None and reply.ended[0] == 0
     return ExitStatus.OK if is_whole and reply.status < 400 else ExitStatus.FAILED

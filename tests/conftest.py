@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -11,12 +12,13 @@ from typing import Any
 
 import pytest
 
+from .support.bsd import imitation
 from .support.inside import Inside
 from .support.processes import end_marked
 from .support.running import Server
 
 #: In the environment of all that the tests start.
-_MARK = "GREENFCGI_TESTS"
+_MARK = "TESTS_OF_GREENFCGI"
 
 
 #: What a worker of pytest-xdist hands to the process that has started it.
@@ -24,8 +26,17 @@ _LEFT = "left running"
 _left_by_workers = pytest.StashKey[list[str]]()
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """--bsd is for what depends on the system: `pytest --bsd -m systems`."""
+    parser.addoption("--bsd", action="store_true", help="imitate a BSD: without what only Linux has")
+
+
 def pytest_configure(config: pytest.Config) -> None:
     """As in a terminal. In the background SIGINT is ignored, and would be by what the tests start."""
+    if config.getoption("bsd") and _runs_tests(config):
+        # In each server, whatever starts it; here, the tests themselves look at /proc.
+        os.environ |= imitation.environment()
+        imitation.install("greenfcgi")
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
     if _runs_tests(config):
@@ -55,6 +66,14 @@ def pytest_testnodedown(node: Any) -> None:
 def _runs_tests(config: pytest.Config) -> bool:
     """Not so where workers of pytest-xdist do: they have started with the environment of this process."""
     return hasattr(config, "workerinput") or config.getoption("dist", "no") == "no"
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """What is about Linux alone is for Linux."""
+    if config.getoption("bsd") or not sys.platform.startswith("linux"):
+        for item in items:
+            if item.get_closest_marker("linux"):
+                item.add_marker(pytest.mark.skip(reason="about what only Linux has"))
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ tables. What a value must look like is in `types`; reading files and wording err
 """
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Annotated, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Final, NamedTuple
 
 from . import types
 from .address import ADDRESS, Address
@@ -207,3 +207,15 @@ class Config(NamedTuple):
     app: Annotated[Mapping[str, object], Setting(types.ANY_TABLE, {}, "Free: scripts read it with con:config(name).")]
     #: Where the file lies, to which paths are relative. No setting.
     folder: str
+
+
+#: Tables with settings of their own.
+TABLES: Final[Mapping[str, type]] = {"scripts": Scripts, "lua": Lua, "states": States}
+#: Tables whose keys are free.
+FREE_TABLES: Final = ("modules", "shared", "tasks", "apps", "app")
+
+
+def settings_of(table: type) -> dict[str, Setting]:
+    """The settings of Config or of one of its tables, by their keys."""
+    hints = table.__annotations__
+    return {key: hint.__metadata__[0] for key, hint in hints.items() if hasattr(hint, "__metadata__")}

@@ -164,7 +164,7 @@ def _read_root(found: object, folder: str) -> str:
 def _read_startup(found: object, folder: str) -> str:
     path = str(OPTIONAL_PATH.read(found, folder))
     if path and not (os.path.isfile(path) and os.access(path, os.R_OK)):
-        raise InvalidValue(found, "a file that exists and can be read, relative to the folder of this file")
+        raise InvalidValue(found, f"a file that exists and can be read (there is none at {path!r})")
     return path
 
 

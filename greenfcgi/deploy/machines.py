@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import os
 
 from ..config.load import Config
+from ..config.toml import quoted
 
 #: Where the others are, in a network that documentation is free to name (RFC 5737).
 _REDIS = "redis://192.0.2.20:6379/0"
@@ -24,7 +24,7 @@ def machine_values(config: Config) -> dict[str, str]:
     return {
         "machines_port": str(ports[0] if ports else _PORT),
         "machines_ping": config.ping_path or _PING,
-        "machines_redis": json.dumps(url, ensure_ascii=False),
+        "machines_redis": quoted(url),
         "machines_dictionaries": "\n".join(
             f'{name} = "{size}"' if size % 2**20 else f'{name} = "{size // 2**20}M"'
             for name, size in (shared.sizes or _DICTIONARIES).items()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import socket
+from typing import TYPE_CHECKING
 
 from gevent.pywsgi import WSGIServer
 
@@ -23,6 +24,9 @@ from .live_reload import LiveReload
 from .save_order import SaveOrder
 from .terminal import Terminal, TerminalLogs, has_colours
 
+if TYPE_CHECKING:
+    from ..config.overrides import Overrides
+
 try:
     from .app import DevApp
 except ImportError as problem:
@@ -39,12 +43,12 @@ _MAX_GRACE = 1.0
 _BACKLOG = 128
 
 
-def serve(path: str, http: Address) -> int:
+def serve(path: str, http: Address, overrides: Overrides | None = None) -> int:
     """Serve a folder of scripts, or what a configuration says, until Ctrl-C. Returns the exit status.
 
-    Raises `ConfigError` and `BindError`.
+    `overrides` are what is set elsewhere; a folder that is named goes before. Raises `ConfigError` and `BindError`.
     """
-    config, has_bind = _configuration(path)
+    config, has_bind = _configuration(path, overrides)
     config = config._replace(graceful_timeout=min(config.graceful_timeout, _MAX_GRACE))
     terminal = Terminal(config.scripts.root, config.loglevel, has_colours())
     inspector = DevInspector(terminal, config.scripts.root)
@@ -78,17 +82,20 @@ def serve(path: str, http: Address) -> int:
         server.stop(timeout=0)
 
 
-def _configuration(path: str) -> tuple[Config, bool]:
+def _configuration(path: str, overrides: Overrides | None) -> tuple[Config, bool]:
     """The configuration, as this mode changes it, and whether it says where web servers connect."""
     if os.path.isdir(path):
         root = os.path.abspath(path)
-        found = defaults(root, root=root)
+        if overrides is not None:
+            overrides = overrides.plus("--dev", ("scripts", "root"), root)
+        found = defaults(root, root, overrides)
         has_bind = False
     elif os.path.exists(path):
-        found = load(path)
+        found = load(path, overrides)
         has_bind = "bind" in names(path)
     else:
         raise ConfigError(f"--dev: found no {path!r}, expected a folder with scripts, or a configuration")
+    has_bind = has_bind or (overrides is not None and overrides.origin("", "bind") is not None)
     changed = found._replace(
         processes=0, reload=True, errorlog="-", accesslog="", slowlog="", pidfile="", user="", group=""
     )

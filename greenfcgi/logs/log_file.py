@@ -13,6 +13,7 @@ from collections.abc import Callable
 from time import monotonic
 
 from ..errors import ConfigError
+from ..system.portable import descriptors
 from .text import escape
 
 #: Seconds that a write waits, at most, for a reader that has fallen behind; and the part of the time that waits may
@@ -186,7 +187,7 @@ def _standard(descriptor: int) -> _Output:
     try:
         if stat.S_ISFIFO(os.fstat(descriptor).st_mode) or os.isatty(descriptor):
             flags = os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY
-            return _Output(os.open(f"/proc/self/fd/{descriptor}", flags), is_own=True)
+            return _Output(descriptors.reopened(descriptor, flags), is_own=True)
     except OSError:
         # Closed; or it was opened by another user; or no Linux.
         pass

@@ -256,6 +256,26 @@ class LuaEngine:
         return compiled
 
 
+def bare_runtime(version: str, memory: int) -> Any:
+    """A runtime without anything of the server's, which Lua of others may run in: no way to Python, `memory` bytes.
+
+    lupa limits no memory on LuaJIT 2.0. Raises `ConfigError` when lupa does not have this version.
+    """
+    lupa = _import_lupa(version, native_modules=False)
+    limited = version not in _UNLIMITED
+    runtime = lupa.LuaRuntime(
+        encoding=None,
+        register_eval=False,
+        register_builtins=False,
+        unpack_returned_tuples=True,
+        attribute_handlers=(_deny, _deny),
+        max_memory=0 if limited else None,
+    )
+    if limited:
+        runtime.set_max_memory(memory)
+    return runtime
+
+
 def _import_lupa(version: str, native_modules: bool) -> Any:
     flags = sys.getdlopenflags()
     if native_modules:

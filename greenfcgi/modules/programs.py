@@ -13,7 +13,7 @@ from __future__ import annotations
 import atexit
 import os
 import signal
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import Any
 
@@ -22,6 +22,7 @@ from gevent.event import Event
 
 from ..lua.bridge import Bridge, ModuleFunction, Outcome
 from ..lua.budget import LATE, SLOW
+from ..system.portable import child_end, descriptors
 
 #: Bytes that are read at once, so that a large output makes neither the server nor the state grow.
 _PART = 65536
@@ -33,8 +34,6 @@ _MAX_LINE = 4096
 _GRACE = 0.3
 #: Seconds between two looks at a program where the system does not report its end.
 _LOOKS = 0.01
-#: Descriptors that are looked at one by one where the system does not list them.
-_MAX_SCANNED = 65536
 #: Programs that one script may have at a time.
 _MAX_PROGRAMS = 64
 #: What each takes of the process's descriptors: its pipe, its stderr, and its pidfd.
@@ -83,7 +82,7 @@ class Program:
         loop = get_hub().loop
         #: Tells when the pipe can be read or written.
         self.pipe_ready: Any = loop.io(self.pipe, 1 if mode == b"r" else 2) if mode else None
-        self._pidfd = _pidfd(self._pid)
+        self._pidfd = child_end.descriptor(self._pid)
         end = loop.timer(_LOOKS, _LOOKS) if self._pidfd < 0 else loop.io(self._pidfd, 1)
         end.start(self._look)
         errors = loop.io(self._errors, 1)
@@ -143,13 +142,8 @@ class Program:
             self.ended.set()
 
     def _has_ended(self) -> bool:
-        if hasattr(os, "waitid"):
-            return os.waitid(os.P_PID, self._pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
-        # Some systems cannot look without reaping.
-        pid, status = os.waitpid(self._pid, os.WNOHANG)
-        if pid:
-            self.status = status
-        return bool(pid)
+        has_ended, self.status = child_end.look(self._pid)
+        return has_ended
 
     def read_errors(self) -> bool:
         """Log the next lines that it has written to stderr. True when there may be more."""
@@ -320,7 +314,7 @@ def _spawn(command: bytes, mode: bytes) -> tuple[int, int, int]:
             theirs.append(read if target == 0 else write)
             os.set_blocking(ours[-1], False)
             actions.append((os.POSIX_SPAWN_DUP2, theirs[-1], target))
-        actions += [(os.POSIX_SPAWN_CLOSE, descriptor) for descriptor in _inheritable()]
+        actions += [(os.POSIX_SPAWN_CLOSE, descriptor) for descriptor in descriptors.inheritable()]
         pid = os.posix_spawn(
             "/bin/sh", (b"sh", b"-c", command), os.environ, file_actions=actions,
             setpgroup=0, setsigmask=(), setsigdef=_IGNORED,
@@ -333,37 +327,3 @@ def _spawn(command: bytes, mode: bytes) -> tuple[int, int, int]:
         for descriptor in theirs:
             os.close(descriptor)
     return pid, ours[1] if mode else -1, ours[0]
-
-
-def _inheritable() -> list[int]:
-    """Descriptors that a program would get: Python's own are closed by themselves, those of Lua's io.open are not."""
-    found = []
-    for descriptor in _descriptors():
-        # That of the listing itself is closed by now.
-        with suppress(OSError):
-            if descriptor > 2 and os.get_inheritable(descriptor):
-                found.append(descriptor)
-    return found
-
-
-def _descriptors() -> Iterable[int]:
-    """The descriptors that may be open."""
-    for folder in ("/proc/self/fd", "/dev/fd"):
-        try:
-            listed = [int(name) for name in os.listdir(folder)]
-        except OSError:
-            continue
-        # FreeBSD's /dev/fd has the first three only, unless fdescfs is mounted there.
-        if max(listed, default=0) > 2:
-            return listed
-    import resource
-
-    return range(min(resource.getrlimit(resource.RLIMIT_NOFILE)[0], _MAX_SCANNED))
-
-
-def _pidfd(pid: int) -> int:
-    """A descriptor that can be read when the process has ended; -1 where the system has none."""
-    try:
-        return os.pidfd_open(pid)
-    except (AttributeError, OSError):
-        return -1

@@ -56,6 +56,7 @@ class Link:
         self._handover = Handover(channels.channel)
         self._watchers: list[Any] = []
         self._message: Callable[[int], bytes] | None = None
+        self._server: Server | None = None
 
     def attach(
         self, server: Server, log: ErrorLog, turns: Turns, orphaned: Callable[[], None],
@@ -68,7 +69,7 @@ class Link:
         the other processes; it gets the number of bytes that there is room for.
         """
         channels, loop = self._channels, get_hub().loop
-        self._message = message
+        self._message, self._server = message, server
         self._send_heartbeat()
         # From the hub itself: a thread would go on while nothing else moves.
         timer = loop.timer(INTERVAL, INTERVAL)
@@ -85,7 +86,8 @@ class Link:
 
     def _send_heartbeat(self) -> None:
         scoreboard, slot = self._channels.scoreboard, self._channels.slot
-        scoreboard.record_heartbeat(slot)
+        running = self._server.context.workers.running if self._server is not None else 0
+        scoreboard.record_heartbeat(slot, running)
         if self._message is not None:
             scoreboard.publish(slot, self._message(MAX_MESSAGE))
 

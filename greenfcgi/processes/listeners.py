@@ -8,12 +8,12 @@ does a predecessor that ends before its successor.
 from __future__ import annotations
 
 import os
-import socket
 
 from ..config.load import Config
 from ..system import listen, systemd
 from ..system.listen import Bound
 from ..system.memory_folder import MemoryFolder
+from ..system.portable.message_pair import message_pair
 from ..system.privileges import Identity
 from . import upgrade
 
@@ -26,7 +26,8 @@ class ListenerSet:
         self._inherited = inheritance.sockets if inheritance else {}
         self._predecessor = os.getppid() if inheritance else 0
         self._handed_over = inheritance.handed_over if inheritance else systemd.listening()
-        self.channel = inheritance.channel if inheritance else _channel()
+        #: For connections, one message each: its end to send on, and its end to receive on.
+        self.channel = inheritance.channel if inheritance else message_pair()
         #: The descriptor of the predecessor's `VersionStore`, -1 for none; the supervisor puts its own here. It is
         #: passed on with the sockets.
         self.versions = inheritance.kept.versions if inheritance else -1
@@ -141,12 +142,3 @@ class ListenerSet:
             self._left.append(one._replace(lock=-1))
         elif not (str(one.address) in self._inherited and self._has_predecessor()):
             one.remove()
-
-
-def _channel() -> tuple[socket.socket, socket.socket]:
-    """A channel for connections, one message each: its end to send on, and its end to receive on."""
-    # macOS keeps messages apart on connectionless sockets only.
-    ends = socket.socketpair(socket.AF_UNIX, getattr(socket, "SOCK_SEQPACKET", socket.SOCK_DGRAM))
-    for end in ends:
-        end.setblocking(False)
-    return ends

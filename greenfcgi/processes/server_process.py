@@ -19,6 +19,7 @@ from gevent.event import Event
 
 from ..config.load import Config
 from ..errors import ConfigError, ExitStatus, ScriptError
+from ..logs.progress import INTERVAL, Progress
 from ..logs.text import counted, traceback_of
 from ..lua.engine import LuaEngine
 from ..lua.loader import StateLoader
@@ -38,6 +39,7 @@ from ..serving.server import Server
 from ..serving.shares import shares
 from ..system.listen import Bound
 from ..system.memory_folder import MemoryFolder
+from ..system.portable import descriptors
 from ..system.privileges import Identity
 from ..system.stub_modules import deferred
 from .heartbeat import BackgroundTask, Heartbeat, Hooks, MemoryUpkeep
@@ -62,8 +64,6 @@ _MIN_SHUTDOWN_TIME = 1.0
 _MAX_WAIT_OF_DEVELOPERS = 2.0
 #: The part of the descriptors for scripts' files that may be lost: the others last while another process starts.
 _MAX_LOST_FILES = 1 / 4
-#: More is of no use, and some kernels refuse more.
-_MAX_DESCRIPTORS = 1 << 20
 
 
 class ServerProcess:
@@ -90,7 +90,7 @@ class ServerProcess:
             from ..modules.shared.stores import stores_of
 
             self._dictionaries = stores_of(config.shared, folder)
-        _raise_descriptor_limit()
+        descriptors.raise_limit()
         _close_stdin()
         self._shares = shares(config.buffers)
         self._logs = logs or Logs(config)
@@ -346,7 +346,10 @@ class ServerProcess:
             self._stop.set()
 
     def _requests_under_way(self) -> str:
-        return f"{counted(self.server.context.workers.running, 'request')} under way"
+        return f"{self._running()} under way"
+
+    def _running(self) -> str:
+        return counted(self.server.context.workers.running, "request")
 
     def _on_orphaned(self) -> None:
         if not self._stop.is_set():
@@ -380,6 +383,9 @@ class ServerProcess:
             hand_over = self._link.hand_over if self._is_replaced else None
         if self._tasks_by_clock is not None:
             self._tasks_by_clock.stop()
+        progress = Progress()
+        if self._link is None:
+            self.every(INTERVAL, lambda: progress.show(f"stopping: waiting for {self._running()}"))
         finished = self.server.stop(seconds, hand_over)
         if self._tasks_by_clock is not None and not self._tasks_by_clock.join(max(0.0, deadline - time.monotonic())):
             finished = False
@@ -391,6 +397,7 @@ class ServerProcess:
             self._link.close()
         self._close_dictionaries()
         _end_programs()
+        progress.clear()
         if not finished:
             self.log.warning(f"stopped with requests unfinished after {seconds:g} s")
         self.log.info("stopped")
@@ -432,16 +439,6 @@ def _import_all(config: Config) -> None:
     if config.status_path:
         from ..status import page, reporter  # noqa: F401
     import_shipped(config)
-
-
-def _raise_descriptor_limit() -> None:
-    """Allow as many descriptors as the system does. Shells give 1,024, for programs that use select(2)."""
-    import resource
-
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = _MAX_DESCRIPTORS if hard == resource.RLIM_INFINITY else min(hard, _MAX_DESCRIPTORS)
-    if soft < wanted:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 def _close_stdin() -> None:

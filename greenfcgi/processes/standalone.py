@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ..config.load import Config
+from ..logs.progress import shown
 from ..system import listen, systemd
 from ..system.gevent_import import import_gevent
 from ..system.pidfile import PidFile
@@ -42,7 +43,8 @@ def serve(config: Config) -> bool:
     try:
         pid_file.write()
         process.become(identity)
-        process.try_startup()
+        with shown(lambda: "starting: waiting for scripts.startup"):
+            process.try_startup()
         interval = systemd.watchdog()
         if interval:
             process.every(interval, lambda: systemd.notify("WATCHDOG=1"))

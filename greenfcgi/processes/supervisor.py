@@ -22,12 +22,13 @@ from typing import TYPE_CHECKING
 from ..config.load import Config
 from ..errors import BootError, ConfigError, ExitStatus
 from ..logs.error_log import ErrorLog
+from ..logs.progress import Progress
 from ..logs.text import counted, traceback_of
 from ..reload.version_store import VersionStore
 from ..status.scoreboard import Scoreboard
 from ..status.totals import Totals
 from ..system import listen, systemd
-from ..system.memory_folder import MemoryFolder
+from ..system.memory_folder import MemoryFolder, why_not
 from ..system.pidfile import PidFile
 from ..system.privileges import prepare_logs, resolve_identity
 from ..system.signals import Signals
@@ -67,6 +68,7 @@ class Supervisor:
         self._failure: BootError | None = None
         #: The last turn has changed something, so the next follows at once.
         self._is_moving = True
+        self._progress = Progress()
 
     def run(self) -> int:
         """Serve. Returns the exit status.
@@ -89,9 +91,7 @@ class Supervisor:
         try:
             self._folder_for(self._config)
         except OSError as problem:
-            raise ConfigError(
-                f"[shared]: no folder can be made for dictionaries: {problem.strerror or problem}"
-            ) from None
+            raise ConfigError(f"[shared]: {why_not(problem)}") from None
         self._children = Children(self._scoreboard, self._signals, self._lifeline)
         self._health = Health(self._children, self._scoreboard, self._totals)
         # Half of the slots, since a reload has the old processes beside the new ones.
@@ -105,7 +105,9 @@ class Supervisor:
             while not (self._is_stopping and not self._children):
                 self._wait()
                 self._turn()
+                self._show_progress()
         finally:
+            self._progress.clear()
             self._release()
         if self._failure is not None:
             raise self._failure
@@ -168,6 +170,18 @@ class Supervisor:
                 child.read_ready()
                 if child.is_ready:
                     self._rollout.on_ready(child)
+
+    def _show_progress(self) -> None:
+        """On a terminal: what a start or a stop waits for."""
+        if self._is_stopping and self._children:
+            requests = sum(self._scoreboard.requests(child.slot) for child in self._children)
+            what = counted(requests, "request") if requests else counted(len(self._children), "process")
+            self._progress.show(f"stopping: waiting for {what}")
+        elif not self._rollout.is_started and not self._is_stopping:
+            waiting = sum(not child.is_ready for child in self._children)
+            self._progress.show(f"starting: waiting for {counted(waiting, 'process')}")
+        else:
+            self._progress.clear()
 
     def _turn(self) -> None:
         try:
@@ -291,6 +305,7 @@ class Supervisor:
             self._quit(number)
             return
         self._is_stopping = True
+        self._progress = Progress()
         self._log.info(f"{number.name}: stopping {counted(len(self._children), 'process')}")
         # From stopping the service manager would go on to end all processes of the service.
         successor = self._listeners.successor

@@ -18,6 +18,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from ..quota import Quota
+from ..system.portable import descriptors
 
 #: Descriptors that are in no share; of a small limit, at most a quarter.
 _RESERVE = 64
@@ -60,7 +61,4 @@ def share_descriptors(limit: int) -> Descriptors:
 
 def shares(buffers: int) -> Shares:
     """The shares of this process: of `buffers` bytes of memory, and of the descriptors that the system lets it have."""
-    import resource
-
-    limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    return Shares(share_memory(buffers), share_descriptors(limit))
+    return Shares(share_memory(buffers), share_descriptors(descriptors.limit()))

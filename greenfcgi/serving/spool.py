@@ -8,7 +8,7 @@ from typing import IO
 
 from ..fastcgi.records import Buffer
 from ..quota import Quota
-from ..system.temporary_files import close_file
+from ..system.temporary_files import close_file, temporary_folder
 
 
 class Spool:
@@ -21,7 +21,6 @@ class Spool:
     __slots__ = ("_file", "_files", "size")
 
     def __init__(self, files: Quota) -> None:
-        # Imported here: most servers never need one, and it costs 0.5 MB of memory.
         from tempfile import TemporaryFile
 
         if not files.take(1):
@@ -30,7 +29,8 @@ class Spool:
         #: Bytes in it.
         self.size = 0
         try:
-            self._file: IO[bytes] = TemporaryFile(prefix="greenfcgi-", buffering=0)  # noqa: SIM115  # `close` closes it
+            # `close` closes it.
+            self._file: IO[bytes] = TemporaryFile(prefix="greenfcgi-", buffering=0, dir=temporary_folder())  # noqa: SIM115
         except BaseException:
             files.give_back(1)
             raise

@@ -13,12 +13,12 @@ from time import monotonic
 #: Bytes of a message.
 MAX_MESSAGE = 256 * 1024
 
-_HEARTBEAT = struct.Struct("=d")
+#: The time of the last heartbeat (seconds of the monotonic clock), and the number of requests that ran then.
+_HEARTBEAT = struct.Struct("=dQ")
 #: How often a page has been written (odd: it is being written), and the length of its message.
 _HEADER = struct.Struct("=QQ")
 _PAGE = _HEADER.size + MAX_MESSAGE
-#: The time of the last heartbeat (seconds of the monotonic clock), and two pages that are written in turn: a process
-#: that dies while it writes leaves the other.
+#: The last heartbeat, and two pages that are written in turn: a process that dies while it writes leaves the other.
 _SLOT = _HEARTBEAT.size + 2 * _PAGE
 #: A reader gives up after so many tries; in each, the writer has written both pages meanwhile.
 _MAX_TRIES = 100
@@ -31,13 +31,18 @@ class Scoreboard:
         self.slots = slots
         self._memory = mmap.mmap(-1, slots * _SLOT)
 
-    def record_heartbeat(self, slot: int) -> None:
-        """Note the time: the process of this slot is well."""
-        _HEARTBEAT.pack_into(self._memory, slot * _SLOT, monotonic())
+    def record_heartbeat(self, slot: int, requests: int = 0) -> None:
+        """Note the time: the process of this slot is well, and runs so many requests."""
+        _HEARTBEAT.pack_into(self._memory, slot * _SLOT, monotonic(), requests)
 
     def last_heartbeat(self, slot: int) -> float:
         """The time of a slot's last heartbeat, in seconds of the monotonic clock; 0 when there was none."""
         found: float = _HEARTBEAT.unpack_from(self._memory, slot * _SLOT)[0]
+        return found
+
+    def requests(self, slot: int) -> int:
+        """How many requests the process of a slot ran at its last heartbeat."""
+        found: int = _HEARTBEAT.unpack_from(self._memory, slot * _SLOT)[1]
         return found
 
     def publish(self, slot: int, data: bytes) -> None:

@@ -59,6 +59,12 @@ def base() -> str:
     return _MEMORY if os.access(_MEMORY, os.W_OK | os.X_OK) else os.environ.get("TMPDIR") or "/tmp"
 
 
+def why_not(problem: OSError) -> str:
+    """Why no folder can be made, and what there has to be."""
+    place = f"no folder can be made in {base()}: {problem.strerror or problem}"
+    return f"{place}; dictionaries need /dev/shm, or a TMPDIR, that can be written to"
+
+
 def made(parent: str, prefix: str = _PREFIX) -> tuple[str, int]:
     """A new folder in this one: its path, and the descriptor of its lock. Raises `OSError`."""
     for _ in range(_TRIES):

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import NamedTuple
 
 from ..config.load import Config
@@ -24,6 +26,28 @@ class Identity(NamedTuple):
             os.fchown(file, self.uid, self.gid)
         else:
             os.chown(file, self.uid, self.gid, follow_symlinks=False)
+
+    @contextmanager
+    def acting(self) -> Iterator[None]:
+        """Be this user and group while the block runs, as far as permissions go. Raises `OSError`."""
+        if (self.uid, self.gid) == (-1, -1):
+            yield
+            return
+        group, groups = os.getegid(), os.getgroups()
+        try:
+            if self.gid != -1:
+                if self.user:
+                    os.initgroups(self.user, self.gid)
+                else:
+                    os.setgroups([self.gid])
+                os.setegid(self.gid)
+            if self.uid != -1:
+                os.seteuid(self.uid)
+            yield
+        finally:
+            os.seteuid(os.getuid())
+            os.setegid(group)
+            os.setgroups(groups)
 
     def assume(self) -> None:
         """Become this user and group, for good. Raises `ConfigError` when that is not allowed."""

@@ -21,7 +21,7 @@ def notify(*assignments: str) -> None:
     if path.startswith("@"):
         path = "\0" + path[1:]
     try:
-        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as manager:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
             manager.connect(path)
             manager.send("\n".join(assignments).encode())
     except OSError:

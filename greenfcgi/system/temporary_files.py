@@ -5,6 +5,7 @@ The system takes its time to free these, 0.3 s for a gigabyte, in which nobody e
 
 from __future__ import annotations
 
+import errno
 import os
 from _thread import start_new_thread
 from contextlib import suppress
@@ -12,6 +13,19 @@ from typing import IO, Final
 
 #: Bytes from which on a file is large: it takes some milliseconds.
 _LARGE: Final = 16 * 1024 * 1024
+_NO_FOLDER: Final = "no folder for temporary files: set TMPDIR to one that can be written to"
+
+
+def temporary_folder() -> str:
+    """Where temporary files are. Raises `OSError` where nobody has set TMPDIR and no usual place can be written to."""
+    # Imported here, as below: most servers never need it, and it costs 0.5 MB of memory.
+    from tempfile import gettempdir
+
+    try:
+        return gettempdir()
+    except FileNotFoundError:
+        # Python's own message is a list of all places.
+        raise FileNotFoundError(errno.ENOENT, _NO_FOLDER) from None
 
 
 def nameless_file() -> int:
@@ -22,7 +36,7 @@ def nameless_file() -> int:
         # Other systems than Linux, or one that forbids it.
         from tempfile import TemporaryFile
 
-        with TemporaryFile(buffering=0) as file:
+        with TemporaryFile(buffering=0, dir=temporary_folder()) as file:
             return os.dup(file.fileno())
 
 

@@ -14,6 +14,8 @@ from greenfcgi.processes.restarts import Restarts
 from ..support.processes import children
 from ..support.running import Server, until
 
+pytestmark = pytest.mark.systems
+
 
 @pytest.mark.parametrize("processes", [1, 4])
 def test_the_first_are_immediate(processes: int) -> None:

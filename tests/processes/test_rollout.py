@@ -18,6 +18,8 @@ from greenfcgi.processes.restarts import Restarts
 from greenfcgi.processes.rollout import Phase, Rollout, Setup
 from greenfcgi.system.privileges import Identity
 
+pytestmark = pytest.mark.systems
+
 
 class FakeChild(Child):
     """A process that is a number, and gets no signals."""

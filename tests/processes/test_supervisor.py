@@ -27,6 +27,8 @@ from ..support.load import Load
 from ..support.processes import children, descriptors, is_alive
 from ..support.running import PATIENCE, Connection, Server, until
 
+pytestmark = pytest.mark.systems
+
 Serve = Callable[..., Server]
 
 HELLO = "function main(env, con) con:puts('hello') end"

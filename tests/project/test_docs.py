@@ -8,11 +8,13 @@ line for anything.
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
 import shutil
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -40,6 +42,11 @@ def _pattern(output: str) -> str:
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
 def test_examples_give_what_the_page_says(page: Path, tmp_path: Path) -> None:
     """Each page has an example, and all of its commands print what stands below them."""
+    assert run_examples(page, tmp_path, {}), f"{page.name} has no example that runs"
+
+
+def run_examples(page: Path, tmp_path: Path, environment: Mapping[str, str]) -> int:
+    """Run the commands of a page in an empty folder, and return how many there are."""
     ran = 0
     (tmp_path / "config.toml").touch()
     for kind, block in _BLOCK.findall(page.read_text()):
@@ -57,11 +64,12 @@ def test_examples_give_what_the_page_says(page: Path, tmp_path: Path) -> None:
                 assert program == "greenfcgi", command
                 done = subprocess.run(
                     [sys.executable, "-m", "greenfcgi", *arguments], cwd=tmp_path, stdin=subprocess.DEVNULL,
+                    env=os.environ | environment,
                     stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=PATIENCE, check=False,
                 )  # fmt: skip
                 assert re.fullmatch(_pattern(expected), done.stdout.rstrip("\n"), re.DOTALL), done.stdout
                 ran += 1
-    assert ran, f"{page.name} has no example that runs"
+    return ran
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)

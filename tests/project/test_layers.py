@@ -23,8 +23,14 @@ PACKAGE = PROJECT / "greenfcgi"
 FOLDERS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("", ("errors", "version", "quota")),
     ("fastcgi", ("records", "request", "response", "path_info", "proxied", "connection", "client")),
-    ("logs", ("text", "log_file", "error_log", "access_format", "access_log")),
-    ("config", ("lua_versions", "value_type", "address", "types", "shared", "apps", "settings", "load")),
+    ("system.portable", ("descriptors", "child_end", "message_pair", "disk_room")),
+    ("logs", ("text", "log_file", "error_log", "access_format", "access_log", "progress")),
+    (
+        "config",
+        (
+            "lua_versions", "value_type", "toml", "address", "types", "shared", "apps", "settings", "overrides", "load",
+        ),
+    ),
     ("deploy", ("template", "machines", "values", "targets", "init")),
     (
         "system",
@@ -107,10 +113,11 @@ FOLDERS: tuple[tuple[str, tuple[str, ...]], ...] = (
         "dev",
         (
             "terminal", "pages", "sources", "error_page", "live_reload", "save_order", "global_state", "inspector",
-            "app", "http_handler", "mode", "try_request",
+            "app", "http_handler", "mode", "curl_request", "try_request",
         ),
     ),
-    ("", ("preflight", "ping", "cli", "__main__")),
+    ("imports", ("document", "evaluation", "luafcgid", "ini", "fpm_rules", "php_fpm", "command")),
+    ("", ("preflight", "ping", "command_line", "completion", "cli", "__main__")),
 )  # fmt: skip
 ORDER = [f"{folder}.{name}".lstrip(".") for folder, names in FOLDERS for name in names]
 

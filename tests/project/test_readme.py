@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+from greenfcgi.command_line import OPTIONS
 from greenfcgi.config.load import describe
 
 REPOSITORY = Path(__file__).parents[2]
@@ -19,6 +20,14 @@ def test_every_setting_is_listed_with_its_default_and_reason() -> None:
         if row.key not in ("modules", "shared", "tasks", "apps", "app"):
             default = row.default.replace("|", "\\|")
             assert f"| `{row.key}` | `{default}` | {row.reason} |" in page
+
+
+def test_every_option_is_on_its_page() -> None:
+    """With all of its names, and what it takes."""
+    page = (DOCS / "command-line.md").read_text()
+    for option in OPTIONS:
+        for name in option.names:
+            assert f"`{name} {option.metavar}`" in page if option.takes else f"`{name}`" in page, name
 
 
 def test_every_lua_source_is_in_the_source_tour() -> None:

@@ -15,10 +15,13 @@ from greenfcgi.fastcgi.client import Client
 
 from ..support.running import Connection, Server, until
 
+pytestmark = pytest.mark.systems
+
 ENGINES = {
     "inotify": 'heartbeat = 0.02\nreload_engine = "inotify"\n',
     "poll": 'heartbeat = 0.02\nreload_engine = "poll"\npoll_interval = 0.05\n',
 }
+PARAMS = [pytest.param("inotify", marks=pytest.mark.linux), "poll"]
 #: Says which version of the script it is, and how many requests this state has answered.
 SCRIPT = """
 function main(env, con)
@@ -77,7 +80,7 @@ class Site:
             self.serves(f"{version} 1", name)
 
 
-@pytest.fixture(scope="module", params=ENGINES)
+@pytest.fixture(scope="module", params=PARAMS)
 def server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """A server for each engine, with a folder for modules outside its root."""
     folder = tmp_path_factory.mktemp(request.param)
@@ -94,7 +97,7 @@ def site(server: Server) -> Site:
     return Site(server, f"site{next(_names)}")
 
 
-@pytest.fixture(params=ENGINES)
+@pytest.fixture(params=PARAMS)
 def engine(request: pytest.FixtureRequest) -> str:
     """The settings that choose an engine."""
     return ENGINES[request.param]

@@ -28,6 +28,8 @@ from greenfcgi.system.privileges import Identity
 
 from ..support.running import PATIENCE, Connection, Server, until
 
+pytestmark = pytest.mark.systems
+
 Serve = Callable[..., Server]
 
 HELLO = {"hello.lua": 'function main(env, con) con:puts("hello") end'}
@@ -121,6 +123,7 @@ def test_a_socket_that_a_server_listens_on_is_never_taken(serve: Serve, tmp_path
     assert server.get("hello.lua").body == b"hello"
 
 
+@pytest.mark.linux
 def test_a_socket_whose_server_is_busy_is_not_taken(tmp_path: Path) -> None:
     """A listener that does not accept, with a full backlog, is not stale either."""
     path = str(tmp_path / "busy.sock")
@@ -242,6 +245,7 @@ def is_refused(path: str) -> bool:
     return False
 
 
+@pytest.mark.linux
 @pytest.mark.parametrize("processes", [0, 2])
 def test_an_abstract_socket(tmp_path: Path, serve: Serve, processes: int) -> None:
     """A name that is no file; it is taken once, and the log says that it has no mode."""

@@ -12,7 +12,7 @@ import pytest
 from greenfcgi.errors import BindError
 from greenfcgi.system.pidfile import PidFile
 
-pytestmark = pytest.mark.pythons
+pytestmark = [pytest.mark.pythons, pytest.mark.systems]
 
 
 @pytest.fixture(params=[0, 0o077])

@@ -12,6 +12,8 @@ import pytest
 from tests.support.processes import children
 from tests.support.running import Server, until
 
+pytestmark = pytest.mark.systems
+
 _CLOSED = ("sh", "-c", 'exec "$@" <&- >&-', "sh")
 _ALL_CLOSED = ("sh", "-c", 'exec "$@" <&- >&- 2>&-', "sh")
 

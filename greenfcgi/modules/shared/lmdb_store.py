@@ -15,6 +15,7 @@ from typing import Any, Final
 
 import lmdb
 
+from ...system.portable import disk_room
 from . import values
 from .lmdb_entries import ENTRY, HEAD, ITEM, ITEM_KEY, LIST, LOCK, PAGE, TICK, Entries, Transaction, size_of
 from .lmdb_readers import Readers
@@ -375,8 +376,7 @@ def _opened(path: str, size: int) -> Any:
     try:
         file = os.open(path, os.O_RDWR | os.O_CLOEXEC)
         try:
-            if hasattr(os, "posix_fallocate"):
-                os.posix_fallocate(file, 0, size)
+            disk_room.reserve(file, size)
         finally:
             os.close(file)
     except OSError:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 from ...config.shared import Shared
 from ...errors import ConfigError
-from ...system.memory_folder import MemoryFolder, base
+from ...system.memory_folder import MemoryFolder, base, why_not
 from ...system.privileges import Identity
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ class Stores:
             try:
                 self._made_folder().own(identity)
             except OSError as error:
-                raise ConfigError(f"[shared]: no folder can be made in {base()}: {error.strerror}") from None
+                raise ConfigError(f"[shared]: {why_not(error)}") from None
 
     def open(self) -> None:
         """Open them, unless they are, or there are none. Raises `ConfigError`."""

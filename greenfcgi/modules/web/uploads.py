@@ -14,7 +14,7 @@ from contextlib import suppress
 from typing import Final
 
 from ...system.memory_folder import MemoryFolder, made, remove_unused
-from ...system.temporary_files import remove
+from ...system.temporary_files import remove, temporary_folder
 
 _PREFIX: Final = "greenfcgi-uploads-"
 #: What is kept of the mode of a file that is replaced: not that it runs as its owner. Writing to it would not either.
@@ -36,9 +36,7 @@ class _Folder:
     def new_path(self) -> str:
         """Where the next file may be. Raises `OSError`."""
         if self._folder is None:
-            from tempfile import gettempdir
-
-            parent = gettempdir()
+            parent = temporary_folder()
             if self._is_first:
                 self._is_first = False
                 remove_unused(parent, _PREFIX)

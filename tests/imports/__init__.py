@@ -1,0 +1,1 @@
+"""Configurations of others as a config.toml."""
