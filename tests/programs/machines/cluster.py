@@ -135,7 +135,9 @@ class Cluster:
         for name, text in SCRIPTS.items():
             root.mkdir(exist_ok=True)
             (root / name).write_text(text)
-        (self.folder / "config.toml").write_text(f'bind = "127.0.0.1:{self._machine_port}"\n[shared]\ncounts = "1M"\n')
+        (self.folder / "config.toml").write_text(
+            f'bind = "127.0.0.1:{self._machine_port}"\n[shared]\ncounts = "1M"\nsessions = "1M"\n'
+        )
         environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
         done = subprocess.run(
             [sys.executable, "-m", "greenfcgi", "--init", "machines", "--write", "made"],
@@ -155,7 +157,7 @@ class Cluster:
 
     def _machine(self, name: str, address: str) -> Machine:
         text = self.text("machine.toml").replace(MACHINES["192.0.2.1"], MACHINES[address])
-        settings = text.replace("[app]", f'[app]\nmachine = "{name}"').replace("[shared]", '[shared]\nsessions = "1M"')
+        settings = text.replace("[app]", f'[app]\nmachine = "{name}"')
         return Machine(self.folder / name, {}, "processes = 1\n" + settings + _TASK)
 
     def under_way(self, machine: Machine) -> int:
