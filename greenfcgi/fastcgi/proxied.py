@@ -67,7 +67,8 @@ def rewrite(request: Request, target: Target, is_script: bool) -> bytes:
     elif not is_script and not os.path.isfile(path):
         variables = request.variables()
         rest = variables.get(b"PATH_INFO", b"")
-        if rest.startswith(b"/"):
+        # What leads up would be another's path.
+        if rest.startswith(b"/") and b"/../" not in rest + b"/":
             path = path.rstrip(b"/") + rest
             pairs += [(b"SCRIPT_NAME", variables.get(b"SCRIPT_NAME", b"").rstrip(b"/") + rest), (b"PATH_INFO", b"")]
     request.append((b"SCRIPT_FILENAME", path), *pairs)

@@ -77,6 +77,7 @@ load_rc_config() { :; }
 run_rc_command() { greenfcgi_prestart; }
 install() { echo "$@"; }
 checkpath() { echo "$@"; }
+su() { echo su "$@"; }
 """
 
 
@@ -94,6 +95,10 @@ def test_what_services_make(target: str, tmp_path: Path) -> None:
         script = text if target == "freebsd" else f"{_STUBS}\n{text}\nstart_pre\n"
         done = subprocess.run(["sh", "-c", script], capture_output=True, text=True, timeout=60)
         assert (f"{tmp_path}/{folder}\n" in done.stdout) == is_missing
+        # What the server's user may not do is no mistake to root.
+        user = "-m www -c" if target == "freebsd" else "-s /bin/sh nobody -c"
+        assert f"su {user} " in done.stdout
+        assert " --check-config " in done.stdout.partition("su -")[2]
         assert target != "freebsd" or "-o www -m 644 /dev/null /var/run/greenfcgi.pid\n" in done.stdout
 
 

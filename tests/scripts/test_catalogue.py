@@ -249,6 +249,16 @@ def test_scripts_see_what_apache_meant(serve: Callable[..., Server], way: str) -
     assert reply.status == 404, "a path that comes without the prefix is not walked up"
 
 
+def test_what_follows_a_missing_file_leads_nowhere_else(serve: Callable[..., Server]) -> None:
+    """Apache calls it PATH_INFO; it is a part of the path, and not a way up from it."""
+    server = serve({"env.lua": ENV, "sub/env.lua": ENV})
+    missing = f"proxy:fcgi://localhost{server.root}/none"
+    for info, status in (("/../env.lua", 404), ("/../sub/env.lua", 404), ("/..", 404), ("/x", 404)):
+        assert server.get("x", SCRIPT_FILENAME=missing, SCRIPT_NAME="/none", PATH_INFO=info).status == status
+    folder = f"proxy:fcgi://localhost{server.root}/sub"
+    assert server.get("x", SCRIPT_FILENAME=folder, SCRIPT_NAME="/sub", PATH_INFO="/env.lua").status == 200
+
+
 @pytest.mark.parametrize(
     "name", ["_a.lua", "_lib/a.lua", "x/_lib/y/a.lua", ".a.lua", ".git/a.lua", "public/a.lua", "public/x/a.lua"]
 )
