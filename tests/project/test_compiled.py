@@ -107,6 +107,4 @@ def test_the_source_tree_holds_no_extension_module() -> None:
 def test_a_part_of_the_tests_passes(built: Built) -> None:
     """What is tested of the source holds for the compiled modules, too."""
     tests = [f"tests/{name}" for name in PART]
-    # Most of the time they wait, for servers and for clocks.
-    options = ("-q", "-p", "no:cacheprovider", "-n", "2", "--dist", "loadfile", "--no-loadscope-reorder")
-    run(built, "-m", "pytest", *options, *tests, seconds=30 * PATIENCE)
+    run(built, "-m", "pytest", "-q", "-p", "no:cacheprovider", *tests, seconds=30 * PATIENCE)
