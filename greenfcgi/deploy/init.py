@@ -14,6 +14,8 @@ from .template import fill
 from .values import values
 
 _TEMPLATES = os.path.join(os.path.dirname(__file__), "templates")
+#: In templates: the server block of nginx.conf.
+_NGINX_SERVER = "@nginx_server@"
 
 
 def run(name: str, path: str, read: Callable[[], Config], directory: str | None) -> str:
@@ -40,7 +42,11 @@ def _target(name: str) -> Target:
 def _text(file: File, places: Mapping[str, str]) -> str:
     if not places:
         return _template(file.template)
-    return fill(_template(file.template), {**places, "sandbox": _template("sandbox.service").rstrip()})
+    template = _template(file.template)
+    if _NGINX_SERVER in template:
+        # It has places of its own.
+        template = template.replace(_NGINX_SERVER, "".join(_template("nginx.conf").partition("\nserver {")[1:]).strip())
+    return fill(template, {**places, "sandbox": _template("sandbox.service").rstrip()})
 
 
 def _template(name: str) -> str:

@@ -55,6 +55,10 @@ TARGETS = {
             File("Dockerfile.dockerignore", "Dockerfile.dockerignore"),
         ),
     ),
+    "machines": Target(
+        "several machines behind HAProxy or nginx, with a Redis for what they share",
+        tuple(File(f"machines/{name}", name) for name in ("haproxy.cfg", "nginx.conf", "machine.toml")),
+    ),
     "logrotate": Target("logs that are rotated by logrotate", (File("logrotate.conf", "greenfcgi"),)),
     "small": Target("a config.toml for a box with 64 MB", (File("small.toml", "config.toml"),), needs_config=False),
 }

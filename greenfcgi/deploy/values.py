@@ -12,12 +12,13 @@ from .. import __version__
 from ..config.address import Address
 from ..config.load import Config
 from ..errors import ConfigError
+from .machines import machine_values
 from .webserver_words import words
 
 # What means something in one of the files that are made, and cannot be written otherwise in all of them.
 _SPECIAL = re.compile(r"""["'\\$`%{}<>|@\x00-\x1f\x7f]""")
 # Values that are made here, with signs that their readers understand.
-_MADE = ("command", "extension", "listen_streams", "log_files")
+_MADE = ("command", "extension", "listen_streams", "log_files", "machines_redis", "machines_dictionaries")
 
 
 def values(config: Config, path: str) -> dict[str, str]:
@@ -64,6 +65,7 @@ def values(config: Config, path: str) -> dict[str, str]:
         "backlog": str(config.backlog),
         "listen_streams": "\n".join(f"ListenStream={stream}" for stream in _listen_streams(config)),
     }
+    found |= machine_values(config)
     for name, value in found.items():
         if name not in _MADE and (special := _SPECIAL.search(value)):
             raise ConfigError(f"--init: found {special[0]!r} in {value!r}, expected a name without this character")

@@ -232,7 +232,7 @@ class ServerProcess:
                 "[[tasks]]: found no module 'hiredis', by which machines with the same [shared] url share tasks; "
                 "pip install 'greenfcgi[redis]'"
             ) from None
-        return RedisBoard(board, self._config.shared.redis, self._config.after_timeout)
+        return RedisBoard(board, self._config.shared.redis)
 
     def _task_runs(self) -> Mapping[str, Run]:
         return self._tasks_by_clock.runs() if self._tasks_by_clock is not None else {}

@@ -22,6 +22,8 @@ from .task_request import TaskRequest
 
 #: Seconds after which the clock is looked at again, since somebody may have set it.
 _LONGEST_SLEEP: Final = 30.0
+#: Seconds after which a board is asked again that did not answer.
+_PAUSE: Final = 1.0
 
 
 class Board(Protocol):
@@ -87,11 +89,23 @@ class TaskRunner:
                 gevent.sleep(min(due - now, _LONGEST_SLEEP))
                 continue
             # What has been missed, while the machine slept, is run once.
-            last = now
+            last = max(now, self._begin_when_known(task, due, next_after))
+
+    def _begin_when_known(self, task: Task, due: float, next_after: Schedule) -> float:
+        """Ask the board until it answers, for the last time that the task was due; returns that time."""
+        is_logged = False
+        while True:
             try:
                 self._begin(task, due)
             except OSError as problem:
-                self._log.error(f"task {task.name}: not run: {problem.strerror or problem}")
+                if not is_logged:
+                    self._log.error(f"task {task.name}: not run: {problem.strerror or problem}; trying again")
+                is_logged = True
+            else:
+                return due
+            gevent.sleep(_PAUSE)
+            while (following := next_after(due)) <= time.time():
+                due = following
 
     def _begin(self, task: Task, due: float) -> None:
         is_begun = self._board.begin(task.name, due)

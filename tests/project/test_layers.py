@@ -31,7 +31,7 @@ FOLDERS: tuple[tuple[str, tuple[str, ...]], ...] = (
             "lua_versions", "value_type", "toml", "address", "types", "shared", "apps", "settings", "overrides", "load",
         ),
     ),
-    ("deploy", ("template", "webserver_words", "values", "targets", "init")),
+    ("deploy", ("template", "webserver_words", "machines", "values", "targets", "init")),
     (
         "system",
         (
@@ -130,7 +130,8 @@ WITH_GEVENT = {
     "modules.sql.pool", "modules.sql.statements", "modules.threads", "modules.tidying", "processes.heartbeat",
     "processes.link", "processes.server_process", "reload.inotify", "reload.polling", "reload.reloader", "scripts.pool",
     "serving.exchange", "serving.handover", "serving.outbox", "serving.server", "serving.session",
-    "serving.workers", "system.gevent_import", "tasks.runner", "tasks.task_request",
+    "serving.workers", "system.gevent_import", "tasks.redis_board", "tasks.runner",
+    "tasks.task_request",
 }  # fmt: skip
 #: Each costs memory for the life of the server, or starts what only a supervisor may start.
 TOO_HEAVY = {

@@ -7,7 +7,19 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import gevent
 import pytest
+
+from greenfcgi.config.shared import RedisAddress
+from greenfcgi.config.types import Task
+from greenfcgi.logs.error_log import ErrorLog
+from greenfcgi.lua.state import State
+from greenfcgi.scripts.catalogue import Catalogue
+from greenfcgi.scripts.pool import Pool
+from greenfcgi.scripts.script import Script
+from greenfcgi.tasks import redis_board, runner
+from greenfcgi.tasks.board import TaskBoard
+from greenfcgi.tasks.redis_board import RedisBoard
 
 from ..support.redis import PROGRAM, RedisServer
 from ..support.running import Server, until
@@ -76,3 +88,94 @@ def test_a_clock_that_was_ahead(tmp_path: Path, redis: RedisServer) -> None:
     redis.command("SET", "{greenfcgi-task:tick.lua}", f"{time.time() + 100_000:.3f}")
     with started(tmp_path / "one", TICK, redis.url) as one:
         until(lambda: len(runs(one)) >= 2, "two runs")
+
+
+def board_of(redis: RedisServer) -> RedisBoard:
+    """The board of a machine."""
+    return RedisBoard(TaskBoard(), RedisAddress("", 0, str(redis.path), False, "", "", 0))
+
+
+def test_a_machine_is_gone(redis: RedisServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its task is said to run for as long as it does; when the machine goes in the midst, others run the next one."""
+    monkeypatch.setattr(redis_board, "_LEASE", 0.4)
+    one, two = board_of(redis), board_of(redis)
+    now = time.time()
+    assert one.begin("x", now) is True
+    for _ in range(8):
+        gevent.sleep(0.1)
+        assert two.begin("x", time.time()) is False
+    one._renewing.kill()
+    gevent.sleep(0.5)
+    assert two.begin("x", time.time()) is True
+    # What the first one has to say now is nothing to the second.
+    one.end("x", True)
+    assert one.begin("x", time.time()) is False
+    two.end("x", True)
+    assert one.begin("x", time.time()) is True
+
+
+def test_redis_has_forgotten_what_runs(redis: RedisServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is told again."""
+    monkeypatch.setattr(redis_board, "_LEASE", 0.4)
+    one, two = board_of(redis), board_of(redis)
+    assert one.begin("x", time.time()) is True
+    redis.stop()
+    redis.start()
+    gevent.sleep(0.3)
+    assert two.begin("x", time.time()) is False
+    one.end("x", True)
+    assert two.begin("x", time.time()) is True
+
+
+def test_a_reply_is_lost(redis: RedisServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who asks again for the same time may run it, and nobody else."""
+    one, two = board_of(redis), board_of(redis)
+    ask = one._ask
+
+    def lost(*command: bytes) -> object:
+        ask(*command)
+        raise OSError(0, "redis: connection closed")
+
+    now = time.time()
+    with monkeypatch.context() as patch:
+        patch.setattr(one, "_ask", lost)
+        with pytest.raises(OSError, match="connection closed"):
+            one.begin("x", now)
+    assert two.begin("x", now) is None
+    assert one.begin("x", now) is True
+    assert one.begin("x", now + 1) is False
+    one.end("x", True)
+    assert two.begin("x", now + 2) is True
+
+
+def test_what_was_missed_is_made_up_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A board that does not answer is asked again, for the last time that the task was due; the log has one line."""
+    monkeypatch.setattr(runner, "_PAUSE", 0.02)
+    asked: list[float] = []
+
+    class Away(TaskBoard):
+        def begin(self, name: str, due: float) -> bool | None:
+            asked.append(due)
+            if len(asked) < 20:
+                raise OSError(0, "redis: connection refused")
+            return None
+
+    start = time.time()
+    # Soon, and while the board is away; then never again.
+    dues = [start + 0.05, start + 0.15, start + 10_000]
+    monkeypatch.setattr(runner, "schedule", lambda task: lambda after: next(due for due in dues if due > after))
+    log = ErrorLog(str(tmp_path / "log"), "info")
+    pool: Pool[Script, State] = Pool(lambda script: pytest.fail("nothing runs"), 1, 1)
+    found = runner.TaskRunner([Task("x", "x.lua", 1, "")], Away(), Catalogue(str(tmp_path), ()), pool, log, 1)
+    found.start()
+    try:
+        with gevent.Timeout(10):
+            while len(asked) < 20:
+                gevent.sleep(0.01)
+        gevent.sleep(0.1)
+        assert asked == sorted(asked)
+        assert (asked[0], asked[-1], len(asked)) == (dues[0], dues[1], 20)
+    finally:
+        found.stop()
+        log.close()
+    assert (tmp_path / "log").read_text().count("not run: redis: connection refused; trying again") == 1

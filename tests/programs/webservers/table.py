@@ -1,4 +1,4 @@
-"""The tables of docs/webservers.md and README.md, from what the web servers do: `python -m tests.programs.webservers.table`."""
+"""The tables of docs/webservers.md and README.md, from what servers do: `python -m tests.programs.webservers.table`."""
 
 from __future__ import annotations
 
