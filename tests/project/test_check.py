@@ -158,9 +158,11 @@ def test_a_folder_that_cannot_be_looked_for(public: Path) -> None:
     (public / "closed" / "logs").mkdir(parents=True)
     (public / "closed").chmod(0o700)
     (public / "config.toml").write_text('errorlog = "closed/logs/e.log"\nbind = "127.0.0.1:0"\n')
-    assert refusal(as_nobody(public, "-t")).endswith(
+    result = as_nobody(public, "-t")
+    assert result.err.endswith(
         f'but user "nobody" may not look for the folder "{public}/closed/logs"; expected one that it may\n'
     )
+    assert (result.status, result.err.count("\n")) == (2, 1)
 
 
 @root_only
