@@ -274,7 +274,8 @@ def test_what_a_program_writes_is_waited_for(tmp_path: Path) -> None:
         with pytest.raises(subprocess.TimeoutExpired):
             done.wait(1)
         pipe.write(b"handler = 'run'\n")
-    printed, _ = done.communicate(timeout=PATIENCE)
+    with done:
+        printed, _ = done.communicate(timeout=PATIENCE)
     assert "workers = 7\n" in printed
     assert 'handler = "run"\n' in printed
 
