@@ -73,15 +73,15 @@ def _located(problem: Exception, options: Options) -> str:
 def _dispatch(options: Options) -> int:
     if options.version:
         # Not argparse's own, which breaks the line where the terminal ends.
-        return _print(f"{NAME}\n".encode())
+        return _print(f"{NAME}\n")
     if options.shell:
         from .completion import script
 
-        return _print(script(options.shell).encode())
+        return _print(script(options.shell))
     if options.imported is not None:
         from .imports.command import run
 
-        return run(options.imported)
+        return _print(run(options.imported))
     if options.is_development:
         return _develop(options)
     if options.check_config:
@@ -116,8 +116,7 @@ def _init(options: Options) -> int:
     from .deploy.init import run
 
     assert options.target is not None
-    text = run(options.target, options.path or CONFIG, lambda: _configuration(options), options.directory)
-    return _print(text.encode())
+    return _print(run(options.target, options.path or CONFIG, lambda: _configuration(options), options.directory))
 
 
 def _ping(config: Config) -> int:
@@ -126,7 +125,7 @@ def _ping(config: Config) -> int:
     problem = ping(config, _PING_SECONDS)
     if problem:
         print(f"greenfcgi: {problem}", file=sys.stderr)
-    return ExitStatus.FAILED if problem else _print(b"pong\n")
+    return ExitStatus.FAILED if problem else _print("pong\n")
 
 
 def _path(options: Options) -> str:
@@ -172,23 +171,29 @@ def _check(options: Options) -> int:
         print(f"greenfcgi: {problem}", file=sys.stderr)
     # Where lupa has no LuaJIT, "auto" is another Lua.
     lua = "" if config is None or config.lua.version == FLAVOURS[0] else f" ({config.lua.version})"
-    return ExitStatus.USAGE if problems else _print(f"{path or 'without config.toml'}: OK{lua}\n".encode())
+    return ExitStatus.USAGE if problems else _print(f"{path or 'without config.toml'}: OK{lua}\n")
 
 
-def _print(output: bytes) -> int:
+def _print(output: str | bytes) -> int:
     import signal
 
     # Into `head` and the like: end as other commands do when nobody reads on.
     signal.signal(signal.SIGPIPE, signal.SIG_DFL)
-    sys.stdout.buffer.write(output)
-    sys.stdout.flush()
+    # Names of files keep their bytes, which need not be UTF-8.
+    data = output if isinstance(output, bytes) else output.encode(errors="surrogateescape")
+    try:
+        sys.stdout.buffer.write(data)
+        sys.stdout.flush()
+    except OSError as problem:
+        print(f"greenfcgi: stdout: {problem.strerror}", file=sys.stderr)
+        return ExitStatus.FAILED
     return ExitStatus.OK
 
 
 def _print_config(config: Config) -> int:
     from .config.load import dump
 
-    return _print(dump(config).encode())
+    return _print(dump(config))
 
 
 def _serve(config: Config, options: Options) -> int:
@@ -227,6 +232,6 @@ def _try(config: Config, options: Options) -> int:
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     with shown(lambda: f"waiting for {request.url}"):
         reply = respond(config, request)
-    _print(reply.stdout)
+    printed = _print(reply.stdout)
     is_whole = reply.ended is not None and reply.ended[0] == 0
-    return ExitStatus.OK if is_whole and reply.status < 400 else ExitStatus.FAILED
+    return printed if is_whole and reply.status < 400 else ExitStatus.FAILED

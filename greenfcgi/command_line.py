@@ -163,11 +163,11 @@ def _part(name: str, argument: str) -> tuple[str, str]:
 
 def _only_path(arguments: Sequence[str]) -> str | None:
     """The configuration where it alone is named, or "": how servers are started, without the memory of argparse."""
+    if not arguments:
+        return ""
     if len(arguments) == 2 and arguments[0] in ("-c", "--config"):
-        return arguments[1]
-    if len(arguments) < 2 and not any(each.startswith("-") for each in arguments):
-        return arguments[0] if arguments else ""
-    return None
+        return arguments[1] or None
+    return arguments[0] if len(arguments) == 1 and not arguments[0].startswith("-") and arguments[0] else None
 
 
 def _parse(arguments: Sequence[str]) -> Options:
@@ -183,7 +183,9 @@ def _parse(arguments: Sequence[str]) -> Options:
         if option.name in given and option.goes_with and option.goes_with not in given:
             made.error(f"{option.label} goes with --{option.goes_with}")
     if "form" in parts and len(parts) > 1:
-        made.error("argument -F/--form: not allowed with argument -d/--data")
+        made.error("argument -F/--form: not allowed with arguments -d/--data and --data-binary")
+    if "" in (found.path, found.config):
+        made.error('argument -c/--config: found "", expected the name of a file')
     if found.path and found.config:
         made.error(f"argument -c/--config: found {found.config}, and {found.path} beside it, expected one of them")
     if found.completion and found.completion not in SHELLS:

@@ -15,21 +15,24 @@ from .errors import ProtocolError
 from .fastcgi.client import Client
 from .fastcgi.records import get_values
 
-_ANY_HOST = {"0.0.0.0": "127.0.0.1", "::": "::1"}
-
 
 def ping(config: Config, seconds: float) -> str:
-    """ "" where a server answers at each address of `bind` within `seconds`; else the first problem, in one line."""
-    for address in config.bind:
-        if address.kind != "fd":
-            try:
-                _ask(address, seconds)
-            except TimeoutError:
-                return f"{address}: no answer within {seconds:g} s"
-            except OSError as problem:
-                return f"{address}: {problem.strerror or problem}"
-            except ProtocolError:
-                return f"{address}: found something that is no FastCGI server"
+    """ "" where a server answers at each address of `bind` within `seconds`; else the first problem, in one line.
+
+    Descriptors are the server's own: where they are all that it listens on, it cannot be asked.
+    """
+    addresses = [address for address in config.bind if address.kind != "fd"]
+    if not addresses:
+        return "bind: found descriptors only, expected an address that can be asked: --ping -b unix:/run/x.sock"
+    for address in addresses:
+        try:
+            _ask(address, seconds)
+        except TimeoutError:
+            return f"{address}: no answer within {seconds:g} s"
+        except OSError as problem:
+            return f"{address}: {problem.strerror or problem}"
+        except ProtocolError:
+            return f"{address}: found something that is no FastCGI server"
     return ""
 
 
@@ -47,7 +50,7 @@ def _ask(address: Address, seconds: float) -> None:
 
 def _connect(address: Address, seconds: float) -> socket.socket:
     if address.kind == "tcp":
-        return socket.create_connection((_ANY_HOST.get(address.host, address.host), address.port), seconds)
+        return socket.create_connection((address.reachable().host, address.port), seconds)
     connection = socket.socket(socket.AF_UNIX)
     connection.settimeout(seconds)
     try:

@@ -66,7 +66,14 @@ def _check_file(name: str, path: str, expected: str, problem_with: Callable[[str
     """
     folder = os.path.dirname(path)
     found = f'{name}: found "{escape(path)}"'
-    if not os.path.isdir(folder):
+    try:
+        is_folder = stat.S_ISDIR(os.stat(folder).st_mode)
+    except PermissionError:
+        yield f'{found}, but {_name()} may not look for the folder "{escape(folder)}"; expected one that it may'
+        return
+    except (OSError, ValueError):
+        is_folder = False
+    if not is_folder:
         yield f'{found}, but there is no folder "{escape(folder)}"; expected one that exists'
         return
     try:

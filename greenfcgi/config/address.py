@@ -8,6 +8,8 @@ from typing import Literal, NamedTuple
 
 from .value_type import InvalidValue, ValueType
 
+#: Addresses that stand for each of a machine, and where this machine itself reaches them.
+_ANY_HOST = {"0.0.0.0": "127.0.0.1", "::": "::1"}
 _MAX_ABSTRACT = 108  # bytes that the kernel has for the name of a socket, with the first one
 
 
@@ -35,6 +37,10 @@ class Address(NamedTuple):
     def is_loopback(self) -> bool:
         """Whether only this machine can reach a TCP address. Of names, only localhost is known to be one."""
         return self.host in ("localhost", "::1") or bool(re.fullmatch(r"127\.[0-9.]+", self.host))
+
+    def reachable(self) -> "Address":
+        """Where this machine connects to a server that listens here: any address of the machine is the loopback."""
+        return self._replace(host=_ANY_HOST.get(self.host, self.host))
 
 
 def _read(found: object, folder: str) -> Address:

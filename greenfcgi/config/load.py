@@ -248,7 +248,7 @@ def _unknown(table: str, key: str, found: object) -> str:
 
     if isinstance(found, dict):
         names = [*TABLES, *FREE_TABLES]
-        near = get_close_matches(key, names, 1) if not table else []
+        near = get_close_matches(key.lower(), names, 1) if not table else []
         known = ", ".join(f"[{name}]" for name in names)
         hint = f", did you mean [{near[0]}]?" if near else f"; known are {known}"
         return f"[{table + '.' if table else ''}{toml.key(toml.short(key))}]: unknown table{hint}"
@@ -256,9 +256,9 @@ def _unknown(table: str, key: str, found: object) -> str:
     here = [name for name, home in homes.items() if home == table]
     if key in homes:
         hint = f" here, it belongs {_place(homes[key])}"
-    elif near := get_close_matches(key, here, 1):
+    elif near := get_close_matches(key.lower(), here, 1):
         hint = f', did you mean "{near[0]}"?'
-    elif near := get_close_matches(key, homes, 1):
+    elif near := get_close_matches(key.lower(), homes, 1):
         hint = f', did you mean "{near[0]}" {_place(homes[near[0]])}?'
     else:
         hint = f"; known here are {', '.join(here)}"

@@ -129,6 +129,9 @@ class Overrides:
         table, key = _unquoted(label[1]), _unquoted(label[3] or label[2] or "")
         rest = problem[label.end() :]
         origin = self._origins.get((table, key)) or self._origins.get(("", table))
+        if origin is None and not key:
+            # A whole table, of which a part is from here.
+            origin = next((origin for (home, _), origin in self._origins.items() if home == table), None)
         if origin is None and (found := re.match(_FOUND, rest)):
             # A key that a table cannot have.
             origin = self._origins.get((table, _unquoted(found[1])))

@@ -86,11 +86,13 @@ def size(minimum: int, minimum_text: str) -> ValueType:
             raise InvalidValue(found, 'a size of at most "1024G"')
         return count
 
-    def write(count: int) -> object:
-        unit = next((unit for unit in "GMK" if count and count % _UNITS[unit] == 0), "")
-        return f"{count // _UNITS[unit]}{unit}" if unit else count
+    return ValueType(expected, read, size_text)
 
-    return ValueType(expected, read, write)
+
+def size_text(count: int) -> object:
+    """A number of bytes as config.toml has it: "16M", or the number where no unit divides it."""
+    unit = next((unit for unit in "GMK" if count and count % _UNITS[unit] == 0), "")
+    return f"{count // _UNITS[unit]}{unit}" if unit else count
 
 
 def _text(expected: str, pattern: str, but_not: str = "") -> ValueType:

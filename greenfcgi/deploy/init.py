@@ -8,6 +8,7 @@ from difflib import get_close_matches
 
 from ..config.load import Config
 from ..errors import ConfigError
+from ..logs.text import escape
 from .targets import TARGETS, File, Target
 from .template import fill
 from .values import values
@@ -68,15 +69,19 @@ def _listing(texts: Mapping[File, str]) -> str:
 
 
 def _write(directory: str, texts: Mapping[File, str]) -> str:
+    if not directory:
+        raise ConfigError("--write: found '', expected a directory")
     paths = [os.path.join(directory, file.path) for file in texts]
     try:
         os.makedirs(directory, exist_ok=True)
         if os.listdir(directory):
-            raise ConfigError(f"--write: found files in {directory}, expected an empty directory, or one to be made")
+            raise ConfigError(
+                f"--write: found files in {escape(directory)}, expected an empty directory, or one to be made"
+            )
         for path, (file, text) in zip(paths, texts.items(), strict=True):
             os.makedirs(os.path.dirname(path), exist_ok=True)
             with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, file.mode), "w", encoding="utf-8") as output:
                 output.write(text)
     except OSError as problem:
-        raise ConfigError(f"--write: {problem.filename or directory}: {problem.strerror}") from None
+        raise ConfigError(f"--write: {escape(problem.filename or directory)}: {problem.strerror}") from None
     return "".join(f"{path}\n" for path in paths)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 
-from ..config.load import Config
+from ..config.load import Config, toml_line
 from ..config.toml import quoted
+from ..config.types import size_text
 
 #: Where the others are, in a network that documentation is free to name (RFC 5737).
 _REDIS = "redis://192.0.2.20:6379/0"
@@ -15,7 +16,7 @@ _DICTIONARIES = {"sessions": 16 * 2**20}
 
 
 def machine_values(config: Config) -> dict[str, str]:
-    """The values, by their names. What a single machine needs not, such as a TCP port, has a usual value."""
+    """The values, by their names. What a single machine does not need, such as a TCP port, has a usual value."""
     ports = [address.port for address in config.bind if address.kind == "tcp" and address.port]
     shared = config.shared
     # A socket of this machine is no way to the Redis of all.
@@ -26,8 +27,7 @@ def machine_values(config: Config) -> dict[str, str]:
         "machines_ping": config.ping_path or _PING,
         "machines_redis": quoted(url),
         "machines_dictionaries": "\n".join(
-            f'{name} = "{size}"' if size % 2**20 else f'{name} = "{size // 2**20}M"'
-            for name, size in (shared.sizes or _DICTIONARIES).items()
+            toml_line(name, size_text(count)) for name, count in (shared.sizes or _DICTIONARIES).items()
         ),
         "machines_key": os.path.join(config.folder, key_file if isinstance(key_file, str) else "session.key"),
     }

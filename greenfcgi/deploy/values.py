@@ -1,4 +1,4 @@
-"""What templates have in their places: a configuration, in the words of each program that reads the files."""
+"""What templates have in their places: a configuration as text, and how this program is started."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from ..config.address import Address
 from ..config.load import Config
 from ..errors import ConfigError
 from .machines import machine_values
+from .webserver_words import words
 
 # What means something in one of the files that are made, and cannot be written otherwise in all of them.
 _SPECIAL = re.compile(r"""["'\\$`%{}<>|@\x00-\x1f\x7f]""")
 # Values that are made here, with signs that their readers understand.
 _MADE = ("command", "extension", "listen_streams", "log_files", "machines_redis", "machines_dictionaries")
-_ANY_HOST = {"0.0.0.0": "127.0.0.1", "::": "::1"}
 
 
 def values(config: Config, path: str) -> dict[str, str]:
@@ -71,11 +71,11 @@ def values(config: Config, path: str) -> dict[str, str]:
     for name, value in found.items():
         if name not in _MADE and (special := _SPECIAL.search(value)):
             raise ConfigError(f"--init: found {special[0]!r} in {value!r}, expected a name without this character")
-    for path in (config.status_path, config.ping_path):
-        if any(f"{extension}/" in f"{path}/" for extension in scripts.extensions):
-            raise ConfigError(f"--init: found {path!r}, expected a path that is no script's")
+    for url in (config.status_path, config.ping_path):
+        if any(f"{extension}/" in f"{url}/" for extension in scripts.extensions):
+            raise ConfigError(f"--init: found {url!r}, expected a path that is no script's")
     address, *further = _reachable(config)
-    return found | {"further": ", ".join(map(str, further))} | _addresses(address) | _lists(address, scripts.extensions)
+    return found | {"further": ", ".join(map(str, further))} | words(address, scripts.extensions)
 
 
 def _command() -> list[str]:
@@ -105,51 +105,10 @@ def _reachable(config: Config) -> list[Address]:
     reachable = []
     for address in config.bind:
         if address.kind == "tcp" and address.port:
-            reachable.append(address._replace(host=_ANY_HOST.get(address.host, address.host)))
+            reachable.append(address.reachable())
         elif address.kind == "unix" and not address.is_abstract and not _SPECIAL.search(address.path):
             reachable.append(address)
     if reachable:
         return reachable
     found = ", ".join(f'"{address}"' for address in config.bind)
     raise ConfigError(f"--init: found bind = {found}, expected a unix socket with a path, or a TCP port")
-
-
-def _addresses(address: Address) -> dict[str, str]:
-    """The address as each web server writes it; `socket` and `port` are "" for the other kind."""
-    host, port, path = address.host, str(address.port), address.path
-    if address.kind == "unix":
-        return {
-            "socket": path,
-            "socket_folder": os.path.dirname(path),
-            "port": "",
-            "nginx_address": f"unix:{path}",
-            "lighttpd_address": f'"socket" => "{path}"',
-            "apache_worker": "fcgi://greenfcgi/",
-            "apache_handler": f"proxy:unix:{path}|fcgi://greenfcgi/",
-            "caddy_address": f"unix/{path}",
-            "haproxy_address": f"unix@{path}",
-        }
-    bracketed = f"[{host}]" if ":" in host else host
-    return {
-        "socket": "",
-        "socket_folder": "",
-        "port": port,
-        "nginx_address": f"{bracketed}:{port}",
-        "lighttpd_address": f'"host" => "{host}", "port" => {port}',
-        # Apache takes brackets for a pattern there.
-        "apache_worker": "" if ":" in host else f"fcgi://{host}:{port}/",
-        "apache_handler": f"proxy:fcgi://{bracketed}:{port}/",
-        "caddy_address": f"{bracketed}:{port}",
-        "haproxy_address": f"{host}:{port}",
-    }
-
-
-def _lists(address: Address, extensions: tuple[str, ...]) -> dict[str, str]:
-    """What web servers write once for each of scripts.extensions."""
-    backend = _addresses(address)["lighttpd_address"]
-    backend += ', "x-sendfile" => "enable", "x-sendfile-docroot" => ( var.root )'
-    return {
-        "lighttpd_backend": backend,
-        "lighttpd_scripts": ", ".join(f'"{extension}" => (( {backend} ))' for extension in extensions),
-        "caddy_split": " ".join(extensions),
-    }

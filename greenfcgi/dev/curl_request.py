@@ -14,6 +14,9 @@ from ..logs.text import escape
 _TOKEN: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _FORM: Final = "application/x-www-form-urlencoded"
 _FILE: Final = "application/octet-stream"
+_IN_QUOTES: Final = r'"(?:[^"\\]|\\.)*"'
+#: A value, or what follows it with the semicolon before it.
+_WORD: Final = rf"(?s)(?:^|;[^;=]*=)\s*{_IN_QUOTES}\s*(?=;|$)|(?:^|;)[^;]*"
 #: Types of files that fields have, as curl knows them by their names.
 _TYPES: Final = {
     ".gif": "image/gif", ".jpg": "image/jpeg", ".jpeg": "image/jpeg", ".png": "image/png", ".svg": "image/svg+xml",
@@ -41,19 +44,23 @@ def request_of(url: str, method: str | None, headers: Sequence[str], parts: Sequ
         raise ConfigError(f"--try: found {url!r}, expected a path such as /hello.lua?name=x")
     if method is not None and not _TOKEN.fullmatch(method):
         raise ConfigError(f"--method: found {method!r}, expected a method such as POST")
-    found: dict[str, str | None] = {}
-    body = b""
-    if parts and parts[0][0] == "form":
-        boundary = _boundary()
-        found["content-type"] = f"multipart/form-data; boundary={boundary}"
-        body = b"".join(_field(argument, boundary) for _, argument in parts) + f"--{boundary}--\r\n".encode()
-    elif parts:
-        found["content-type"] = _FORM
-        body = b"&".join(_data(name, argument) for name, argument in parts)
     given: dict[str, str | None] = {}
     for text in headers:
         _add(given, text)
-    return Request(url, method or ("POST" if parts else "GET"), found | given, body)
+    body = b""
+    if parts and parts[0][0] == "form":
+        boundary = _boundary()
+        body = b"".join(_field(argument, boundary) for _, argument in parts) + f"--{boundary}--\r\n".encode()
+        kind = given.setdefault("content-type", "multipart/form-data")
+        if kind and "boundary=" not in kind:
+            # A form cannot be read without it.
+            given["content-type"] = f"{kind}; boundary={boundary}"
+    elif parts:
+        body = b"&".join(_data(name, argument) for name, argument in parts)
+        given.setdefault("content-type", _FORM)
+    if parts:
+        given.setdefault("content-length", str(len(body)))
+    return Request(url.partition("#")[0], method or ("POST" if parts else "GET"), given, body)
 
 
 def _add(headers: dict[str, str | None], text: str) -> None:
@@ -82,25 +89,52 @@ def _data(option: str, argument: str) -> bytes:
 
 
 def _field(argument: str, boundary: str) -> bytes:
-    """A part of a multipart form: NAME=VALUE, NAME=@FILE or NAME=<FILE, with ;type= and ;filename= behind a file."""
+    """A part of a multipart form: NAME=VALUE, NAME=@FILE or NAME=<FILE, with ;type= and ;filename= behind it."""
     name, equals, value = argument.partition("=")
     if not equals or not name:
         raise ConfigError(f"--form: found {argument!r}, expected NAME=VALUE or NAME=@FILE")
+    sign = value[:1] if value[:1] in ("@", "<") else ""
+    first, options = _options(value[len(sign) :])
+    content = _read("form", first) if sign else os.fsencode(first)
+    if sign == "@":
+        options.setdefault("filename", os.path.basename(first))
+        options.setdefault("type", _TYPES.get(os.path.splitext(first)[1].lower(), _FILE))
     lines = f'Content-Disposition: form-data; name="{_quoted(name)}"'
-    if value[:1] not in ("@", "<"):
-        content = os.fsencode(value)
-    else:
-        path, *rest = value[1:].split(";")
-        content = _read("form", path)
-        options = {key.strip(): text for key, _, text in (each.partition("=") for each in rest)}
-        if unknown := options.keys() - {"type", "filename"}:
-            raise ConfigError(f"--form: found {min(unknown)!r} behind a file, expected type= or filename=")
-        if value[0] == "@":
-            lines += f'; filename="{_quoted(options.get("filename") or os.path.basename(path))}"'
-            options.setdefault("type", _TYPES.get(os.path.splitext(path)[1].lower(), _FILE))
-        if "type" in options:
-            lines += f"\r\nContent-Type: {options['type']}"
+    if "filename" in options:
+        lines += f'; filename="{_quoted(options["filename"])}"'
+    if "type" in options:
+        lines += f"\r\nContent-Type: {options['type']}"
     return b"--%b\r\n%b\r\n\r\n%b\r\n" % (boundary.encode(), os.fsencode(lines), content)
+
+
+def _options(value: str) -> tuple[str, dict[str, str]]:
+    """What a field has, and ;type= and ;filename= behind it. In quotes, a semicolon is a character like any other."""
+    first, *rest = re.findall(_WORD, value)
+    options: dict[str, str] = {}
+    last = ""
+    for each in rest:
+        key, equals, text = each[1:].partition("=")
+        name = key.strip()
+        if equals and name in ("type", "filename") and not re.search(r"[\r\n\0]", text):
+            options[name] = _unquoted(text) if name == "filename" else text.strip()
+        elif last == "type" and equals:
+            # Of the type itself: ;type=text/html; charset=utf-8
+            options["type"] += each
+            continue
+        else:
+            raise ConfigError(
+                f"--form: found {each!r} behind the value, expected ;type= or ;filename=; "
+                "a value with a semicolon is in quotes: 'x=\"a;b\"'"
+            )
+        last = name
+    return _unquoted(first), options
+
+
+def _unquoted(word: str) -> str:
+    """A word without the quotes around it, in which a backslash stands before a quote or a backslash."""
+    if not re.fullmatch(_IN_QUOTES, word.strip()):
+        return word
+    return re.sub(r'\\([\\"])', r"\1", word.strip()[1:-1])
 
 
 def _quoted(text: str) -> str:

@@ -53,11 +53,10 @@ def _send(connection: gevent.socket.socket, data: bytes) -> None:
 
 def _params(config: Config, request: Request) -> dict[str, str]:
     """What a web server would send for this request."""
-    target, _, query = request.url.partition("#")[0].partition("?")
+    target, _, query = request.url.partition("?")
     path = os.fsdecode(unquote_to_bytes(os.fsencode(target)))
     script = UrlPaths(config.scripts.root, config.scripts.extensions, "").script(path)
-    length = str(len(request.body)) if request.body or request.method in ("POST", "PUT", "PATCH") else None
-    headers: dict[str, str | None] = {"host": "localhost", "content-length": length, **request.headers}
+    headers: dict[str, str | None] = {"host": "localhost", **request.headers}
     # These two have variables without HTTP_, which are there in any case.
     content_type, content_length = headers.pop("content-type", None), headers.pop("content-length", None)
     return (

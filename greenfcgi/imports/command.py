@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import os
 import re
-import sys
 
-from ..errors import ConfigError, ExitStatus
+from ..errors import ConfigError
 from ..logs.text import escape
 
 _MAX_FILE = 2**20  # bytes; real ones have a few KB
@@ -15,11 +14,11 @@ _MAX_FILE = 2**20  # bytes; real ones have a few KB
 _INI = re.compile(r"\s*(\[|include\s*=\s*[^\s\"'\[])")
 
 
-def run(path: str) -> int:
-    """Print a config.toml made of luafcgid's or php-fpm's configuration. Returns the exit status.
+def run(path: str) -> str:
+    """A config.toml made of luafcgid's or php-fpm's configuration.
 
     The kind of file is told by its content. `FILE:POOL` is one pool of several in an INI. Raises `ConfigError`, one
-    line, when it cannot be read or anything in it is wrong; nothing is printed then.
+    line, when it cannot be read or anything in it is wrong.
     """
     from . import luafcgid, php_fpm
 
@@ -28,22 +27,19 @@ def run(path: str) -> int:
         path, _, pool = path.rpartition(":")
     text = read(path)
     if is_ini(text):
-        printed = php_fpm.convert(path, text, pool, read)
-    elif pool:
+        return php_fpm.convert(path, text, pool, read)
+    if pool:
         raise ConfigError(f"{escape(path)}: it has no pools: expected the name of a file alone")
-    else:
-        printed = luafcgid.convert(path, text)
-    sys.stdout.buffer.write(printed.encode())
-    sys.stdout.flush()
-    return ExitStatus.OK
+    return luafcgid.convert(path, text)
 
 
 def read(path: str) -> str:
     """The text of a file. Raises `ConfigError` where it cannot be read or is no text in UTF-8."""
     try:
-        # Not blocking: a fifo has no end.
+        # A fifo that nobody writes is at its end at once; what a program writes, as in <(ssh ...), is waited for.
         with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
-            data = file.read(_MAX_FILE + 1) or b""
+            os.set_blocking(file.fileno(), True)
+            data = file.read(_MAX_FILE + 1)
     except OSError as error:
         raise ConfigError(f"{escape(path)}: cannot be read: {error.strerror}") from None
     except ValueError:

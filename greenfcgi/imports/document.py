@@ -11,7 +11,6 @@ import textwrap
 from collections.abc import Iterator
 
 from ..config.load import describe, mistake, toml_line
-from ..config.types import size
 from ..errors import ConfigError
 from ..logs.text import escape
 
@@ -81,11 +80,6 @@ def shown(name: str, value: object) -> str:
     """A setting of the file that is read as a comment repeats it, on one line and not too long."""
     text = escape(value) if isinstance(value, (str, bytes)) else toml_line("x", value).removeprefix("x = ")
     return textwrap.shorten(f"{name} = {text}", _MAX_SHOWN, placeholder="...")
-
-
-def size_text(count: int) -> object:
-    """A number of bytes as config.toml has it: "16M"."""
-    return size(0, "0").write(count)
 
 
 def _comment(text: str) -> Iterator[str]:

@@ -43,8 +43,8 @@ for _, name in ipairs { "io", "debug", "package" } do env[name] = closed_table(n
 env.print = function() end
 env.getmetatable = function(value) return type(value) == "table" and getmetatable(value) or nil end
 env.setmetatable = function(value, metatable)
-    -- It would run when nobody looks any more.
-    if type(metatable) == "table" and rawget(metatable, "__gc") then error("a finalizer is not available here", 2) end
+    -- It would run when nobody looks any more; false is enough for one that is put in its place later.
+    if type(metatable) == "table" and rawget(metatable, "__gc") ~= nil then error("a finalizer is not available here", 2) end
     return setmetatable(value, metatable)
 end
 env._G = env

@@ -5,9 +5,10 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 
+from ..config.types import size_text
 from ..errors import ConfigError
 from ..logs.text import escape
-from .document import Document, shown, size_text
+from .document import Document, shown
 from .ini import Entry
 
 _YES, _NO = ("1", "on", "yes", "true"), ("", "0", "off", "no", "false", "none")

@@ -11,9 +11,10 @@ import os
 from collections.abc import Callable
 from http import HTTPStatus
 
+from ..config.types import size_text
 from ..errors import ConfigError
 from ..logs.text import escape
-from .document import Document, shown, size_text
+from .document import Document, shown
 from .evaluation import Value, evaluate
 
 #: What early versions called them.

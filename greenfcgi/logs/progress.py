@@ -13,6 +13,8 @@ from contextlib import contextmanager
 from time import monotonic
 from typing import Final
 
+from .text import escape
+
 _STDERR: Final = 2
 #: Seconds of silence, and then between two looks.
 DELAY: Final = 1.0
@@ -32,7 +34,7 @@ class Progress:
         """Show what is waited for, if that has taken a second. Never raises."""
         if self._is_on and text != self._shown and monotonic() - self._since >= DELAY:
             self._shown = text
-            self._write(_ERASE + text[: columns(_STDERR) - 1].encode() + b"\r")
+            self._write(_ERASE + escape(text)[: columns(_STDERR) - 1].encode() + b"\r")
 
     def clear(self) -> None:
         """It has come. Never raises."""

@@ -44,6 +44,7 @@ def test_every_target_is_printed_and_written(target: str, tmp_path: Path) -> Non
         (["nginx", "--write", "lua_scripts/.."], "--write: found files in lua_scripts/.., expected an empty directory"),
         (["nginx", "--write", "config.toml"], "--write: config.toml: File exists"),
         (["nginx", "--write", "/proc/none"], "--write: /proc/none: "),
+        (["nginx", "--write", ""], "--write: found '', expected a directory"),
     ],
 )
 def test_what_is_refused(arguments: list[str], problem: str, tmp_path: Path) -> None:

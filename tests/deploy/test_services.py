@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -48,6 +49,13 @@ class TestSystemd:
         streams = [line for line in text if line.startswith("ListenStream=")]
         assert streams == [f"ListenStream={tmp_path}/s.sock", "ListenStream=127.0.0.1:9000", "ListenStream=[::1]:9000"]
         assert {"SocketMode=0666", "Backlog=99"} <= set(text)
+
+    def test_names_with_spaces(self, tmp_path: Path) -> None:
+        """systemd gives the program the configuration as one argument."""
+        folder = tmp_path / "my site"
+        folder.mkdir()
+        unit = (made(folder, "systemd") / "greenfcgi.service").read_text()
+        assert f'\nExecStart={sys.executable} -m greenfcgi "{folder}/config.toml"\n' in unit
 
     def test_who_runs_it(self, tmp_path: Path) -> None:
         """The user of the configuration; what lies beside the configuration can be written to."""
@@ -111,6 +119,20 @@ def test_a_socket_that_the_user_cannot_make(target: str, tmp_path: Path) -> None
         'greenfcgi: --init: found bind = "unix:/run/greenfcgi.sock", expected a folder of its own, such as '
         '"unix:/run/greenfcgi/greenfcgi.sock"\n'
     )
+
+
+def test_a_service_of_freebsd_with_spaces_in_names(tmp_path: Path) -> None:
+    """rc.subr puts a command together by eval: the configuration stays one argument."""
+    folder = tmp_path / "my site"
+    folder.mkdir()
+    script = (made(folder, "freebsd") / "greenfcgi").read_text()
+    (tmp_path / "rc.subr").write_text("""
+load_rc_config() { :; }
+run_rc_command() { eval "set -- $command_args"; printf '%s\\n' "$@"; }
+""")
+    (tmp_path / "rc").write_text(script.replace("/etc/rc.subr", str(tmp_path / "rc.subr")))
+    done = subprocess.run(["sh", str(tmp_path / "rc"), "start"], capture_output=True, text=True, timeout=60)
+    assert done.stdout.splitlines()[-1] == f"{folder}/config.toml", done
 
 
 def test_logs_are_rotated(tmp_path: Path) -> None:

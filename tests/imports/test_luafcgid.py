@@ -220,12 +220,11 @@ def refusal(path: Path, problem: str) -> None:
 
 
 @pytest.mark.parametrize("what", WRONG)
-def test_a_file_that_is_wrong(tmp_path: Path, what: str, capfd: pytest.CaptureFixture[str]) -> None:
-    """One line that says what and where, and nothing is printed."""
+def test_a_file_that_is_wrong(tmp_path: Path, what: str) -> None:
+    """One line that says what and where."""
     text, problem = WRONG[what]
     (tmp_path / "config.lua").write_text(text)
     refusal(tmp_path / "config.lua", problem)
-    assert capfd.readouterr() == ("", "")
 
 
 @pytest.mark.parametrize(
@@ -250,6 +249,35 @@ def test_a_file_that_cannot_be_read(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "fifo")
     assert read(str(tmp_path / "fifo")) == ""
     refusal(tmp_path / "fifo", "fifo: it sets nothing that luafcgid or php-fpm knows")
+
+
+@pytest.mark.parametrize("version", ["lua51", "lua54"])
+@pytest.mark.parametrize("early", ["function() end", "false"])
+def test_finalizers(tmp_path: Path, version: str, early: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One would run at the end, when nobody looks any more."""
+    monkeypatch.setattr("greenfcgi.imports.evaluation.available", lambda: (version,))
+    text = f"mt = {{__gc = {early}}} setmetatable({{}}, mt) mt.__gc = function() while true do end end workers = 4"
+    (tmp_path / "config.lua").write_text(text)
+    refusal(tmp_path / "config.lua", "config.lua:1: a finalizer is not available here")
+
+
+def test_what_a_program_writes_is_waited_for(tmp_path: Path) -> None:
+    """`greenfcgi --import <(ssh host cat config.lua)`: a pipe is read to its end."""
+    reading, writing = os.pipe()
+    done = subprocess.Popen(
+        [sys.executable, "-m", "greenfcgi", "--import", "/dev/stdin"], cwd=tmp_path, stdin=reading,
+        env=os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])}, stdout=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    os.close(reading)
+    with open(writing, "wb", 0) as pipe:
+        pipe.write(b"workers = 7\n")
+        with pytest.raises(subprocess.TimeoutExpired):
+            done.wait(1)
+        pipe.write(b"handler = 'run'\n")
+    with done:
+        printed, _ = done.communicate(timeout=PATIENCE)
+    assert "workers = 7\n" in printed
+    assert 'handler = "run"\n' in printed
 
 
 @pytest.mark.parametrize(

@@ -16,19 +16,16 @@ from greenfcgi.imports.command import is_ini, run
 POOL = "[www]\nlisten = /run/x.sock\n"
 
 
-def printed(path: Path, capfd: pytest.CaptureFixture[str], pool: str = "") -> str:
+def printed(path: Path, pool: str = "") -> str:
     """What the command prints for a file."""
-    assert run(f"{path}:{pool}" if pool else str(path)) == 0
-    out, err = capfd.readouterr()
-    assert err == ""
-    return out
+    return run(f"{path}:{pool}" if pool else str(path))
 
 
-def imported(folder: Path, text: str, capfd: pytest.CaptureFixture[str]) -> tuple[Config, str]:
+def imported(folder: Path, text: str) -> tuple[Config, str]:
     """The configuration that a pool becomes, which the server loads, and the file as text."""
     (folder / "lua_scripts").mkdir(exist_ok=True)
     (folder / "www.conf").write_text(text)
-    found = printed(folder / "www.conf", capfd)
+    found = printed(folder / "www.conf")
     (folder / "config.toml").write_text(found)
     return load(str(folder / "config.toml")), found
 
@@ -106,9 +103,9 @@ def value(config: Config, name: str) -> object:
         ("env[A] = $HOSTNAME", "app", {}),
     ],
 )  # fmt: skip
-def test_a_setting(tmp_path: Path, text: str, name: str, expected: object, capfd: pytest.CaptureFixture[str]) -> None:
+def test_a_setting(tmp_path: Path, text: str, name: str, expected: object) -> None:
     """Each has its value under the name that it has here, and the file loads."""
-    config, _ = imported(tmp_path, POOL + text, capfd)
+    config, _ = imported(tmp_path, POOL + text)
     assert value(config, name) == expected
 
 
@@ -136,11 +133,9 @@ def test_a_setting(tmp_path: Path, text: str, name: str, expected: object, capfd
         ("listen = 9001", 'bind = "0.0.0.0:9001" and allowed_clients'),
     ],
 )
-def test_what_has_no_counterpart_is_a_comment(
-    tmp_path: Path, text: str, note: str, capfd: pytest.CaptureFixture[str]
-) -> None:
+def test_what_has_no_counterpart_is_a_comment(tmp_path: Path, text: str, note: str) -> None:
     """What it was, and why it is not needed, or what is near."""
-    _, found = imported(tmp_path, POOL + text, capfd)
+    _, found = imported(tmp_path, POOL + text)
     assert note in " ".join(line.removeprefix("# ") if line.startswith("#   ") else line for line in found.split("\n"))
 
 
@@ -171,21 +166,20 @@ def test_what_has_no_counterpart_is_a_comment(
         (POOL + "[api]\nlisten = 1", "www.conf: found the pools www, api; a config.toml is for one: --import "),
     ],
 )
-def test_a_file_that_is_wrong(tmp_path: Path, text: str, problem: str, capfd: pytest.CaptureFixture[str]) -> None:
-    """One line that says what and where, and nothing is printed."""
+def test_a_file_that_is_wrong(tmp_path: Path, text: str, problem: str) -> None:
+    """One line that says what and where."""
     (tmp_path / "www.conf").write_text(text)
     with pytest.raises(ConfigError) as caught:
         run(str(tmp_path / "www.conf"))
     assert str(caught.value).removeprefix(f"{tmp_path}/").startswith(problem)
     assert "\n" not in str(caught.value)
-    assert capfd.readouterr() == ("", "")
 
 
-def test_several_pools(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_several_pools(tmp_path: Path) -> None:
     """Each is asked for by its name, and becomes a file of its own; what is global is in each."""
     path = tmp_path / "fpm.conf"
     path.write_text(f"[global]\nerror_log = /e.log\n{POOL}pm.max_children = 3\n[api]\nlisten = 9000\nuser = root\n")
-    www, api = (tomllib.loads(printed(path, capfd, pool)) for pool in ("www", "api"))
+    www, api = (tomllib.loads(printed(path, pool)) for pool in ("www", "api"))
     assert (www["bind"], www["workers"], www["errorlog"]) == ("unix:/run/x.sock", 3, "/e.log")
     assert (api["bind"], api["user"], api["errorlog"]) == ("127.0.0.1:9000", "root", "/e.log")
     assert "workers" not in api
@@ -196,21 +190,21 @@ def test_several_pools(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> Non
         run(f"{tmp_path}/config.lua:x")
 
 
-def test_included_files(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_included_files(tmp_path: Path) -> None:
     """As php-fpm.conf includes its pools; a file that is included goes on in the section that it is included in."""
     (tmp_path / "pool.d").mkdir()
     (tmp_path / "pool.d" / "www.conf").write_text(f"{POOL}include = {tmp_path}/more.conf\n")
     (tmp_path / "more.conf").write_text("pm.max_children = 7\n")
     (tmp_path / "fpm.conf").write_text("; a comment\n\ninclude=pool.d/*.conf\n")
-    assert tomllib.loads(printed(tmp_path / "fpm.conf", capfd))["workers"] == 7
+    assert tomllib.loads(printed(tmp_path / "fpm.conf"))["workers"] == 7
 
 
 @pytest.mark.parametrize("path", glob.glob("/etc/php/*/fpm/pool.d/www.conf") or [None])
-def test_debians_own_pool(tmp_path: Path, path: str | None, capfd: pytest.CaptureFixture[str]) -> None:
+def test_debians_own_pool(tmp_path: Path, path: str | None) -> None:
     """The file that Debian's package comes with."""
     if path is None:
         pytest.skip("there is no php-fpm")
-    config, found = imported(tmp_path, Path(path).read_text(), capfd)
+    config, found = imported(tmp_path, Path(path).read_text())
     assert (config.workers, config.user) == (5, "www-data")
     assert str(config.bind[0]).startswith("unix:/run/php/php")
     assert "listen.owner = www-data" in found

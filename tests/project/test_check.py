@@ -153,6 +153,19 @@ def test_rights_to_write_are_looked_at(public: Path) -> None:
 
 
 @root_only
+def test_a_folder_that_cannot_be_looked_for(public: Path) -> None:
+    """Whether it is there is not known to who may not look."""
+    (public / "closed" / "logs").mkdir(parents=True)
+    (public / "closed").chmod(0o700)
+    (public / "config.toml").write_text('errorlog = "closed/logs/e.log"\nbind = "127.0.0.1:0"\n')
+    result = as_nobody(public, "-t")
+    assert result.err.endswith(
+        f'but user "nobody" may not look for the folder "{public}/closed/logs"; expected one that it may\n'
+    )
+    assert (result.status, result.err.count("\n")) == (2, 1)
+
+
+@root_only
 def test_scripts_must_be_readable_for_their_user(public: Path) -> None:
     """`user` runs them, and so it is the one whose rights to read count."""
     (public / "config.toml").write_text('user = "nobody"\n[scripts]\nstartup = "start.lua"\n[lua]\npath = ["lib"]\n')

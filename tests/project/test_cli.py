@@ -17,7 +17,7 @@ from greenfcgi.command_line import OPTIONS
 from greenfcgi.config.load import load
 from greenfcgi.version import NAME
 
-from ..support.command import MODULE, PROJECT, Result, refusal, run
+from ..support.command import MODULE, PROJECT, Result, environment, refusal, run
 from ..support.running import PATIENCE, Server, until
 
 pytestmark = pytest.mark.pythons
@@ -119,16 +119,57 @@ def test_a_log_that_cannot_be_opened_is_reported_in_one_line(folder: Path, setti
         (["-c"], "argument -c/--config: expected one argument"),
         (["-c", "a.toml", "b.toml"], "argument -c/--config: found a.toml, and b.toml beside it, expected one of them"),
         (["-X", "PUT"], "-X/--method goes with --try"),
-        (["--try", "/echo.lua", "-d", "x", "-F", "a=b"], "argument -F/--form: not allowed with argument -d/--data"),
+        (["--try", "/echo.lua", "-d", "x", "-F", "a=b"],
+         "argument -F/--form: not allowed with arguments -d/--data and --data-binary"),
+        ([""], 'argument -c/--config: found "", expected the name of a file'),
+        (["-c", ""], 'argument -c/--config: found "", expected the name of a file'),
         (["--data-binary", "x"], "--data-binary goes with --try"),
         (["--http", "8080"], "--http goes with --dev"),
         (["--write", "d"], "--write goes with --init"),
         (["--completion", "tcsh"], "argument --completion: found 'tcsh', expected one of bash, zsh, fish"),
     ],
-)
+)  # fmt: skip
 def test_a_wrong_command_line_is_reported_in_one_line(folder: Path, arguments: list[str], problem: str) -> None:
     """With a hint where to look, and nothing is done."""
     assert refusal(run(folder, *arguments)) == f"greenfcgi: {problem}; see greenfcgi --help\n"
+
+
+# Output
+
+
+PRINTING = [
+    ("--version",), ("--check-config",), ("--print-config",), ("--completion", "bash"), ("--init", "systemd"),
+    ("--try", "/echo.lua"), ("--import", "config.lua"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("arguments", PRINTING)
+def test_output_that_cannot_be_written_is_reported_in_one_line(folder: Path, arguments: tuple[str, ...]) -> None:
+    """A full disk is a failure; a reader that has seen enough ends the command quietly, as it ends others."""
+    (folder / "config.lua").write_text("workers = 4")
+    command = [*MODULE, *arguments]
+    with open("/dev/full", "wb") as full:
+        done = subprocess.run(
+            command, cwd=folder, env=environment(), stdout=full, stderr=subprocess.PIPE, timeout=PATIENCE, check=False
+        )
+    assert (done.returncode, done.stderr) == (1, b"greenfcgi: stdout: No space left on device\n")
+    reading, writing = os.pipe()
+    os.close(reading)
+    with open(writing, "wb") as pipe:
+        done = subprocess.run(
+            command, cwd=folder, env=environment(), stdout=pipe, stderr=subprocess.PIPE, timeout=PATIENCE, check=False
+        )
+    assert (done.returncode, done.stderr) == (-signal.SIGPIPE, b"")
+
+
+def test_names_of_files_keep_their_bytes(folder: Path) -> None:
+    """Also where they are not UTF-8."""
+    os.rename(folder / "config.toml", os.fsencode(folder) + b"/\xff.toml")
+    for arguments, printed in (((b"-t", b"\xff.toml"), b"\xff.toml: OK\n"),
+                               ((b"--init", b"site", b"--write", b"\xfe"), b"\xfe/config.toml\n")):  # fmt: skip
+        done = subprocess.run([*MODULE, *arguments], cwd=folder, env=environment(), capture_output=True, check=False)
+        assert (done.returncode, done.stderr) == (0, b"")
+        assert done.stdout.startswith(printed)
 
 
 # Serving

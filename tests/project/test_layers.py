@@ -31,7 +31,7 @@ FOLDERS: tuple[tuple[str, tuple[str, ...]], ...] = (
             "lua_versions", "value_type", "toml", "address", "types", "shared", "apps", "settings", "overrides", "load",
         ),
     ),
-    ("deploy", ("template", "machines", "values", "targets", "init")),
+    ("deploy", ("template", "webserver_words", "machines", "values", "targets", "init")),
     (
         "system",
         (

@@ -178,6 +178,8 @@ def test_without_any_file(tmp_path: Path) -> None:
         (["--set", "scripts.headers=['x']"], {}, '--set scripts.headers, element 1: found "x" (text), expected'),
         (["--set", "shared.a-b=1M"], {}, '--set shared.a-b: found "a-b" (text), expected names that Lua functions'),
         (["--set", "workers"], {}, '--set: found "workers" (text), expected NAME=VALUE such as scripts.root=/srv/www'),
+        (["--set", "WORKERS=4"], {}, '--set WORKERS: unknown setting, did you mean "workers"?'),
+        (["--set", "tasks.x=1"], {}, "--set tasks.x: found a table, expected tables [[tasks]], each with script"),
         (["--set", "a b=c"], {}, '--set: found "a b=c" (text), expected NAME=VALUE'),
         (["--set", "=c"], {}, '--set: found "=c" (text), expected NAME=VALUE'),
         (["-w", "x"], {}, '--workers: found "x" (text), expected a whole number of at least 1'),

@@ -82,6 +82,15 @@ def test_a_try_that_takes_long(slow: Path) -> None:
         assert command.process.stdout.read().endswith(b"\r\n\r\nslow")
 
 
+def test_bytes_that_a_terminal_would_obey(slow: Path) -> None:
+    """Nothing of what is waited for reaches the terminal as it is."""
+    (slow / "lua_scripts" / "slow.lua").rename(slow / "lua_scripts" / "\x1b[2J.lua")
+    with OnTerminal(slow, "--try", "/\x1b[2J.lua?\udcff") as command:
+        assert f"{ERASE}waiting for /\\x1b[2J.lua?\\xff\r{ERASE}" in command.ended()
+        assert command.process.stdout is not None
+        assert command.process.stdout.read().endswith(b"\r\n\r\nslow")
+
+
 def test_what_is_quick_shows_nothing(slow: Path) -> None:
     """Nor does what takes long where stderr is no terminal."""
     with OnTerminal(slow, "--try", "/echo.lua") as command:

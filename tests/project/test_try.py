@@ -177,7 +177,7 @@ def test_a_body(folder: Path, arguments: list[str], method: str, content_type: s
     (folder / "lines").write_bytes(b"one\r\ntwo\n")
     variables, found = asked(folder, *arguments, stdin=b"from stdin")
     assert (variables["REQUEST_METHOD"], variables["CONTENT_TYPE"], found) == (method, content_type, body)
-    assert variables["CONTENT_LENGTH"] == (str(len(body.encode())) if arguments and method != "DELETE" else "")
+    assert variables["CONTENT_LENGTH"] == (str(len(body.encode())) if content_type else "")
 
 
 def test_headers(folder: Path) -> None:
@@ -219,6 +219,41 @@ def test_a_form_with_files(folder: Path) -> None:
     assert result.out.endswith("\r\n\r\nb c|picture.png|256|image/png"), result
 
 
+@pytest.mark.parametrize(
+    ("field", "part"),
+    [
+        ("a=b;type=text/csv", '"a"\r\nContent-Type: text/csv\r\n\r\nb'),
+        ('a="b;c"', '"a"\r\n\r\nb;c'),
+        ('a=say "b"', '"a"\r\n\r\nsay "b"'),
+        ('a=@"x;y.txt"', '"a"; filename="x;y.txt"\r\nContent-Type: text/plain\r\n\r\ntext'),
+        ('a=@x.png;filename="p;q"', '"a"; filename="p;q"\r\nContent-Type: image/png\r\n\r\n'),
+        ("a=@x.png;type=text/x; charset=utf-8;filename=p", '"a"; filename="p"\r\nContent-Type: text/x; charset=utf-8'),
+    ],
+)
+def test_quotes_and_types_of_fields(folder: Path, field: str, part: str) -> None:
+    """As curl has them."""
+    (folder / "x;y.txt").write_text("text")
+    (folder / "x.png").write_text("")
+    _, body = asked(folder, "-F", field)
+    assert f"\r\nContent-Disposition: form-data; name={part}" in body
+
+
+def test_a_form_of_another_type_has_a_boundary(folder: Path) -> None:
+    """Who gives the type of a form by hand does not know the boundary."""
+    variables, body = asked(folder, "-F", "a=b", "-H", "Content-Type: multipart/form-data")
+    boundary = variables["CONTENT_TYPE"].partition("multipart/form-data; boundary=")[2]
+    assert body.startswith(f"--{boundary}\r\n")
+    variables, _ = asked(folder, "-F", "a=b", "-H", "Content-Type: multipart/form-data; boundary=x")
+    assert variables["CONTENT_TYPE"] == "multipart/form-data; boundary=x"
+
+
+def test_a_fragment_stays_with_the_client(folder: Path) -> None:
+    """As in every browser."""
+    script = "function main(env, con) con:puts(env.REQUEST_URI) end"
+    (folder / "lua_scripts" / "uri.lua").write_text(script)
+    assert run(folder, "--try", "/uri.lua?a#part").out.endswith("\r\n\r\n/uri.lua?a")
+
+
 def test_a_body_that_is_too_large(folder: Path) -> None:
     """The reply is shown, though nobody reads the body."""
     (folder / "large").write_bytes(bytes(8_000_000))
@@ -238,8 +273,9 @@ def test_a_body_that_is_too_large(folder: Path) -> None:
         (["-d", "@none"], '--data: cannot read "none": No such file or directory'),
         (["-F", "x"], "--form: found 'x', expected NAME=VALUE or NAME=@FILE"),
         (["-F", "x=@none"], '--form: cannot read "none": No such file or directory'),
-        (["-F", "x=@echo.lua;size=3"], '--form: cannot read "echo.lua": No such file or directory'),
-        (["-F", "x=@config.toml;size=3"], "--form: found 'size' behind a file, expected type= or filename="),
+        (["-F", "x=@echo.lua;type=a/b"], '--form: cannot read "echo.lua": No such file or directory'),
+        (["-F", "x=@config.toml;size=3"], "--form: found ';size=3' behind the value, expected ;type= or ;filename="),
+        (["-F", "x=a;b"], "--form: found ';b' behind the value, expected ;type= or ;filename="),
     ],
 )
 def test_what_cannot_be_sent_is_reported_in_one_line(folder: Path, arguments: list[str], problem: str) -> None:
