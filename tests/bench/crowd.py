@@ -5,6 +5,7 @@ Each run is made with a server of its own. The clients are a process of their ow
 
 import contextlib
 import itertools
+import os
 import subprocess
 import sys
 import time
@@ -148,12 +149,20 @@ def coming(name: str, upstream: Upstream, kills: int) -> Iterator[Clients]:
     ) as process:
         try:
             assert process.stdout is not None
-            first = process.stdout.readline()
+            first = _first_line(process.stdout.fileno())
             if first != BEGUN:
                 raise _failed(first)
             yield Clients(LOADS[name], process)
         finally:
             process.kill()
+
+
+def _first_line(descriptor: int) -> str:
+    """Read byte by byte: what a buffer held beyond it would be lost to `communicate`."""
+    line = b""
+    while not line.endswith(b"\n") and (byte := os.read(descriptor, 1)):
+        line += byte
+    return line.decode()
 
 
 def _failed(output: str) -> BenchError:
