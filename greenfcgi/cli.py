@@ -186,6 +186,8 @@ def _print(output: str | bytes) -> int:
         sys.stdout.flush()
     except OSError as problem:
         print(f"greenfcgi: stdout: {problem.strerror}", file=sys.stderr)
+        # What is left in the buffer would fail once more when Python ends, with a status of its own.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         return ExitStatus.FAILED
     return ExitStatus.OK
 

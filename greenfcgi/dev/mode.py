@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import signal
 import socket
 from typing import TYPE_CHECKING
 
@@ -72,6 +73,8 @@ def serve(path: str, http: Address, overrides: Overrides | None = None) -> int:
     listener = _listen(http)
     port = listener.getsockname()[1]
     bound = _listen_for_web_servers(config, terminal) if has_bind else []
+    # Where it is ignored, as in a job in the background, it would be so until the server runs.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     _greet(terminal, config, process.lua, http, port, bound)
     server = WSGIServer(listener, app, log=None, error_log=ErrorStream(terminal), handler_class=Handler)
     save_order.start()

@@ -73,10 +73,16 @@ class Terminal:
     def _enter(self, keys: str) -> str:
         """Press keys, and wait for the prompt that follows the line."""
         mark = f"done{time.monotonic_ns()}"
-        os.write(self._near, f"{keys}".encode())
+        os.write(self._near, keys.encode())
+        # What is typed while a command runs would be shown in the midst of what it prints.
+        seen = self._read("", lambda seen: "\n" in seen and _READY in seen.rpartition("\n")[2])
         os.write(self._near, f"echo {mark[:4]}''{mark[4:]}\n".encode())
-        seen, deadline = "", time.monotonic() + PATIENCE
-        while mark not in seen:
+        return self._read(seen, lambda seen: _READY in seen.partition(mark)[2])
+
+    def _read(self, seen: str, is_whole: Callable[[str], bool]) -> str:
+        """What is shown, behind what has been seen, until it is whole."""
+        deadline = time.monotonic() + PATIENCE
+        while not is_whole(seen):
             assert time.monotonic() < deadline, seen
             if select.select([self._near], [], [], 0.1)[0]:
                 seen += os.read(self._near, 65536).decode(errors="replace")
