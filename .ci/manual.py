@@ -36,7 +36,7 @@ _SIGNALS = {
     "SIGTERM, SIGINT": "Stop: requests under way finish within graceful_timeout. The second one stops at once.",
     "SIGQUIT": "Stop at once.",
     "SIGHUP": "Read the configuration again, and replace the processes one by one. No request is lost.",
-    "SIGUSR1": "Open the logs anew, after logrotate has renamed them.",
+    "SIGUSR1": "Reopen the logs, after logrotate has renamed them.",
     "SIGUSR2": "Start the new program on the same sockets, after an upgrade.",
     "SIGTTIN, SIGTTOU": "One process more, one fewer.",
 }

@@ -42,9 +42,6 @@ def values(config: Config, path: str) -> dict[str, str]:
         "public_name": scripts.public,
         # Of a regular expression: \.lua, or (?:\.lua|\.lp).
         "extension": _alternatives(scripts.extensions),
-        "first_extension": scripts.extensions[0],
-        "index": scripts.index,
-        "front": scripts.front,
         "has_front": "yes" if scripts.front or config.apps else "",
         "max_post": str(scripts.max_post),
         "max_post_kb": str(ceil(scripts.max_post / 1024)),
@@ -55,7 +52,6 @@ def values(config: Config, path: str) -> dict[str, str]:
         "stop": str(ceil(config.graceful_timeout) + 15),
         "status_path": config.status_path,
         "ping_path": config.ping_path,
-        "user": config.user,
         "group": config.group,
         "pidfile": config.pidfile,
         "service_user": config.user or "www-data",

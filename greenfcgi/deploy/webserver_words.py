@@ -13,13 +13,12 @@ def words(address: Address, extensions: tuple[str, ...]) -> dict[str, str]:
 
 
 def _addresses(address: Address) -> dict[str, str]:
-    """The address as each web server writes it; `socket` and `port` are "" for the other kind."""
+    """The address as each web server writes it; `socket` is "" for a TCP port."""
     host, port, path = address.host, str(address.port), address.path
     if address.kind == "unix":
         return {
             "socket": path,
             "socket_folder": os.path.dirname(path),
-            "port": "",
             "nginx_address": f"unix:{path}",
             "lighttpd_address": f'"socket" => "{path}"',
             "apache_worker": "fcgi://greenfcgi/",
@@ -31,7 +30,6 @@ def _addresses(address: Address) -> dict[str, str]:
     return {
         "socket": "",
         "socket_folder": "",
-        "port": port,
         "nginx_address": f"{bracketed}:{port}",
         "lighttpd_address": f'"host" => "{host}", "port" => {port}',
         # Apache takes brackets for a pattern there.

@@ -17,7 +17,7 @@ _INI = re.compile(r"\s*(\[|include\s*=\s*[^\s\"'\[])")
 def run(path: str) -> str:
     """A config.toml made of luafcgid's or php-fpm's configuration.
 
-    The kind of file is told by its content. `FILE:POOL` is one pool of several in an INI. Raises `ConfigError`, one
+    Its content says which kind of file it is. `FILE:POOL` is one pool of several in an INI. Raises `ConfigError`, one
     line, when it cannot be read or anything in it is wrong.
     """
     from . import luafcgid, php_fpm

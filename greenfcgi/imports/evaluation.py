@@ -1,8 +1,8 @@
 """A configuration that is a Lua script, run for what it sets: closed, with limits of time and memory.
 
-Whoever imports a file may have it from somebody else, and has not read it. So it reaches no file and no program, and
-what does not end is ended with the whole command: no hook is called in a pattern that takes for ever, but lupa lets
-other threads run meanwhile.
+The file may come from a stranger, and nobody may have read it. So it reaches no file and no program, and what does not
+end is ended with the whole command: no hook is called in a pattern that takes for ever, but lupa lets other threads run
+meanwhile.
 """
 
 from __future__ import annotations

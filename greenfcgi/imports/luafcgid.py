@@ -187,8 +187,8 @@ def _listen(document: Document, settings: _Settings, name: str) -> None:
     if host in ("", "*", "0.0.0.0"):
         document.set(
             "", "bind", f"127.0.0.1:{port}", name,
-            f"luafcgid listened on every address of the machine, and whoever could connect could run any script. For "
-            f'web servers on other machines: bind = "0.0.0.0:{port}" and allowed_clients = ["their network"].',
+            "luafcgid listened on every address of the machine, and anyone who could connect could run any script. "
+            f'For web servers on other machines: bind = "0.0.0.0:{port}" and allowed_clients = ["their network"].',
         )  # fmt: skip
         return
     document.set("", "bind", text, name)
@@ -246,7 +246,7 @@ def _logfile(document: Document, settings: _Settings, name: str) -> None:
     if text:
         document.set(
             "", "errorlog", text, name,
-            "Lines are appended (luafcgid emptied it at each start); SIGUSR1 opens it anew, for logrotate.",
+            "Lines are appended (luafcgid emptied it at each start); SIGUSR1 reopens it, for logrotate.",
         )  # fmt: skip
 
 

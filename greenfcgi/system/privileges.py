@@ -36,10 +36,7 @@ class Identity(NamedTuple):
         group, groups = os.getegid(), os.getgroups()
         try:
             if self.gid != -1:
-                if self.user:
-                    os.initgroups(self.user, self.gid)
-                else:
-                    os.setgroups([self.gid])
+                self._set_groups()
                 os.setegid(self.gid)
             if self.uid != -1:
                 os.seteuid(self.uid)
@@ -53,10 +50,7 @@ class Identity(NamedTuple):
         """Become this user and group, for good. Raises `ConfigError` when that is not allowed."""
         try:
             if self.gid != -1:
-                if self.user:
-                    os.initgroups(self.user, self.gid)
-                else:
-                    os.setgroups([self.gid])
+                self._set_groups()
                 os.setgid(self.gid)
             if self.uid != -1:
                 os.setuid(self.uid)
@@ -67,6 +61,13 @@ class Identity(NamedTuple):
             import pwd
 
             os.environ |= {"USER": self.user, "LOGNAME": self.user, "HOME": pwd.getpwnam(self.user).pw_dir}
+
+    def _set_groups(self) -> None:
+        """Take all groups of the user, or the group alone where no user is named. Raises `OSError`."""
+        if self.user:
+            os.initgroups(self.user, self.gid)
+        else:
+            os.setgroups([self.gid])
 
 
 def resolve_identity(config: Config) -> Identity:

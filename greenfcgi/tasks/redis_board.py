@@ -34,7 +34,7 @@ redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
 if redis.call('SET', KEYS[2], ARGV[3], 'NX', 'PX', ARGV[4]) then return 1 end
 return 2
 """
-#: KEYS: what says that it runs. ARGV: the token, milliseconds. A Redis that was started anew has forgotten it.
+#: KEYS: what says that it runs. ARGV: the token, milliseconds. A Redis that was restarted has forgotten it.
 _GO_ON: Final = b"""
 local token = redis.call('GET', KEYS[1])
 if not token or token == ARGV[1] then redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2]) end

@@ -10,12 +10,13 @@ from pathlib import Path
 
 import pytest
 
-from greenfcgi.config.load import Config, load
+from greenfcgi.config.load import Config
 from greenfcgi.errors import ConfigError
 from greenfcgi.imports import luafcgid
 from greenfcgi.imports.command import read, run
 
 from ..support.running import PATIENCE, Server
+from .loading import loaded, value
 
 #: What the file that luafcgid comes with sets.
 DEFAULT = r"""
@@ -41,18 +42,8 @@ logfile = "luafcgid.log"
 
 def imported(folder: Path, text: str) -> tuple[Config, str]:
     """The configuration that a config.lua becomes, which the server loads, and the file as text."""
-    (folder / "lua_scripts").mkdir(exist_ok=True)
     printed = luafcgid.convert(str(folder / "config.lua"), text)
-    (folder / "config.toml").write_text(printed)
-    return load(str(folder / "config.toml")), printed
-
-
-def value(config: Config, name: str) -> object:
-    """A setting by its name, such as "scripts.handler"; addresses as text."""
-    found: object = config
-    for part in name.split("."):
-        found = getattr(found, part)
-    return [str(one) for one in found] if name == "bind" else found  # type: ignore[attr-defined]
+    return loaded(folder, printed), printed
 
 
 @pytest.mark.parametrize(

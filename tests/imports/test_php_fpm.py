@@ -8,9 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from greenfcgi.config.load import Config, load
+from greenfcgi.config.load import Config
 from greenfcgi.errors import ConfigError
 from greenfcgi.imports.command import is_ini, run
+
+from .loading import loaded, value
 
 #: What php-fpm expects of a pool.
 POOL = "[www]\nlisten = /run/x.sock\n"
@@ -23,19 +25,9 @@ def printed(path: Path, pool: str = "") -> str:
 
 def imported(folder: Path, text: str) -> tuple[Config, str]:
     """The configuration that a pool becomes, which the server loads, and the file as text."""
-    (folder / "lua_scripts").mkdir(exist_ok=True)
     (folder / "www.conf").write_text(text)
     found = printed(folder / "www.conf")
-    (folder / "config.toml").write_text(found)
-    return load(str(folder / "config.toml")), found
-
-
-def value(config: Config, name: str) -> object:
-    """A setting by its name, such as "scripts.handler"; addresses and networks as text."""
-    found: object = config
-    for part in name.split("."):
-        found = getattr(found, part)
-    return [str(one) for one in found] if name in ("bind", "allowed_clients") else found  # type: ignore[attr-defined]
+    return loaded(folder, found), found
 
 
 @pytest.mark.parametrize(

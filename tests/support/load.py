@@ -3,13 +3,33 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable, Sequence
+from typing import Self
 
 from greenfcgi.fastcgi.client import Client
 
 from .running import Connection, Server, until
 
 
-class Load:
+class Crowd:
+    """Threads, one for each of `works`, which go on from the beginning of the block until `over` is set at its end."""
+
+    def __init__(self, works: Sequence[Callable[[], None]]) -> None:
+        self.over = threading.Event()
+        self.threads = [threading.Thread(target=work, daemon=True) for work in works]
+
+    def __enter__(self) -> Self:
+        for thread in self.threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.over.set()
+        for thread in self.threads:
+            thread.join()
+
+
+class Load(Crowd):
     """`connections` threads that ask for `script` until the end of the block; each expects `body`.
 
     With `keep`, each has one connection for all of its requests, and the server's closing it counts as a failure.
@@ -23,9 +43,8 @@ class Load:
         self._body = body
         self._keep = keep
         self._pause = pause
-        self._over = threading.Event()
-        self._threads = [threading.Thread(target=self._work, daemon=True) for _ in range(connections)]
-        self._counts = dict.fromkeys(self._threads, 0)
+        super().__init__([self._work] * connections)
+        self._counts = dict.fromkeys(self.threads, 0)
         #: What went wrong.
         self.failures: list[str] = []
 
@@ -34,16 +53,6 @@ class Load:
         """How many requests have been answered right."""
         return sum(self._counts.values())
 
-    def __enter__(self) -> Load:
-        for thread in self._threads:
-            thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._over.set()
-        for thread in self._threads:
-            thread.join()
-
     def until(self, more: int) -> None:
         """Wait until so many more requests have been answered, or something has gone wrong."""
         goal = self.done + more
@@ -51,7 +60,7 @@ class Load:
 
     def _work(self) -> None:
         connection: Connection | None = None
-        while not self._over.is_set():
+        while not self.over.is_set():
             try:
                 if connection is None:
                     connection = self._server.connect()
@@ -69,6 +78,6 @@ class Load:
             if connection is not None and not self._keep:
                 connection.socket.close()
                 connection = None
-            self._over.wait(self._pause)
+            self.over.wait(self._pause)
         if connection is not None:
             connection.socket.close()

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import http.client
 import itertools
-import threading
 from collections import Counter
+from functools import partial
 from typing import NamedTuple
 
+from ...support.load import Crowd
 from ...support.running import PATIENCE, until
 
 #: Seconds between two requests, so that the machines have the processor, too.
@@ -23,7 +24,7 @@ class Got(NamedTuple):
     problem: str
 
 
-class Clients:
+class Clients(Crowd):
     """They ask until the end of the block: `gets` threads for page.lua, and `posts` for count.lua.
 
     No two requests are the same, so that each reply can be told from every other.
@@ -33,22 +34,8 @@ class Clients:
 
     def __init__(self, port: int, *, gets: int = 0, posts: int = 0) -> None:
         self._port = port
-        self._over = threading.Event()
-        self._threads = [
-            threading.Thread(target=self._work, args=(method,), daemon=True)
-            for method in ["GET"] * gets + ["POST"] * posts
-        ]
+        super().__init__([partial(self._work, method) for method in ["GET"] * gets + ["POST"] * posts])
         self.got: list[Got] = []
-
-    def __enter__(self) -> Clients:
-        for thread in self._threads:
-            thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._over.set()
-        for thread in self._threads:
-            thread.join()
 
     def number(self, method: str) -> int:
         """How many have been answered, or not."""
@@ -77,7 +64,7 @@ class Clients:
 
     def _work(self, method: str) -> None:
         connection = http.client.HTTPConnection("127.0.0.1", self._port, timeout=2 * PATIENCE)
-        while not self._over.is_set():
+        while not self.over.is_set():
             number = str(next(self._numbers))
             machine = ""
             try:
@@ -96,5 +83,5 @@ class Clients:
                 connection.close()
                 problem = repr(error)
             self.got.append(Got(method, number, machine, problem))
-            self._over.wait(_PAUSE)
+            self.over.wait(_PAUSE)
         connection.close()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 
 from ...support import programs
 
@@ -13,8 +12,7 @@ _COMMANDS = {"apache": "apache2"}
 
 def is_wanted(server: str) -> bool:
     """It is installed, or has to be."""
-    path = os.environ.get("PATH", "") + ":/usr/sbin:/usr/local/sbin"
-    return os.environ.get("CI") == "true" or shutil.which(_COMMANDS.get(server, server), path=path) is not None
+    return os.environ.get("CI") == "true" or programs.find(_COMMANDS.get(server, server)) is not None
 
 
 def program(name: str) -> str:

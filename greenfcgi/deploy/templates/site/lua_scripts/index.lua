@@ -26,7 +26,7 @@ local function add(env, con, s)
     if #text > MAX_TEXT then return show(con, s, { text = text, problem = "That is too long." }, 422) end
     notes.add(text)
     s:flash("notice", "Saved.")
-    -- The browser loads the page anew, so that reloading it sends nothing again.
+    -- 303: the browser gets the page by a GET of its own, so that a reload does not send the form twice.
     con:redirect("/", 303)
 end
 
