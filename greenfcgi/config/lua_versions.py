@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+from functools import cache
 from importlib.machinery import PathFinder
 
 #: The setting that takes the best there is.
@@ -12,10 +14,16 @@ AUTO = "auto"
 FLAVOURS = ("luajit21", "lua51", "luajit20", "lua52", "lua53", "lua54", "lua55")
 
 
-def available() -> list[str]:
+def available() -> tuple[str, ...]:
     """Those of `FLAVOURS` that are installed, the best first."""
-    package = PathFinder.find_spec("lupa")
+    return _available_in(tuple(sys.path))
+
+
+@cache
+def _available_in(path: tuple[str, ...]) -> tuple[str, ...]:
+    # Once: a user whom the process becomes later may not be able to read where they lie.
+    package = PathFinder.find_spec("lupa", path)
     if package is None:
-        return []
+        return ()
     folders = package.submodule_search_locations
-    return [name for name in FLAVOURS if PathFinder.find_spec(f"lupa.{name}", folders) is not None]
+    return tuple(name for name in FLAVOURS if PathFinder.find_spec(f"lupa.{name}", folders) is not None)
