@@ -44,8 +44,8 @@ class SaveOrder:
         self._reloader = reloader
         self._is_relevant = is_relevant
         self._log = log
-        #: Files that a program keeps open and writes to, until it closes them.
-        self._open: set[str] = set()
+        #: Files that a program keeps open and writes to, until it closes them, with their numbers in `Watcher.writing`.
+        self._open: dict[str, int] = {}
         #: Files that have been saved or asked for a moment ago, and when.
         self._recent: dict[str, float] = {}
         #: Flushes so far of files that may be part of a page.
@@ -116,7 +116,8 @@ class SaveOrder:
                 break
         for path in sizes:
             # A program keeps it open: its text is taken as it is, and no request waits for it again.
-            self._open.add(path)
+            if path in self._watcher.writing:
+                self._open[path] = self._watcher.writing[path]
             self._queue.put(path)
 
     def _sizes(self) -> dict[str, int]:
@@ -127,8 +128,10 @@ class SaveOrder:
         self._recent = {path: then for path, then in self._recent.items() if now - then < _RECENT}
         emptied = dict.fromkeys(filter(_is_just_emptied, self._recent), 0)
         self._watcher.catch_up()
-        self._open &= self._watcher.writing
-        return emptied | {path: size(path) for path in self._watcher.writing - self._open if self._is_relevant(path)}
+        writing = self._watcher.writing
+        self._open = {path: number for path, number in self._open.items() if writing.get(path) == number}
+        saved = (path for path in writing if path not in self._open and self._is_relevant(path))
+        return emptied | {path: size(path) for path in saved}
 
 
 def _is_just_emptied(path: str) -> bool:

@@ -11,6 +11,7 @@ systems that `mounts` knows.
 import errno
 import os
 from collections.abc import Callable, Mapping, Sequence
+from itertools import count
 from types import ModuleType
 from typing import Any
 
@@ -90,8 +91,9 @@ class InotifyWatcher:
         )  # fmt: skip
         if track_writes:
             self._mask |= int(flags.MODIFY)
-        #: Files that somebody is writing; empty unless `track_writes`.
-        self.writing: set[str] = set()
+        #: Files that somebody is writing, each with a number of its own; empty unless `track_writes`.
+        self.writing: dict[str, int] = {}
+        self._writers = count()
         self._inotify = inotify_simple.INotify(nonblocking=True)
         self._readable = gevent.get_hub().loop.io(self._inotify.fileno(), 1)
         self._queue = queue
@@ -364,9 +366,10 @@ class InotifyWatcher:
         if mask & flags.ISDIR:
             self._on_folder(path, mask)
         elif mask & flags.MODIFY or (mask & flags.CREATE and not is_complete(path)):
-            self.writing.add(path)
+            if path not in self.writing:
+                self.writing[path] = next(self._writers)
             return
-        self.writing.discard(path)
+        self.writing.pop(path, None)
         self._queue.put(path)
         for file in list(files):
             self._queue.put(file)

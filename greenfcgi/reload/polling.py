@@ -44,7 +44,7 @@ class PollWatcher:
     ) -> None:
         self.engine = "poll"
         #: Always empty: polling cannot see who is writing.
-        self.writing: set[str] = set()
+        self.writing: dict[str, int] = {}
         self._known = known
         self._queue = queue
         self._interval = interval

@@ -18,8 +18,9 @@ class Watcher(Protocol):
 
     #: "inotify" or "poll": what is at work now.
     engine: str
-    #: The files that are being written now, by inotify with `track_writes`; else empty.
-    writing: set[str]
+    #: The files that are being written now, by inotify with `track_writes`; else empty. Each has a number, and another
+    #: one when it is written again.
+    writing: dict[str, int]
 
     def start(self) -> None:
         """Begin to watch."""

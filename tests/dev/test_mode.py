@@ -12,6 +12,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -460,6 +461,36 @@ class TestSaves:
             for number in range(3):
                 file.write(f"{number}\n")
                 assert dev.ask("/").text == "hello"
+
+    def test_a_file_that_stayed_open_is_saved(self, develop: Develop) -> None:
+        """It counts as any other again when it has been closed, also where it is opened again at once."""
+        dev = develop({
+            "view.html": "old", "index.lua": "function main(_, con) con:puts((io.open('view.html'):read('*a'))) end",
+        })  # fmt: skip
+        assert dev.ask("/").text == "old"
+        process = dev.process
+        assert process
+
+        def halves() -> set[str]:
+            """What is replied while it is saved; nothing where that took so long that it counts as a log again."""
+            with open(dev.root / "view.html", "w") as file:
+                file.write("still")
+                file.flush()
+                assert dev.ask("/").text == "still", "it is taken for one that a program keeps open"
+                # The server hears of both at once.
+                process.send_signal(signal.SIGSTOP)
+            began = time.monotonic()
+            with ThreadPoolExecutor() as threads:
+                with open(dev.root / "view.html", "w") as file:
+                    file.write("ha")
+                    file.flush()
+                    process.send_signal(signal.SIGCONT)
+                    reply = threads.submit(dev.ask, "/")
+                    wait([reply], 0.04)
+                    file.write("lf")
+                return {reply.result().text} if time.monotonic() - began < 0.09 else set()
+
+        assert until(halves, "a save in time") == {"half"}
 
     def test_a_script_that_does_not_load(self, develop: Develop) -> None:
         """The error is shown until the file is fixed; no good version is served meanwhile."""
