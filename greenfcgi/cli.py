@@ -157,7 +157,7 @@ def _check(options: Options) -> int:
     from .config.load import examine
     from .config.lua_versions import FLAVOURS
     from .logs.progress import shown
-    from .preflight import preflight, unknown_user
+    from .preflight import preflight, remarks
 
     path, overrides = _path(options), options.overrides
     config, problems = examine(path, overrides)
@@ -165,8 +165,8 @@ def _check(options: Options) -> int:
         with shown(lambda: f"checking {path or 'the settings'}"):
             found = list(preflight(config))
         problems += [overrides.locate(one, path) if overrides is not None else f"{path}: {one}" for one in found]
-        if user := unknown_user(config):
-            print(f'greenfcgi: only root can see what "{user}" may read: that is left out', file=sys.stderr)
+        for text in remarks(config):
+            print(f"greenfcgi: {text}", file=sys.stderr)
     for problem in problems:
         print(f"greenfcgi: {problem}", file=sys.stderr)
     # Where lupa has no LuaJIT, "auto" is another Lua.

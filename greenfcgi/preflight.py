@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from .config.load import Config
 from .errors import ConfigError
 from .logs.text import escape
-from .system.privileges import resolve_identity
+from .system.privileges import may, remarks_on_reading, resolve_identity
 
 if TYPE_CHECKING:
     from .scripts.catalogue import Catalogue
@@ -53,6 +53,13 @@ def unknown_user(config: Config) -> str:
     except ConfigError:
         return config.user or config.group
     return ""
+
+
+def remarks(config: Config) -> list[str]:
+    """What is no mistake, and what an operator should know all the same; one line each."""
+    if user := unknown_user(config):
+        return [f'only root can see what "{user}" may read: that is left out']
+    return [text for _, text in remarks_on_reading(resolve_identity(config))]
 
 
 # Files
@@ -106,7 +113,7 @@ def _log_problem(path: str) -> str:
 def _pid_file_problem(path: str) -> str:
     if not stat.S_ISREG(os.lstat(path).st_mode):
         raise _Other
-    return "" if _may(path, os.W_OK) else _folder_problem(os.path.dirname(path))
+    return "" if may(path, os.W_OK) else _folder_problem(os.path.dirname(path))
 
 
 def _socket_problem(path: str) -> str:
@@ -117,7 +124,7 @@ def _socket_problem(path: str) -> str:
 
 def _folder_problem(folder: str) -> str:
     """Why no file can be made in a folder; "" if one can."""
-    if _may(folder, os.W_OK | os.X_OK):
+    if may(folder, os.W_OK | os.X_OK):
         return ""
     if os.statvfs(folder).f_flag & os.ST_RDONLY:
         return f'the file system of "{escape(folder)}" is read-only'
@@ -134,12 +141,8 @@ def _check_reading(config: Config) -> list[str]:
         return [
             f'{name}: found "{escape(path)}", which {_name()} may not read; expected what it may'
             for name, path, how in wanted
-            if not _may(path, how)
+            if not may(path, how)
         ]
-
-
-def _may(path: str, how: int) -> bool:
-    return os.access(path, how, effective_ids=os.access in os.supports_effective_ids)
 
 
 def _name() -> str:

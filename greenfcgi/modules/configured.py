@@ -8,6 +8,7 @@ source calls. Both are read when a script first requires the module.
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Iterator, Mapping
 from functools import cache, partial
 from importlib import import_module
@@ -79,14 +80,14 @@ def modules(config: Config, folder: MemoryFolder | None = None) -> list[Module]:
     return found
 
 
-def import_shipped(config: Config) -> None:
+def import_shipped(config: Config, is_closed: bool) -> None:
     """Read what would be read when a script requires it: it may not be readable any more by then.
 
-    What lies in folders takes megabytes (databases, OpenSSL): it is read where others may not read it later.
+    What lies in folders takes megabytes (databases, OpenSSL): it is read where it cannot be later (`is_closed`). Then
+    a module's `LATE_IMPORTS` names what it imports only when that is needed, as `import_module` takes it.
     """
-    is_private = not _is_for_all(_FOLDER)
     for file in (*_names().values(), *_PARTS.values(), *_at_start(config)):
-        if is_private or "/" not in file:
+        if is_closed or "/" not in file:
             _lua_source(file)
             if _has_python(file):
                 _python_of(file)
@@ -94,13 +95,23 @@ def import_shipped(config: Config) -> None:
         from . import python_modules
 
         python_modules.lua_source()
+    if is_closed:
+        _import_late()
 
 
-def _is_for_all(folder: str) -> bool:
-    """Any user may read what is in this folder."""
-    above = os.path.dirname(folder)
-    mode = os.stat(folder).st_mode
-    return mode & 0o005 == 0o005 and (above == folder or _is_for_all(above))
+def _import_late() -> None:
+    assert __package__ is not None
+    seen: set[str] = set()
+    # What comes late may name more.
+    while found := [name for name in sys.modules if name.startswith(__package__) and name not in seen]:
+        seen.update(found)
+        for module in [sys.modules[name] for name in found]:
+            for late in getattr(module, "LATE_IMPORTS", ()):
+                try:
+                    import_module(late, module.__package__)
+                except Exception:
+                    # An extra that is not installed, or that is broken: whoever needs it says so.
+                    pass
 
 
 def import_users(config: Config) -> None:
@@ -133,6 +144,7 @@ def _lua_source(file: str) -> bytes:
         return source.read()
 
 
+@cache
 def _has_python(file: str) -> bool:
     return os.path.exists(os.path.join(_FOLDER, f"{file}.py"))
 

@@ -33,6 +33,8 @@ from .values import Uncrossable, decode, encode
 _threads: Final = Threads()
 #: Results of one call: some Luas have no room for more on their stack.
 _MAX_RESULTS: Final = 200
+#: Imported by `invalidate_caches`: see `configured.import_shipped`.
+LATE_IMPORTS: Final = ("importlib.metadata",) if sys.version_info >= (3, 13) else ()
 #: The files of what imports a module, which are none of its own.
 _IMPORTERS: Final = (__file__, importlib.__file__)
 

@@ -40,7 +40,7 @@ from ..errors import BindError, ConfigError
 from ..logs.error_log import ErrorLog
 from ..logs.text import counted
 from ..system import listen, systemd
-from ..system.privileges import Identity, prepare_logs, resolve_identity
+from ..system.privileges import Identity, prepare_logs, remarks_on_reading, resolve_identity
 from ..version import NAME
 from .children import Child, Children
 from .listeners import ListenerSet
@@ -204,7 +204,7 @@ class Rollout:
             return
         old = self.current
         old.log.info("SIGHUP: the configuration has been read, replacing processes")
-        for level, text in listen.remarks(self._listeners.bound):
+        for level, text in [*listen.remarks(self._listeners.bound), *remarks_on_reading(setup.identity)]:
             setup.log.log(level, text)
         for name in _FIXED:
             if getattr(setup.config, name) != getattr(old.config, name):

@@ -40,7 +40,7 @@ from ..serving.shares import shares
 from ..system.listen import Bound
 from ..system.memory_folder import MemoryFolder
 from ..system.portable import descriptors
-from ..system.privileges import Identity
+from ..system.privileges import Identity, closed_folder
 from ..system.stub_modules import deferred
 from .heartbeat import BackgroundTask, Heartbeat, Hooks, MemoryUpkeep
 from .open_logs import Logs
@@ -245,7 +245,7 @@ class ServerProcess:
     def become(self, identity: Identity) -> None:
         """Run as this user and group from now on. Raises `ConfigError` when that is not allowed."""
         if (identity.uid, identity.gid) != (-1, -1):
-            _import_all(self._config)
+            _import_all(self._config, bool(closed_folder(identity)))
         if self._dictionaries is not None:
             self._dictionaries.prepare(identity)
         identity.assume()
@@ -417,10 +417,13 @@ class ServerProcess:
             self.log.warning("stopped with unfinished hooks of scripts")
 
 
-def _import_all(config: Config) -> None:
+def _import_all(config: Config, is_closed: bool) -> None:
     """Import what is otherwise imported when it is needed: the user who runs scripts may not be able to read it."""
-    import traceback  # noqa: F401
+    import traceback
 
+    if is_closed:
+        # With its first line, Python 3.13 imports more, and without that it writes none.
+        traceback.format_stack(limit=1)
     # All that tempfile has shutil for is folders; that brings what compresses files: 1.2 MB. Debian's tempfile takes a
     # member of it at once.
     with deferred("shutil"):
@@ -440,7 +443,7 @@ def _import_all(config: Config) -> None:
 
     if config.status_path:
         from ..status import page, reporter  # noqa: F401
-    import_shipped(config)
+    import_shipped(config, is_closed)
 
 
 def _close_stdin() -> None:

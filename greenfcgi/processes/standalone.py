@@ -7,7 +7,7 @@ from ..logs.progress import shown
 from ..system import listen, systemd
 from ..system.gevent_import import import_gevent
 from ..system.pidfile import PidFile
-from ..system.privileges import prepare_logs, resolve_identity
+from ..system.privileges import prepare_logs, remarks_on_reading, resolve_identity
 from ..version import NAME
 
 
@@ -25,7 +25,7 @@ def serve(config: Config) -> bool:
     process = ServerProcess(config)
     bound = listen.listen_all(config, identity, {})
     listen.forget_stdin()
-    for level, text in listen.remarks(bound):
+    for level, text in [*listen.remarks(bound), *remarks_on_reading(identity)]:
         process.log.log(level, text)
     pid_file = PidFile(config.pidfile)
 

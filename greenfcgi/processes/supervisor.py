@@ -30,7 +30,7 @@ from ..status.totals import Totals
 from ..system import listen, systemd
 from ..system.memory_folder import MemoryFolder, why_not
 from ..system.pidfile import PidFile
-from ..system.privileges import prepare_logs, resolve_identity
+from ..system.privileges import prepare_logs, remarks_on_reading, resolve_identity
 from ..system.signals import Signals
 from .children import Child, Children, describe_exit
 from .health import Health
@@ -79,7 +79,7 @@ class Supervisor:
         prepare_logs(self._config, self._identity)
         log = error_log(self._config)
         self._listeners.listen(self._config, self._identity)
-        for level, text in listen.remarks(self._listeners.bound):
+        for level, text in [*listen.remarks(self._listeners.bound), *remarks_on_reading(self._identity)]:
             log.log(level, text)
         self._pid_file = PidFile(self._config.pidfile)
         self._lifeline = os.pipe()

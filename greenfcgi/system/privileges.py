@@ -1,14 +1,19 @@
-"""Privileges dropped: from root to `user` and `group`, and files that root creates given to them."""
+"""Privileges dropped: from root to `user` and `group`, and files that root creates given to them.
+
+They may not be able to read the server's own files, where root has installed it for itself.
+"""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib.machinery import PathFinder
 from typing import NamedTuple
 
 from ..config.load import Config
 from ..errors import ConfigError
+from ..logs.text import escape
 
 
 class Identity(NamedTuple):
@@ -90,6 +95,11 @@ def resolve_identity(config: Config) -> Identity:
     return Identity("", -1, -1)
 
 
+def may(path: str, how: int) -> bool:
+    """As `os.access`, as whom the process acts."""
+    return os.access(path, how, effective_ids=os.access in os.supports_effective_ids)
+
+
 def prepare_logs(config: Config, identity: Identity) -> None:
     """Create the log files that are missing, so that the user who runs scripts can append to them. Never raises.
 
@@ -109,3 +119,41 @@ def prepare_logs(config: Config, identity: Identity) -> None:
                 pass
             finally:
                 os.close(descriptor)
+
+
+def closed_folder(identity: Identity) -> str:
+    """A folder of the server's own files that this user may not read, as below /root; "" where there is none."""
+    if (identity.uid, identity.gid) == (-1, -1):
+        return ""
+    # Found before: that user may not see them.
+    folders = [*_own_folders()]
+    try:
+        with identity.acting():
+            return next((folder for folder in folders if not may(folder, os.R_OK | os.X_OK)), "")
+    except OSError:
+        # Whoever becomes this user says why that fails.
+        return ""
+
+
+def remarks_on_reading(identity: Identity) -> list[tuple[str, str]]:
+    """What an operator should know of it: (level, text) for the error log."""
+    folder = closed_folder(identity)
+    if not folder:
+        return []
+    who = f'user "{identity.user}"' if identity.user else f"group {identity.gid}"
+    text = (
+        f'{who} may not read "{escape(folder)}", which the server needs: all that scripts may require is loaded at the '
+        "start, which takes memory, and [modules] can import nothing more from there; install greenfcgi and its Python "
+        "where that user may read them (pipx install --global greenfcgi)"
+    )
+    return [("warning", text)]
+
+
+def _own_folders() -> Iterator[str]:
+    """Python's own library, where packages are that the server needs, and the server's package."""
+    yield os.path.dirname(os.__file__)
+    # Not imported, as the supervisor stays without.
+    gevent = PathFinder.find_spec("gevent")
+    if gevent is not None and gevent.origin:
+        yield os.path.dirname(gevent.origin)
+    yield os.path.dirname(os.path.dirname(__file__))

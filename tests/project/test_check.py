@@ -171,12 +171,14 @@ def test_scripts_must_be_readable_for_their_user(public: Path) -> None:
     (public / "config.toml").write_text('user = "nobody"\n[scripts]\nstartup = "start.lua"\n[lua]\npath = ["lib"]\n')
     (public / "start.lua").touch()
     (public / "lib").mkdir()
-    assert run(public, "-t") == Result(0, "config.toml: OK\n", "")
+    assert run(public, "-t")[:2] == (0, "config.toml: OK\n")
     for name in ("lua_scripts", "lib", "start.lua"):
         (public / name).chmod(0o700)
     result = run(public, "-t")
     may_not = 'which user "nobody" may not read; expected what it may'
-    assert [line.removeprefix("greenfcgi: config.toml: ") for line in result.err.splitlines()] == [
+    # Python itself may be one that only root can read, which is no mistake.
+    lines = [line for line in result.err.splitlines() if "which the server needs" not in line]
+    assert [line.removeprefix("greenfcgi: config.toml: ") for line in lines] == [
         f'[scripts] root: found "{public}/lua_scripts", {may_not}',
         f'[scripts] startup: found "{public}/start.lua", {may_not}',
         f'[lua] path: found "{public}/lib", {may_not}',

@@ -234,9 +234,10 @@ def test_the_package_is_imported_by_relative_names() -> None:
 
 
 def test_lupa_is_imported_in_one_module() -> None:
-    """By a name that a setting chooses. Two look where one would be from, and two import modules for scripts."""
+    """By a name that a setting chooses. Three look where a package is, and two import modules for scripts."""
     assert users("lupa", "importlib") == {
-        "lua.engine", "version", "config.lua_versions", "modules.configured", "modules.python_modules",
+        "lua.engine", "version", "config.lua_versions", "system.privileges", "modules.configured",
+        "modules.python_modules",
     }  # fmt: skip
 
 

@@ -14,6 +14,8 @@ from ..sockets.operations import Waits
 if TYPE_CHECKING:
     from .fetch import Fetch
 
+#: Imported when it is needed: see `configured.import_shipped`.
+LATE_IMPORTS: Final = ("h11", ".url", ".fetch", ".tls")
 _USER_AGENT: Final = f"greenfcgi/{__version__}".encode()
 
 

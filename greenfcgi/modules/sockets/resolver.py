@@ -18,6 +18,9 @@ from .operations import NEVER
 #: A name that takes long to be found holds up only those who ask for names.
 _threads: Final = Threads(8)
 
+#: Imported when it is needed, since names of hosts are encoded by them: see `configured.import_shipped`.
+LATE_IMPORTS: Final = ("encodings.idna", "encodings.punycode")
+
 _FAMILY_NAMES: Final = {socket.AF_INET: b"inet", socket.AF_INET6: b"inet6"}
 
 MAX_PORT: Final = 65535

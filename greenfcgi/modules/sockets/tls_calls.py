@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from types import ModuleType
-from typing import Any
+from typing import Any, Final
 
 from ...lua.bridge import Bridge, ModuleFunction, Outcome
 from .endpoint import READ, Endpoint, Timeouts
 from .operations import Waits
 
+#: Imported when it is needed: see `configured.import_shipped`.
+LATE_IMPORTS: Final = (".tls",)
 #: Runs an operation on the socket of a number: see `Sockets.operate`.
 Operate = Callable[[int, str, Callable[[Endpoint], Waits]], Outcome]
 

@@ -19,6 +19,9 @@ _KINDS: Final[Mapping[str, tuple[str, str, str]]] = {
 }
 MEMORY: Final = ":memory:"
 
+#: Imported when it is needed: see `configured.import_shipped`.
+LATE_IMPORTS: Final = (".sqlite", ".postgres", ".mysql")
+
 _loaded: dict[str, Driver] = {}
 
 

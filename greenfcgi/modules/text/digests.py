@@ -17,6 +17,8 @@ _OWN: Final = {
     "md5": ("_md5",), "sha1": ("_sha1",), "sha256": ("_sha2", "_sha256"), "sha384": ("_sha2", "_sha512"),
     "sha512": ("_sha2", "_sha512"),
 }  # fmt: skip
+#: Imported when it is needed: see `configured.import_shipped`.
+LATE_IMPORTS: Final = (*(module for modules in _OWN.values() for module in modules), "hashlib")
 #: Bytes beyond which OpenSSL's are worth their memory: they take a fifth of the time, and hold up no other thread.
 MAX_SMALL: Final = 64 * 1024
 _INNER: Final = bytes(byte ^ 0x36 for byte in range(256))

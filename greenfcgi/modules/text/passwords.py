@@ -30,6 +30,8 @@ _SCRYPT: Final = re.compile(
 _MAX_MEMORY: Final = 256 * 1024
 _MAX_WORK: Final = 1024 * 1024
 _MAX_LANES: Final = 16
+#: Imported when it is needed: see `configured.import_shipped`.
+LATE_IMPORTS: Final = ("argon2.low_level", "hashlib")
 
 
 class UnusableHash(Exception):

@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable, Iterator
+from encodings.aliases import aliases
 from time import monotonic
 from typing import Any, Final, NamedTuple
 from urllib.parse import unquote_to_bytes
@@ -35,6 +36,11 @@ _CHARSETS: Final = frozenset(
      "windows-1252", "koi8-r", "shift_jis", "euc-jp", "euc-kr", "gbk", "gb18030", "big5"}
 )  # fmt: skip
 _UTF_8: Final = frozenset({"utf-8", "utf8"})
+#: Imported when it is needed, charsets, too: see `configured.import_shipped`.
+LATE_IMPORTS: Final = (
+    "multipart",
+    *(f"encodings.{aliases.get(name, name)}" for name in (one.replace("-", "_") for one in sorted(_CHARSETS))),
+)
 _UNENCODED: Final = frozenset({"7bit", "8bit", "binary"})
 
 

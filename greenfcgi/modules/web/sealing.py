@@ -9,13 +9,15 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from functools import lru_cache
-from typing import Any
+from typing import Any, Final
 
 from ...errors import ConfigError
 from ..text.crypto import base64url, decoded
 from ..text.digests import Hmac, equal, hmac
 
 _NONCE = 12
+#: Imported when it is needed: see `configured.import_shipped`.
+LATE_IMPORTS: Final = ("cryptography.exceptions", "cryptography.hazmat.primitives.ciphers.aead")
 
 
 def signed(keys: Sequence[bytes], name: bytes, text: bytes) -> bytes:
