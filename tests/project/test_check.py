@@ -6,6 +6,7 @@ import os
 import sys
 import tempfile
 import textwrap
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -113,13 +114,13 @@ def as_nobody(folder: Path, *arguments: str) -> Result:
 
 
 @pytest.fixture
-def public(folder: Path) -> Path:
-    """The folder, where anybody may read."""
-    path = folder
-    while path != Path(tempfile.gettempdir()):
-        path.chmod(path.stat().st_mode | 0o055)
-        path = path.parent
-    return folder
+def public() -> Iterator[Path]:
+    """A folder where anybody may read; those of pytest are closed again whenever it starts."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        folder.chmod(0o755)
+        (folder / "lua_scripts").mkdir()
+        yield folder
 
 
 root_only = pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")

@@ -244,28 +244,25 @@ def test_at_once(serve: Serve, before: set[str]) -> None:
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to become another user")
 @pytest.mark.parametrize("processes", [0, 2])
-def test_files_are_the_users(serve: Serve, tmp_path: Path, before: set[str], processes: int) -> None:
+def test_files_are_the_users(before: set[str], processes: int) -> None:
     """Nobody else can read them."""
-    # All that pytest has made, and nothing above.
-    for folder in (tmp_path, *tmp_path.parents):
-        if folder == Path(tempfile.gettempdir()):
-            break
-        if stat.S_IMODE(folder.stat().st_mode) == 0o700:
-            folder.chmod(0o755)
-    server = serve(SCRIPTS, f'processes = {processes}\nuser = "nobody"\n[shared]\nthings = "1M"\n')
-    assert server.get("count.lua").body == b"1"
-    folder = Path(base(), *folders() - before)
-    uid = pwd.getpwnam("nobody").pw_uid
-    found = {path.name: path.stat() for path in folder.iterdir()}
-    assert {status.st_uid for status in (folder.stat(), *found.values())} == {uid}
-    assert {stat.S_IMODE(status.st_mode) for status in found.values()} == {0o600}
-    assert stat.S_IMODE(folder.stat().st_mode) == 0o700
-    if processes:
-        server.send_signal(signal.SIGHUP)
-        server.logged("configuration reloaded")
-        assert server.get("count.lua").body == b"2"
-    assert server.stop() == 0
-    until(lambda: not folders() - before, "the end of its folder")
+    settings = f'processes = {processes}\nuser = "nobody"\n[shared]\nthings = "1M"\n'
+    with tempfile.TemporaryDirectory() as name:
+        os.chmod(name, 0o755)
+        with Server(Path(name), SCRIPTS, settings) as server:
+            assert server.get("count.lua").body == b"1"
+            folder = Path(base(), *folders() - before)
+            uid = pwd.getpwnam("nobody").pw_uid
+            found = {path.name: path.stat() for path in folder.iterdir()}
+            assert {status.st_uid for status in (folder.stat(), *found.values())} == {uid}
+            assert {stat.S_IMODE(status.st_mode) for status in found.values()} == {0o600}
+            assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+            if processes:
+                server.send_signal(signal.SIGHUP)
+                server.logged("configuration reloaded")
+                assert server.get("count.lua").body == b"2"
+            assert server.stop() == 0
+            until(lambda: not folders() - before, "the end of its folder")
 
 
 def test_too_little_memory_is_said_at_the_start(tmp_path: Path, before: set[str]) -> None:
