@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import compileall
 import os
 import signal
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,14 @@ from .support.inside import Inside
 from .support.processes import end_marked
 from .support.running import Server
 
+_PROJECT = Path(__file__).parents[1]
+#: Files that take long, longest first. They start first, so that none is left when all others have ended.
+_LONG = (
+    "project/test_compiled.py", "bench/test_bench.py", "modules/sql/test_sql.py", "fuzz/test_protocol.py",
+    "lua/test_finalizers.py", "dev/test_mode.py", "lua/test_allow.py", "modules/sql/test_faults.py",
+    "reload/test_reload.py", "lua/test_compiling.py", "processes/test_supervisor.py", "lua/test_con.py",
+    "serving/test_fairness.py", "dev/test_browser.py", "fuzz/test_lua.py", "lua/test_room.py",
+)  # fmt: skip
 #: In the environment of all that the tests start.
 _MARK = "TESTS_OF_GREENFCGI"
 
@@ -41,6 +50,10 @@ def pytest_configure(config: pytest.Config) -> None:
         signal.signal(signal.SIGINT, signal.default_int_handler)
     if _runs_tests(config):
         os.environ[_MARK] = str(os.getpid())
+    if not hasattr(config, "workerinput"):
+        # Once, and not by each of the thousand processes that tests start, where PYTHONDONTWRITEBYTECODE is set.
+        for folder in (_PROJECT / "greenfcgi", _PROJECT / "tests" / "support"):
+            compileall.compile_dir(folder, quiet=2)
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
@@ -69,11 +82,13 @@ def _runs_tests(config: pytest.Config) -> bool:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """What is about Linux alone is for Linux."""
+    """What is about Linux alone is for Linux; and what takes long begins."""
     if config.getoption("bsd") or not sys.platform.startswith("linux"):
         for item in items:
             if item.get_closest_marker("linux"):
                 item.add_marker(pytest.mark.skip(reason="about what only Linux has"))
+    places = {_PROJECT / "tests" / name: place for place, name in enumerate(_LONG)}
+    items.sort(key=lambda item: places.get(item.path, len(places)))
 
 
 @pytest.fixture
@@ -81,6 +96,21 @@ def serve(tmp_path: Path) -> Iterator[Callable[..., Server]]:
     """Start a server with `serve({"name.lua": "source"}, "settings")`; it is ended after the test."""
     with ExitStack() as stack:
         yield lambda scripts=None, settings="": stack.enter_context(Server(tmp_path, scripts, settings))
+
+
+@pytest.fixture(scope="module")
+def serve_once(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Server]]:
+    """As `serve`, but tests of a module that want the same scripts and settings get the same server. They only ask."""
+    servers: dict[tuple[object, ...], Server] = {}
+    with ExitStack() as stack:
+
+        def found(scripts: Mapping[str, str] | None = None, settings: str = "") -> Server:
+            key = (settings, *sorted((scripts or {}).items()))
+            if key not in servers:
+                servers[key] = stack.enter_context(Server(tmp_path_factory.mktemp("site"), scripts, settings))
+            return servers[key]
+
+        yield found
 
 
 @pytest.fixture

@@ -49,6 +49,34 @@ def develop(tmp_path: Path) -> Iterator[Develop]:
         )
 
 
+STATUSES = (200, 204, 302, 304, 404, 500)
+
+
+@pytest.fixture(scope="module")
+def statuses(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Developing]:
+    """The developer mode with a script for each status."""
+    text = "function main(env, con) con:status({}) con:puts('the body') end"
+    files = {f"{status}.lua": text.format(status) for status in STATUSES}
+    with Developing(tmp_path_factory.mktemp("statuses"), files) as dev:
+        yield dev
+
+
+@pytest.fixture(scope="module")
+def secrets(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Developing]:
+    """The developer mode with one script for all, and files that are for nobody."""
+    secret = "function main(env, con) con:puts('secret\\n') end"
+    files = {
+        "x.lua": HELLO, "public/.env": "secret\n", "public/.git/config": "secret\n", "data.db": "secret\n",
+        "views/page.html": "secret\n", "x.lua~": "secret\n", "x.lua.bak": "secret\n", "public/style.css": "b {}",
+        "public/x.lua": secret, "_lib/secret.lua": secret, "_secret.lua": secret, ".lib/secret.lua": secret,
+        "public/y.lua": secret,
+    }  # fmt: skip
+    with Developing(tmp_path_factory.mktemp("secrets"), files) as dev:
+        (dev.root.parent / "secret").write_text("secret\n")
+        (dev.root / "public" / "link.txt").symlink_to(dev.root.parent / "secret")
+        yield dev
+
+
 def run(*arguments: str, before: tuple[str, ...] = ()) -> subprocess.CompletedProcess[str]:
     """The command to its end."""
     return subprocess.run(
@@ -72,13 +100,12 @@ class TestDoor:
         ):  # fmt: skip
             assert f"{line}\n" in reply.text + "\n"
 
-    @pytest.mark.parametrize("status", [200, 204, 302, 304, 404, 500])
+    @pytest.mark.parametrize("status", STATUSES)
     @pytest.mark.parametrize("method", ["GET", "HEAD", "POST"])
-    def test_statuses(self, develop: Develop, status: int, method: str) -> None:
+    def test_statuses(self, statuses: Developing, status: int, method: str) -> None:
         """Every status and method comes through, with a body where there is one."""
-        dev = develop({"s.lua": f"function main(env, con) con:status({status}) con:puts('the body') end"})
         for _ in range(2):
-            reply = dev.ask("/s.lua", method)
+            reply = statuses.ask(f"/{status}.lua", method)
             assert reply.status == status
             assert reply.text == ("" if method == "HEAD" or status in (204, 304) else "the body")
 
@@ -141,18 +168,9 @@ class TestDoor:
             "/.lib/secret.lua",
         ],
     )  # fmt: skip
-    def test_what_is_not_shown(self, develop: Develop, path: str) -> None:
+    def test_what_is_not_shown(self, secrets: Developing, path: str) -> None:
         """Hidden files, what is outside the folder, and all in it that is neither a script nor in the public folder."""
-        secret = "function main(env, con) con:puts('secret\\n') end"
-        dev = develop({
-            "x.lua": HELLO, "public/.env": "secret\n", "public/.git/config": "secret\n", "data.db": "secret\n",
-            "views/page.html": "secret\n", "x.lua~": "secret\n", "x.lua.bak": "secret\n", "public/style.css": "b {}",
-            "public/x.lua": secret, "_lib/secret.lua": secret, "_secret.lua": secret, ".lib/secret.lua": secret,
-            "public/y.lua": secret,
-        })  # fmt: skip
-        (dev.root.parent / "secret").write_text("secret\n")
-        (dev.root / "public" / "link.txt").symlink_to(dev.root.parent / "secret")
-        reply = dev.ask(path)
+        reply = secrets.ask(path)
         assert reply.status == 404
         assert b"secret\n" not in reply.body
 

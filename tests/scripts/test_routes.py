@@ -59,9 +59,9 @@ FRONT = '[scripts]\nfront = "front.lua"\n'
         ("front.lua", "front /front.lua nil q=1"),
     ],
 )
-def test_a_front_script(serve: Serve, path: str, answer: str) -> None:
+def test_a_front_script(serve_once: Serve, path: str, answer: str) -> None:
     """It answers whatever is no script and no folder's, with the path as PATH_INFO."""
-    server = serve(SCRIPTS, FRONT)
+    server = serve_once(SCRIPTS, FRONT)
     # Twice: known by its SCRIPT_FILENAME, or not.
     for _ in range(2):
         reply = server.get(f"{path}?q=1")
@@ -94,9 +94,9 @@ def test_a_front_script(serve: Serve, path: str, answer: str) -> None:
         ({"SCRIPT_FILENAME": "ROOT/front.lua"}, "front /users/1 nil "),
     ],
 )
-def test_whatever_the_web_server_says(serve: Serve, more: dict[str, str], answer: str) -> None:
+def test_whatever_the_web_server_says(serve_once: Serve, more: dict[str, str], answer: str) -> None:
     """The path of the URL is found in what it sends."""
-    server = serve(SCRIPTS, FRONT)
+    server = serve_once(SCRIPTS, FRONT)
     more = {name: value.replace("ROOT", str(server.root)) for name, value in more.items()}
     assert server.get("users/1", b"", **more).body.decode() == answer
 
@@ -124,9 +124,11 @@ def test_whatever_the_web_server_says(serve: Serve, more: dict[str, str], answer
     ],
 )
 @pytest.mark.parametrize("cut", [0, 2])
-def test_the_folder_as_script_filename(serve: Serve, settings: str, path: str, answer: str | None, cut: int) -> None:
+def test_the_folder_as_script_filename(
+    serve_once: Serve, settings: str, path: str, answer: str | None, cut: int
+) -> None:
     """Where the web server sends scripts.root, the path of the URL decides, wherever it is cut."""
-    server = serve(SCRIPTS | {"public/docs/index.html": ""}, settings)
+    server = serve_once(SCRIPTS | {"public/docs/index.html": ""}, settings)
     reply = server.get("x", b"", SCRIPT_FILENAME=str(server.root), SCRIPT_NAME=path[:cut], PATH_INFO=path[cut:])
     if answer is None or (not answer and not settings):
         assert reply.status == 404 or reply.body.decode() == f"front  {path} "
@@ -137,9 +139,9 @@ def test_the_folder_as_script_filename(serve: Serve, settings: str, path: str, a
 
 
 @pytest.mark.parametrize("settings", ["", FRONT])
-def test_a_folder_without_its_slash(serve: Serve, settings: str) -> None:
+def test_a_folder_without_its_slash(serve_once: Serve, settings: str) -> None:
     """The browser is sent to where links of the page are right; never to another host."""
-    server = serve(SCRIPTS, settings)
+    server = serve_once(SCRIPTS, settings)
     reply = server.get("shop?a=b&c")
     assert (reply.status, reply.head["location"], reply.body) == (301, ["/shop/?a=b&c"], b"")
     reply = server.get("/shop", SCRIPT_FILENAME=f"{server.root}//shop")
@@ -155,15 +157,15 @@ def test_a_folder_without_its_slash(serve: Serve, settings: str) -> None:
         ("shop/\0/", 403), ("shop/../../lua_scripts/shop/", 404), ("../", 403),
     ],
 )  # fmt: skip
-def test_without_a_front_script(serve: Serve, path: str, status: int) -> None:
+def test_without_a_front_script(serve_once: Serve, path: str, status: int) -> None:
     """Only the index of folders is new, and what is private stays so."""
-    assert serve(SCRIPTS).get(path).status == status
+    assert serve_once(SCRIPTS).get(path).status == status
 
 
 @pytest.mark.parametrize("path", ["_lib/", "_lib", "_lib/a.lua", "_lib/a.lua/x"])
-def test_what_is_private_stays_so(serve: Serve, path: str) -> None:
+def test_what_is_private_stays_so(serve_once: Serve, path: str) -> None:
     """A front script opens nothing else."""
-    reply = serve(SCRIPTS, FRONT).get(path)
+    reply = serve_once(SCRIPTS, FRONT).get(path)
     assert reply.status == 404 or reply.body.startswith(b"front")
 
 
