@@ -6,6 +6,7 @@ records first, so that nothing here knows of partial reads, and a decoder may be
 
 from __future__ import annotations
 
+import struct
 from collections import Counter
 from collections.abc import Collection, Container
 from typing import NamedTuple
@@ -16,6 +17,10 @@ from greenfcgi.fastcgi.connection import ABORTED, BEGUN, READY, STDIN, TOO_LARGE
 Pair = tuple[bytes, bytes]
 #: (event, data); the parameters stand in the place of the empty data of BEGUN.
 Meaning = tuple[int, bytes]
+
+
+#: Type, request id, length of the content and of the padding, behind the version.
+_HEADER = struct.Struct("!xBHHBx")
 
 
 class Record(NamedTuple):
@@ -31,15 +36,14 @@ class Record(NamedTuple):
 def whole_records(stream: bytes) -> tuple[list[Record], bytes]:
     """The records of a stream, and what is behind them: a record of which a part is missing, or no FastCGI."""
     found: list[Record] = []
-    at = 0
-    while len(stream) - at >= 8 and stream[at] == 1:
+    at, size = 0, len(stream)
+    while size - at >= 8 and stream[at] == 1:
+        kind, request_id, length, padding = _HEADER.unpack_from(stream, at)
         content = at + 8
-        padding = content + int.from_bytes(stream[at + 4 : at + 6], "big")
-        end = padding + stream[at + 6]
-        if len(stream) < end:
+        end = content + length + padding
+        if size < end:
             break
-        request_id = int.from_bytes(stream[at + 2 : at + 4], "big")
-        found.append(Record(stream[at + 1], request_id, stream[content:padding], stream[at:end]))
+        found.append(Record(kind, request_id, stream[content : content + length], stream[at:end]))
         at = end
     return found, stream[at:]
 

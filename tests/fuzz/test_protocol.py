@@ -39,7 +39,7 @@ source_only = pytest.mark.skipif(COMPILED, reason="compiled code holds its limit
 #: One fuzzer for each core of a small machine, each with a seed of its own.
 SEEDS = (1, 2)
 #: Inputs of each fuzzer.
-RUNS = 51_000
+RUNS = 50_000
 MIN_INPUTS = 100_000
 #: Longer inputs take longer, and reach nothing that shorter ones do not.
 MAX_LENGTH = 250

@@ -180,21 +180,29 @@ def test_output_beyond_memory(lua: Inside) -> None:
     assert not state.is_healthy
 
 
+@pytest.fixture(scope="module")
+def small(flavour: Inside, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Inside]:
+    """The same with little memory, which is full soon."""
+    inside = Inside(tmp_path_factory.mktemp("small"), flavour.engine.config.lua.version, PROGRAMS + 'memory = "4M"\n')
+    yield inside
+    inside.close()
+
+
 @pytest.mark.parametrize("room", [0, 10_000, 40_000, 70_000, 100_000, 140_000, 200_000])
-def test_output_into_a_full_state(lua: Inside, room: int) -> None:
+def test_output_into_a_full_state(small: Inside, room: int) -> None:
     """What a program has written is handed over at any fill level, or the script ends."""
-    if not lua.engine.limited:
+    if not small.engine.limited:
         pytest.skip("the memory of this Lua cannot be limited")
-    state = lua.load(f"""
+    state = small.load(f"""
         function main(env, con)
             local f, t = io.popen("head -c 65536 /dev/zero"), {{}}
-            while collectgarbage("count") * 1024 < 32 * 1048576 - {room} do t[#t + 1] = ("x"):rep(2000) .. #t end
+            while collectgarbage("count") * 1024 < 4 * 1048576 - {room} do t[#t + 1] = ("x"):rep(2000) .. #t end
             con:puts(#f:read(65536))
         end
     """)
-    answer = lua.run(state)
+    answer = small.run(state)
     assert answer.body == b"65536" or "out of memory" in answer.error
-    assert lua.main("con:puts('next')").text == "next"
+    assert small.main("con:puts('next')").text == "next"
 
 
 def test_file_kept_from_an_earlier_request(lua: Inside) -> None:

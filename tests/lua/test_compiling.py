@@ -159,7 +159,8 @@ def test_memory_runs_out_in_compiled_code(tmp_path: Path, way: str) -> None:
         many = {{f"NAME{{number}}": "value" * number for number in range(30)}}
         for left in range(-45_000, 30_000, 1_000):
             state = lua.load({FULL.replace("LIMIT", str(limit))!r})
-            for _ in range(10):
+            # After six, all is compiled that ever is, but for some side exits.
+            for _ in range(6):
                 assert lua.run(state, Request(many | {{"WAY": {way!r}}})).failure is None
             answer = lua.run(state, Request(many | {{"WAY": {way!r}, "LEFT": str(left)}}))
             assert answer.failure is not None and "out of memory" in answer.failure.message, (left, answer)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 import re
 import subprocess
 import sys
@@ -145,6 +146,7 @@ def path_of(module: str) -> Path:
     return PACKAGE / f"{module.replace('.', '/')}.py"
 
 
+@functools.cache
 def tree(module: str) -> ast.Module:
     """The source of a module of the package, parsed."""
     return ast.parse(path_of(module).read_text())

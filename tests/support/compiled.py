@@ -18,6 +18,8 @@ from typing import Any, NamedTuple
 _PROJECT = Path(__file__).parents[2]
 #: Makes the build fail where the core does not compile.
 _ASKED = {"HATCH_BUILD_HOOKS_ENABLE": "1"}
+#: The tools of a build are used once: pip need not compile them.
+_NO_BYTECODE = {"PIP_COMPILE": "0"}
 #: Seconds for the build: it takes 30, and what it needs may have to be fetched.
 _PATIENCE = 300
 #: What pip says when the tools of the build cannot be had.
@@ -57,11 +59,26 @@ def build(folder: Path) -> Built:
     return Built(unpacked, told.read_text())
 
 
-def build_plain(folder: Path, environment: dict[str, str]) -> Path:
+def build_plain(folder: Path, environment: dict[str, str], project: Path = _PROJECT) -> Path:
     """The package as a plain build makes it with these variables, unpacked below `folder`. Raises as `build` does."""
     if find_spec("pip") is None:
         raise NotBuilt("a wheel needs pip, to build it")
-    return _wheel(folder, environment)
+    return _wheel(folder, environment, project)
+
+
+def with_one_module(folder: Path) -> Path:
+    """A copy of the project in `folder` of which one module is compiled: mypyc has to look at no other."""
+    for name in ("greenfcgi", ".ci"):
+        shutil.copytree(_PROJECT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("README.md", "LICENSE"):
+        shutil.copy(_PROJECT / name, folder)
+    text, count = re.subn(
+        r"^modules = \[.*?\]", 'modules = ["fastcgi.records"]', (_PROJECT / "pyproject.toml").read_text(),
+        flags=re.MULTILINE | re.DOTALL,
+    )  # fmt: skip
+    assert count == 1
+    (folder / "pyproject.toml").write_text(text)
+    return folder
 
 
 def _hook() -> dict[str, Any]:
@@ -89,11 +106,10 @@ def _installed(folder: Path) -> Path | None:
     return copy
 
 
-def _wheel(folder: Path, environment: dict[str, str]) -> Path:
-    command = [sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "-w", str(folder), str(_PROJECT)]
-    done = subprocess.run(
-        command, env=os.environ | environment, capture_output=True, text=True, timeout=_PATIENCE, check=False
-    )
+def _wheel(folder: Path, environment: dict[str, str], project: Path = _PROJECT) -> Path:
+    command = [sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "-w", str(folder), str(project)]
+    environment = os.environ | _NO_BYTECODE | environment
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=_PATIENCE, check=False)
     if _NO_TOOLS.search(done.stdout + done.stderr):
         raise NotBuilt("a wheel needs the package registry, for its tools")
     if done.returncode != 0:
