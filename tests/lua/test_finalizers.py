@@ -117,11 +117,11 @@ from pathlib import Path
 from tests.support.inside import Inside, Request
 
 folder, version, script = sys.argv[1:]
-lua = Inside(Path(folder), version, "timeout = 1\\n[lua]\\nmemory = '1M'\\n")
+lua = Inside(Path(folder), version, "timeout = 2\\n[lua]\\nmemory = '1M'\\n")
 assert lua.main("con:puts('on')").text == "on"
 for fills in ("", "local t = {} for i = 1, 1e5 do t[i] = ('x'):rep(100) .. i end"):
     state = lua.load(script.replace("FILLS", fills))
-    lua.run(state, Request(seconds=1))
+    lua.run(state, Request(seconds=2))
     state.close()
     del state
 assert lua.main("con:puts('on')").text == "on"
@@ -297,10 +297,10 @@ def test_long_ones_end(way: str, version: str, tmp_path: Path) -> None:
         import time
         from pathlib import Path
         from tests.support.inside import Inside, Request
-        lua = Inside(Path({str(tmp_path)!r}), {version!r}, "timeout = 1\\n[lua]\\nmemory = '1M'\\n")
+        lua = Inside(Path({str(tmp_path)!r}), {version!r}, "timeout = 2\\n[lua]\\nmemory = '1M'\\n")
         began = time.monotonic()
         state = lua.load({textwrap.dedent(script)!r})
-        lua.run(state, Request(seconds=1))
+        lua.run(state, Request(seconds=2))
         state.close()
         assert lua.main("con:puts('on')").text == "on"
         assert time.monotonic() - began < 15

@@ -8,7 +8,7 @@ import json
 import re
 import shutil
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from urllib.parse import urlencode
 
@@ -218,19 +218,19 @@ def test_photos(ada: Client) -> None:
 @pytest.mark.parametrize(
     ("photo", "answer"),
     [
-        (b"<script>alert(1)</script>", "cannot be read"),
-        (b"", "cannot be read"),
-        (picture((50, 50))[:300], "cannot be read"),
-        (picture((50, 50), "TIFF"), "cannot be read"),
-        (picture((8000, 8000), "PNG"), "too many pixels"),
+        (lambda: b"<script>alert(1)</script>", "cannot be read"),
+        (lambda: b"", "cannot be read"),
+        (lambda: picture((50, 50))[:300], "cannot be read"),
+        (lambda: picture((50, 50), "TIFF"), "cannot be read"),
+        (lambda: picture((8000, 8000), "PNG"), "too many pixels"),
     ],
     ids=["text", "empty", "cut off", "another kind", "a bomb"],
 )
-def test_photos_that_are_none(ada: Client, photo: bytes, answer: str) -> None:
+def test_photos_that_are_none(ada: Client, photo: Callable[[], bytes], answer: str) -> None:
     """What cannot be made small is refused, and the text is still in the form."""
     before = ada.entries()
     ada.ask("/")
-    found = page(ada.post_photo("what I wrote", photo), 400)
+    found = page(ada.post_photo("what I wrote", photo()), 400)
     assert answer in found
     assert ">what I wrote</textarea>" in found
     assert ada.entries() == before
