@@ -19,12 +19,17 @@ from .support.processes import end_marked
 from .support.running import Server
 
 _PROJECT = Path(__file__).parents[1]
-#: Files that take long, longest first. They start first, so that none is left when all others have ended.
+#: Files that take long, in the order in which they start: before all others, so that none of them is left at the end.
+#: Those that compute stand beside those that wait, and those of `shared` apart, since one of these runs at a time.
 _LONG = (
-    "project/test_compiled.py", "bench/test_bench.py", "modules/sql/test_sql.py", "fuzz/test_protocol.py",
-    "lua/test_finalizers.py", "dev/test_mode.py", "lua/test_allow.py", "modules/sql/test_faults.py",
-    "reload/test_reload.py", "lua/test_compiling.py", "processes/test_supervisor.py", "lua/test_con.py",
-    "serving/test_fairness.py", "dev/test_browser.py", "fuzz/test_lua.py", "lua/test_room.py",
+    "project/test_compiled.py", "bench/test_bench.py", "modules/sql/test_sql.py", "shared/test_dictionary.py",
+    "lua/test_finalizers.py", "dev/test_mode.py", "programs/webservers/test_table.py", "modules/sql/test_faults.py",
+    "reload/test_reload.py", "shared/test_redis.py", "lua/test_compiling.py", "processes/test_supervisor.py",
+    "lua/test_con.py", "dev/test_browser.py", "modules/http/test_faults.py", "serving/test_fairness.py",
+    "shared/test_room.py", "lua/test_room.py", "reload/test_last_good.py", "fuzz/test_lua.py", "tasks/test_tasks.py",
+    "fuzz/test_protocol.py", "lua/test_allow.py", "shared/test_processes.py", "modules/web/test_session.py",
+    "serving/test_faults.py", "modules/sockets/test_faults.py", "modules/web/test_form.py", "deploy/test_small.py",
+    "modules/test_python_modules.py", "lua/test_bounds.py", "shared/test_settings.py",
 )  # fmt: skip
 #: In the environment of all that the tests start.
 _MARK = "TESTS_OF_GREENFCGI"
