@@ -27,9 +27,9 @@ _LONG = (
     "reload/test_reload.py", "shared/test_redis.py", "lua/test_compiling.py", "processes/test_supervisor.py",
     "lua/test_con.py", "dev/test_browser.py", "modules/http/test_faults.py", "serving/test_fairness.py",
     "shared/test_room.py", "lua/test_room.py", "reload/test_last_good.py", "fuzz/test_lua.py", "tasks/test_tasks.py",
-    "fuzz/test_protocol.py", "lua/test_allow.py", "shared/test_processes.py", "modules/web/test_session.py",
-    "serving/test_faults.py", "modules/sockets/test_faults.py", "modules/web/test_form.py", "deploy/test_small.py",
-    "modules/test_python_modules.py", "lua/test_bounds.py", "shared/test_settings.py",
+    "modules/web/test_session.py", "fuzz/test_protocol.py", "lua/test_allow.py", "serving/test_faults.py",
+    "modules/sockets/test_faults.py", "shared/test_processes.py", "modules/web/test_form.py",
+    "modules/test_python_modules.py", "lua/test_bounds.py", "deploy/test_small.py", "shared/test_settings.py",
 )  # fmt: skip
 #: In the environment of all that the tests start.
 _MARK = "TESTS_OF_GREENFCGI"

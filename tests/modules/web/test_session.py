@@ -13,6 +13,7 @@ import pytest
 
 from greenfcgi.modules.web import session as session_module
 
+from ...support import memory_folders
 from ...support.inside import Inside, Request
 from .browser import Browser
 
@@ -32,9 +33,10 @@ def store(request: pytest.FixtureRequest) -> str:
 @pytest.fixture(params=FLAVOURS)
 def lua(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Inside]:
     """Each Lua, with a dictionary."""
-    inside = Inside(tmp_path, request.param, '[lua]\nmemory = 16000000\n[shared]\nsessions = "1M"\n')
-    yield inside
-    inside.close()
+    with memory_folders.place(alone=False):
+        inside = Inside(tmp_path, request.param, '[lua]\nmemory = 16000000\n[shared]\nsessions = "1M"\n')
+        yield inside
+        inside.close()
 
 
 @pytest.fixture
