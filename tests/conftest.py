@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from .support import memory_folders
 from .support.bsd import imitation
 from .support.inside import Inside
 from .support.processes import end_marked
@@ -116,6 +117,13 @@ def serve_once(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..
             return servers[key]
 
         yield found
+
+
+@pytest.fixture(scope="module")
+def memory_folders_are_made() -> Iterator[None]:
+    """For modules whose servers have dictionaries: wait until no other worker counts their folders."""
+    with memory_folders.place(alone=False):
+        yield
 
 
 @pytest.fixture

@@ -19,6 +19,8 @@ from greenfcgi.config.load import load
 from ..bench import small
 from ..support.running import PATIENCE, Server
 
+pytestmark = pytest.mark.usefixtures("memory_folders_are_made")
+
 PROJECT = Path(__file__).parents[2]
 PAGE = PROJECT / "greenfcgi" / "docs" / "small-boxes.md"
 HELLO = {"hello.lua": "function main(env, con) con:puts('hello') end"}

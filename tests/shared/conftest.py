@@ -11,6 +11,6 @@ from ..support import memory_folders
 
 @pytest.fixture(autouse=True)
 def _alone() -> Iterator[None]:
-    """Wait until no other worker runs a test that makes such folders."""
+    """Wait until no other worker runs a test that makes or counts such folders."""
     with memory_folders.place(alone=True):
         yield

@@ -29,6 +29,7 @@ from ..support import every_module
 from ..support.running import Server, until
 from ..support.web import web_server
 
+pytestmark = pytest.mark.usefixtures("memory_folders_are_made")
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to become another user")
 
 PACKAGE = Path(every_module.__file__).parents[2] / "greenfcgi"

@@ -12,7 +12,7 @@ import pytest
 
 from ..support.running import Server, until
 
-pytestmark = pytest.mark.pythons
+pytestmark = [pytest.mark.pythons, pytest.mark.usefixtures("memory_folders_are_made")]
 
 #: As root, without being root: whatever is imported after `user` has been taken is written down.
 PROGRAM = """

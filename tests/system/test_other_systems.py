@@ -22,7 +22,7 @@ from ..support.bsd import imitation
 from ..support.processes import children, is_alive
 from ..support.running import PATIENCE, Server, until
 
-pytestmark = pytest.mark.systems
+pytestmark = [pytest.mark.systems, pytest.mark.usefixtures("memory_folders_are_made")]
 
 PACKAGE = Path(__file__).parents[2] / "greenfcgi"
 #: Of what only Linux has, the one module that uses it, with the portable way beside it.
