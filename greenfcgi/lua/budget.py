@@ -161,11 +161,10 @@ class Budget:
         return HOOK_SOON if late > _MAX_LATE else HOOK_AS_USUAL
 
     def _begin_turn(self, now: float) -> None:
+        short = now + self._slice * _SHORT
+        whole = now + min(self._slice, _ROUND / (len(self._turns) + 1))
         turns = self._turns
         turns.running = self.state
-        short = now + self._slice * _SHORT
-        # In a turn there may have been others before.
-        whole = (turns.began if turns.is_taken else now) + min(self._slice, _ROUND / (len(turns) + 1))
         is_whole = turns.is_taken or (self.is_load and not turns.is_spent)
         self._turn_end = whole if is_whole else min(short, whole)
         #: When the next look is due: soon at first, to learn whether the code computes for long.

@@ -97,7 +97,7 @@ class LuaEngine:
         #: Files of scripts that nobody can close any more.
         self.lost_files = 0
         #: The states whose scripts compute take turns.
-        self.turns = Turns(config.lua.time_slice)
+        self.turns = Turns()
         version = config.lua.version
         self._lupa = _import_lupa(
             version, native_modules=bool(config.lua.cpath) or "package.loadlib" in config.lua.allow

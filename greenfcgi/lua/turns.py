@@ -9,31 +9,25 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
-from time import monotonic
-from typing import Any, Final
+from typing import Any
 
 from gevent import get_hub
 from greenlet import getcurrent, greenlet
 
-#: Seconds of a turn, unless settings say otherwise.
-_SLICE: Final = 0.01
 #: The most scripts that are remembered for computing long.
 _MAX_NAMES = 1_000
 
 
 class Turns:
-    """Greenlets that wait for their next slice, and calls that wait for their turn. A slice is `time_slice` seconds."""
+    """Greenlets that wait for their next slice, and calls that wait for their turn."""
 
-    def __init__(self, time_slice: float = _SLICE) -> None:
-        self._slice = time_slice
+    def __init__(self) -> None:
         self._queue: deque[greenlet | Callable[[], None]] = deque()
         self._timer: Any = None
         #: The state whose code runs; None outside any. Another thread looks here when the process hangs.
         self.running: object | None = None
         #: One that stood in the queue runs now.
         self.is_taken = False
-        #: When its turn began, in seconds of the monotonic clock.
-        self.began = 0.0
         #: How many have been taken.
         self.count = 0
         #: Code that had not waited for a turn has used a whole one, in this round of turns.
@@ -44,11 +38,6 @@ class Turns:
     def __len__(self) -> int:
         """How many wait."""
         return len(self._queue)
-
-    @property
-    def is_over(self) -> bool:
-        """The turn that is taken has lasted a slice."""
-        return monotonic() - self.began >= self._slice
 
     def give_way(self) -> None:
         """Let everybody else have a turn. To be called in any greenlet but the hub."""
@@ -95,7 +84,6 @@ class Turns:
         entry = self._queue.popleft()
         self.count += 1
         self.is_taken = True
-        self.began = monotonic()
         try:
             if isinstance(entry, greenlet):
                 entry.switch()

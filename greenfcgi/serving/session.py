@@ -246,13 +246,9 @@ class Session:
             exchange.reply(reply)
             return
         workers = context.workers
-        # Where its script computes for long, it starts in a turn; and where others wait for theirs, behind them.
-        name, long, waiting = request.filename, context.long, workers.long
-        if (long and name in long) or (waiting and name in waiting):
-            is_taken = workers.submit_long(exchange, name)
-        else:
-            is_taken = workers.submit(exchange)
-        if not is_taken:
+        # Where its script computes for long, it starts in a turn.
+        is_long = context.long and request.filename in context.long
+        if not (workers.submit_long(exchange) if is_long else workers.submit(exchange)):
             exchange.reply(refusal(503, head_only=exchange.head_only))
 
     def _exchange(self, request: Request) -> Exchange:

@@ -41,9 +41,7 @@ class Workers(Generic[Job]):
         self._idle: list[greenlet] = []
         self._count = 0
         self._queue: deque[Job] = deque()
-        #: The jobs that wait for a turn, by their kinds; these are in the order of their turns.
-        self.long: dict[bytes | None, deque[Job]] = {}
-        self._long_count = 0
+        self._long: deque[Job] = deque()
         #: Turns that are waited for, in each of which a long one starts.
         self._starters = 0
 
@@ -60,7 +58,7 @@ class Workers(Generic[Job]):
     @property
     def waiting(self) -> int:
         """How many jobs wait for a worker, or for their turn."""
-        return len(self._queue) + self._long_count
+        return len(self._queue) + len(self._long)
 
     def submit(self, job: Job) -> bool:
         """Run `job`, or queue it; False when the queue is full. To be called in the hub.
@@ -74,21 +72,11 @@ class Workers(Generic[Job]):
             return True
         return self._run(job) or self._wait(self._queue, job)
 
-    def submit_long(self, job: Job, kind: bytes | None) -> bool:
-        """Run `job`, which may compute for long as others of its kind, in a turn; False when the queue is full.
-
-        A kind is a name as in `Turns.long`; each has one turn after the other. While one in `long` waits, no other of
-        its kind should pass it by `submit`: of 32 clients of a page of 0.3 ms, which was long now and then, one in a
-        hundred waited 150 ms, and half of them 0.8 ms (26 November 2026).
-        """
-        jobs = self.long.get(kind)
-        if jobs is None:
-            jobs = deque()
+    def submit_long(self, job: Job) -> bool:
+        """Run `job`, which computes for long, when its turn comes; False when the queue is full."""
         # Beside those that wait for a worker, as many as there are free workers may wait for their turn alone.
-        if not self._wait(jobs, job, self._max_running - self.running):
+        if not self._wait(self._long, job, self._max_running - self.running):
             return False
-        self.long[kind] = jobs
-        self._long_count += 1
         self._add_starter()
         return True
 
@@ -122,26 +110,15 @@ class Workers(Generic[Job]):
         As many turns as those have that compute already, and one more: so most end within the turn that they start in,
         and hold a state no longer.
         """
-        if self.long and self._starters <= len(self._turns) - self._starters:
+        if self._long and self._starters <= len(self._turns) - self._starters:
             self._starters += 1
             self._turns.queue(self._start_long)
 
     def _start_long(self) -> None:
         self._starters -= 1
-        if not self.long or self.running >= self._max_long:
-            return
-        kind, jobs = next(iter(self.long.items()))
-        turns = self._turns
-        while True:
-            self._long_count -= 1
-            self._run(jobs.popleft())
-            # Those that do not compute for long after all have one turn together.
-            if not jobs or kind in turns.long or turns.is_over or self.running >= self._max_long:
-                break
-        del self.long[kind]
-        if jobs:
-            self.long[kind] = jobs
-        self._add_starter()
+        if self._long and self.running < self._max_long:
+            self._run(self._long.popleft())
+            self._add_starter()
 
     def _serve(self, job: Any) -> None:
         hub = get_hub()
@@ -154,6 +131,6 @@ class Workers(Generic[Job]):
             self._idle.append(me)
             if self._queue:
                 self._turns.queue(self._start_queued)
-            if self.long:
+            if self._long:
                 self._add_starter()
             job = switch(hub)

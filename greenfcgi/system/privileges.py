@@ -125,9 +125,9 @@ def closed_folder(identity: Identity) -> str:
     """A folder of the server's own files that this user may not read, as below /root; "" where there is none."""
     if (identity.uid, identity.gid) == (-1, -1):
         return ""
-    # Found before: that user may not see them.
-    folders = [*_own_folders()]
     try:
+        # Found before: that user may not see them.
+        folders = [*_own_folders()]
         with identity.acting():
             return next((folder for folder in folders if not may(folder, os.R_OK | os.X_OK)), "")
     except OSError:

@@ -8,16 +8,14 @@ from greenfcgi.lua.turns import Turns
 
 
 class Alone(Turns):
-    """Nobody else has a turn, and each turn is a whole one. `clock` is the time."""
+    """Nobody else has a turn, and each turn is a whole one."""
 
-    def __init__(self, clock: list[float]) -> None:
+    def __init__(self) -> None:
         super().__init__()
-        self._clock = clock
         self.is_taken = True
-        self.began = clock[0]
 
     def give_way(self) -> None:
-        self.began = self._clock[0]
+        pass
 
 
 @pytest.fixture
@@ -33,21 +31,15 @@ def test_the_hook_is_told_at_each_look_how_soon_to_come(clock: list[float]) -> N
 
     A coroutine may have been told long ago, and another run of the script may have begun meanwhile.
     """
-    turns = Alone(clock)
-    code = Budget(turns, timeout=30, slow_after=None, time_slice=0.01)
-
-    def begin() -> None:
-        turns.began = clock[0]
-        code.begin()
-
-    begin()
+    code = Budget(Alone(), timeout=30, slow_after=None, time_slice=0.01)
+    code.begin()
     for late, expected in ((0.5, HOOK_SOON), (0.5, HOOK_SOON), (0.001, HOOK_AS_USUAL), (0.001, HOOK_AS_USUAL)):
         clock[0] += 0.01 + late
         assert code.tick() is expected
-    begin()
+    code.begin()
     clock[0] += 0.5
     assert code.tick() == HOOK_SOON
-    begin()
+    code.begin()
     assert code.tick() is None
     clock[0] += 0.011
     assert code.tick() == HOOK_AS_USUAL
@@ -55,7 +47,7 @@ def test_the_hook_is_told_at_each_look_how_soon_to_come(clock: list[float]) -> N
 
 def test_slow_and_late_come_before_turns(clock: list[float]) -> None:
     """Once it is told that code is slow, and then, at every look, that its time is over."""
-    code = Budget(Alone(clock), timeout=2, slow_after=1, time_slice=0.01)
+    code = Budget(Alone(), timeout=2, slow_after=1, time_slice=0.01)
     code.begin()
     assert code.max_wait() == 1
     clock[0] += 1
