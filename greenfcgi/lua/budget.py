@@ -22,15 +22,10 @@ SLOW: Final = 2
 HOOK_SOON: Final = 3
 HOOK_AS_USUAL: Final = 4
 
-#: Seconds for a round of turns: of many that compute, each has a shorter one, so that none waits for its deadline long.
-_ROUND: Final = 0.1
 #: The end of a turn that nobody has asked for yet.
 _NOT_BEGUN: Final = 0.0
 #: Seconds by which the hook may be late for a turn's end.
 _MAX_LATE: Final = 0.01
-#: The share of a slice that code may use where it has not waited for its turn. Sixty-four connections, as many as the
-#: event loop takes from the system at once, use two slices then.
-_SHORT: Final = 1 / 32
 
 
 class Owner(Protocol):
@@ -43,22 +38,21 @@ class Owner(Protocol):
 class Budget:
     """The time of one state's code; `begin` for each run of it.
 
-    `timeout`, `slow_after` and `time_slice` are seconds. `slow_after` None: there is no slow log.
+    `timeout` and `slow_after` are seconds. `slow_after` None: there is no slow log.
     """
 
     __slots__ = (
-        "_deadline", "_extension", "_is_long", "_is_renewed", "_next", "_owner", "_report_before", "_slice", "_slow_at",
+        "_deadline", "_extension", "_is_long", "_is_renewed", "_next", "_owner", "_report_before", "_slow_at",
         "_turn_end", "_turns", "is_load", "state", "timeout",
     )  # fmt: skip
 
-    def __init__(self, turns: Turns, timeout: float, slow_after: float | None, time_slice: float) -> None:
+    def __init__(self, turns: Turns, timeout: float, slow_after: float | None) -> None:
         self._turns = turns
         #: Whose code it is: what `Turns.running` is while it runs.
         self.state: object | None = None
         self.timeout = timeout
         #: Seconds before the deadline at which slow code is logged; after it where there is no slow log.
         self._report_before = -_NEVER if slow_after is None else timeout - slow_after
-        self._slice = time_slice
         #: A script is being loaded. That may take a whole turn at once: others that ask for it would load it once more
         #: meanwhile.
         self.is_load = False
@@ -161,12 +155,15 @@ class Budget:
         return HOOK_SOON if late > _MAX_LATE else HOOK_AS_USUAL
 
     def _begin_turn(self, now: float) -> None:
-        short = now + self._slice * _SHORT
-        whole = now + min(self._slice, _ROUND / (len(self._turns) + 1))
         turns = self._turns
         turns.running = self.state
-        is_whole = turns.is_taken or (self.is_load and not turns.is_spent)
-        self._turn_end = whole if is_whole else min(short, whole)
+        short, whole = now + turns.short, now + turns.length
+        self._turn_end = min(short, whole)
+        if turns.is_taken:
+            # What others have left of it, or a short one.
+            self._turn_end = max(self._turn_end, now + turns.left())
+        elif self.is_load and not turns.is_spent:
+            self._turn_end = whole
         #: When the next look is due: soon at first, to learn whether the code computes for long.
         self._next = min(self._turn_end if self._is_long else short, self._turn_end, self._slow_at, self._deadline)
 

@@ -97,7 +97,7 @@ class LuaEngine:
         #: Files of scripts that nobody can close any more.
         self.lost_files = 0
         #: The states whose scripts compute take turns.
-        self.turns = Turns()
+        self.turns = Turns(config.lua.time_slice)
         version = config.lua.version
         self._lupa = _import_lupa(
             version, native_modules=bool(config.lua.cpath) or "package.loadlib" in config.lua.allow
@@ -124,7 +124,7 @@ class LuaEngine:
     def budget(self) -> Budget:
         """The time of one state's code."""
         config = self.config
-        return Budget(self.turns, config.timeout, self._slow_after, config.lua.time_slice)
+        return Budget(self.turns, config.timeout, self._slow_after)
 
     def boot(self, bridge: Bridge) -> Booted:
         """A runtime for the script of `bridge`."""

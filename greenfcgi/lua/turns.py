@@ -9,35 +9,53 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
-from typing import Any
+from time import monotonic
+from typing import Any, Final
 
 from gevent import get_hub
 from greenlet import getcurrent, greenlet
 
-#: The most scripts that are remembered for computing long.
-_MAX_NAMES = 1_000
+#: Seconds of a turn, unless settings say otherwise.
+_SLICE: Final = 0.01
+#: Seconds for a round of turns: of many that compute, each has a shorter one, so that none waits for its deadline long.
+_ROUND: Final = 0.1
+#: The share of a slice that code may use where it has not waited for its turn. Sixty-four connections, as many as the
+#: event loop takes from the system at once, use two slices then.
+_SHORT: Final = 1 / 32
 
 
 class Turns:
-    """Greenlets that wait for their next slice, and calls that wait for their turn."""
+    """Greenlets that wait for their next slice, and calls that wait for their turn. A slice is `time_slice` seconds."""
 
-    def __init__(self) -> None:
+    def __init__(self, time_slice: float = _SLICE) -> None:
+        self._slice = time_slice
+        #: Seconds of a short turn.
+        self.short = time_slice * _SHORT
         self._queue: deque[greenlet | Callable[[], None]] = deque()
         self._timer: Any = None
         #: The state whose code runs; None outside any. Another thread looks here when the process hangs.
         self.running: object | None = None
         #: One that stood in the queue runs now.
         self.is_taken = False
+        #: When its turn began, in seconds of the monotonic clock.
+        self._began = 0.0
         #: How many have been taken.
         self.count = 0
         #: Code that had not waited for a turn has used a whole one, in this round of turns.
         self.is_spent = False
-        #: The scripts, by SCRIPT_FILENAME, whose last run computed for long: they start in a turn.
-        self.long: set[bytes] = set()
 
     def __len__(self) -> int:
         """How many wait."""
         return len(self._queue)
+
+    @property
+    def length(self) -> float:
+        """Seconds of a whole turn."""
+        return min(self._slice, _ROUND / (len(self._queue) + 1))
+
+    def left(self) -> float:
+        """Seconds that are left of the turn that is taken, which may have had others before; less than 0 beyond it."""
+        return self._began + self.length - monotonic()
 
     def give_way(self) -> None:
         """Let everybody else have a turn. To be called in any greenlet but the hub."""
@@ -58,15 +76,6 @@ class Turns:
     def _recover(self) -> None:
         self.is_spent = False
 
-    def remember(self, name: bytes, is_long: bool) -> None:
-        """Whether a script has computed for long this time."""
-        if not is_long:
-            self.long.discard(name)
-        else:
-            if len(self.long) >= _MAX_NAMES:
-                self.long.clear()
-            self.long.add(name)
-
     def _put(self, entry: greenlet | Callable[[], None], hub: Any) -> None:
         self._queue.append(entry)
         if len(self._queue) == 1 and not self.is_taken:
@@ -84,6 +93,7 @@ class Turns:
         entry = self._queue.popleft()
         self.count += 1
         self.is_taken = True
+        self._began = monotonic()
         try:
             if isinstance(entry, greenlet):
                 entry.switch()

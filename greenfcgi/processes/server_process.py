@@ -30,6 +30,7 @@ from ..reload.flush_queue import FlushQueue
 from ..reload.reloader import MAX_WAIT, Load, Reloader
 from ..reload.watcher import Watcher, watch
 from ..scripts.catalogue import Catalogue
+from ..scripts.long_scripts import LongScripts
 from ..scripts.pool import Pool
 from ..scripts.routes import Routes
 from ..scripts.script import Script
@@ -114,16 +115,17 @@ class ServerProcess:
         self.pool: Pool[Script, State] = Pool(
             self._make, config.states.max, config.states.clones, self._hooks.discard, self._hooks.wait
         )
-        turns = self._engine.turns
+        long_scripts = LongScripts(os.fsencode(config.scripts.root))
         self.routes = Routes(self.catalogue, config.scripts, config.apps, config.lua.path)
         for problem in self.routes.problems():
             raise ConfigError(problem)
-        responder = Responder(config, self.catalogue, self.routes, self.pool, self.log, turns, inspector)
+        responder = Responder(config, self.catalogue, self.routes, self.pool, self.log, long_scripts, inspector)
         access = self._logs.access
         routing = self._engine.router(access.wanted if access is not None else ())
         context = Context(
-            config, responder.respond, self.log, access, routing, turns=turns, shares_of_process=self._shares,
-            authorizer=self._authorizer(config.scripts.authorizer),
+            config, responder.respond, self.log, access, routing, turns=self._engine.turns,
+            shares_of_process=self._shares, authorizer=self._authorizer(config.scripts.authorizer),
+            long_scripts=long_scripts,
         )  # fmt: skip
         self.server = Server(context, config)
         #: Where changed files wait, what notices them, and what reloads their scripts; None with reload = false.

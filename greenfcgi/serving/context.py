@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from _socket import socket as BareSocket
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -12,6 +13,7 @@ from ..fastcgi.request import Request
 from ..fastcgi.response import Reply
 from ..logs.error_log import ErrorLog
 from ..lua.turns import Turns
+from ..scripts.long_scripts import LongScripts
 from .exchange import Exchange
 from .shares import Shares, shares
 from .timeouts import DEFAULT, Timeouts
@@ -24,7 +26,7 @@ if TYPE_CHECKING:
 class Context:
     """Read by each `Session`. `respond` answers a request in a worker greenlet, and must not raise.
 
-    `routing`, `turns` and `shares_of_process` are made here when they are not given.
+    `routing`, `turns`, `shares_of_process` and `long_scripts` are made here when they are not given.
     """
 
     def __init__(
@@ -38,6 +40,7 @@ class Context:
         turns: Turns | None = None,
         shares_of_process: Shares | None = None,
         authorizer: bytes | None = None,
+        long_scripts: LongScripts | None = None,
     ) -> None:
         #: Finds in parameters what routes a request, and behind it what the access log wants.
         self.routing = routing or records.router(() if access is None else access.wanted)
@@ -45,14 +48,15 @@ class Context:
         #: Bytes of a request's body; more is answered with 413.
         self.max_post = config.scripts.max_post
         # Not `or`: without waiters its length is 0.
-        self.turns = Turns() if turns is None else turns
-        self.workers: Workers[Exchange] = Workers(config.workers, config.queue, respond, self.turns)
+        self.turns = Turns(config.lua.time_slice) if turns is None else turns
+        self.long_scripts = LongScripts(os.fsencode(config.scripts.root)) if long_scripts is None else long_scripts
+        self.workers: Workers[Exchange] = Workers(
+            config.workers, config.queue, respond, self.turns, self.long_scripts.names
+        )
         #: What connections may hold: memory and descriptors.
         self.memory, self.descriptors = shares_of_process or shares(config.buffers)
         #: The share of memory that parameters and unfinished input come from.
         self.room_for_requests = self.memory.requests
-        #: The scripts that compute for long, by SCRIPT_FILENAME.
-        self.long = self.turns.long
         #: SCRIPT_FILENAME of the script that answers in the role AUTHORIZER; None: that role is refused.
         self.authorizer = authorizer
         #: Seconds that what has come in one read may take before others have a turn.

@@ -13,8 +13,8 @@ from ..fastcgi.response import Reply, redirection, refusal
 from ..logs.error_log import ErrorLog
 from ..logs.text import escape, traceback_of
 from ..lua.state import LuaFailure, State
-from ..lua.turns import Turns
 from ..scripts.catalogue import Catalogue
+from ..scripts.long_scripts import LongScripts
 from ..scripts.pool import Pool
 from ..scripts.routes import Routes
 from ..scripts.script import Script
@@ -52,11 +52,11 @@ class Responder:
         routes: Routes,
         pool: Pool[Script, State],
         log: ErrorLog,
-        turns: Turns,
+        long_scripts: LongScripts,
         inspector: Inspector | None = None,
     ) -> None:
-        self._turns = turns
-        self._long = turns.long
+        self._long_scripts = long_scripts
+        self._long = long_scripts.names
         self._inspector = inspector
         self._catalogue = catalogue
         self._routes = routes
@@ -82,8 +82,8 @@ class Responder:
             finally:
                 # Before the reply is sent: a slow client holds no state.
                 self._pool.check_in(state, script)
-                if self._long and not exchange.is_long:
-                    self._turns.remember(exchange.request.filename or b"", False)
+                if self._long and not exchange.is_long and not exchange.aborted:
+                    self._long_scripts.remember(exchange.request, False)
             if exchange.is_answered:
                 if isinstance(result, LuaFailure):
                     self._log_error(exchange, f"{script.path}: {exchange.title}: {result.message}", result.traceback)

@@ -246,10 +246,17 @@ class Session:
             exchange.reply(reply)
             return
         workers = context.workers
-        # Where its script computes for long, it starts in a turn.
-        is_long = context.long and request.filename in context.long
-        if not (workers.submit_long(exchange) if is_long else workers.submit(exchange)):
+        long = context.long_scripts
+        if not (self._dispatch_in_turn(exchange) if long.names or workers.in_turn else workers.submit(exchange)):
             exchange.reply(refusal(503, head_only=exchange.head_only))
+
+    def _dispatch_in_turn(self, exchange: Exchange) -> bool:
+        """Where its script computes for long, it starts in a turn; and where others wait for theirs, behind them."""
+        context, workers = self._context, self._context.workers
+        name = context.long_scripts.name(exchange.request)
+        if name in context.long_scripts.names:
+            return workers.submit_in_turn(exchange, name)
+        return (name in workers.in_turn and workers.submit_in_turn(exchange, name)) or workers.submit(exchange)
 
     def _exchange(self, request: Request) -> Exchange:
         exchange = self.exchanges.get(request.id)
@@ -307,7 +314,7 @@ class Session:
 
     def computes_long(self, exchange: Exchange) -> None:
         """The script of a request computes for longer than a short turn."""
-        self._context.turns.remember(exchange.request.filename or b"", True)
+        self._context.long_scripts.remember(exchange.request, True)
 
     # Output
 

@@ -2,27 +2,30 @@
 
 import pytest
 
-from greenfcgi.lua import budget
+from greenfcgi.lua import budget, turns
 from greenfcgi.lua.budget import HOOK_AS_USUAL, HOOK_SOON, LATE, SLOW, Budget
 from greenfcgi.lua.turns import Turns
 
 
 class Alone(Turns):
-    """Nobody else has a turn, and each turn is a whole one."""
+    """Nobody else has a turn, and each turn is a whole one. `clock` is the time."""
 
-    def __init__(self) -> None:
+    def __init__(self, clock: list[float]) -> None:
         super().__init__()
+        self._clock = clock
         self.is_taken = True
+        self._began = clock[0]
 
     def give_way(self) -> None:
-        pass
+        self._began = self._clock[0]
 
 
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """The monotonic clock, as the first item."""
     now = [1000.0]
-    monkeypatch.setattr(budget, "monotonic", lambda: now[0])
+    for module in (budget, turns):
+        monkeypatch.setattr(module, "monotonic", lambda: now[0])
     return now
 
 
@@ -31,15 +34,21 @@ def test_the_hook_is_told_at_each_look_how_soon_to_come(clock: list[float]) -> N
 
     A coroutine may have been told long ago, and another run of the script may have begun meanwhile.
     """
-    code = Budget(Alone(), timeout=30, slow_after=None, time_slice=0.01)
-    code.begin()
+    alone = Alone(clock)
+    code = Budget(alone, timeout=30, slow_after=None)
+
+    def begin() -> None:
+        alone._began = clock[0]
+        code.begin()
+
+    begin()
     for late, expected in ((0.5, HOOK_SOON), (0.5, HOOK_SOON), (0.001, HOOK_AS_USUAL), (0.001, HOOK_AS_USUAL)):
         clock[0] += 0.01 + late
         assert code.tick() is expected
-    code.begin()
+    begin()
     clock[0] += 0.5
     assert code.tick() == HOOK_SOON
-    code.begin()
+    begin()
     assert code.tick() is None
     clock[0] += 0.011
     assert code.tick() == HOOK_AS_USUAL
@@ -47,7 +56,7 @@ def test_the_hook_is_told_at_each_look_how_soon_to_come(clock: list[float]) -> N
 
 def test_slow_and_late_come_before_turns(clock: list[float]) -> None:
     """Once it is told that code is slow, and then, at every look, that its time is over."""
-    code = Budget(Alone(), timeout=2, slow_after=1, time_slice=0.01)
+    code = Budget(Alone(clock), timeout=2, slow_after=1)
     code.begin()
     assert code.max_wait() == 1
     clock[0] += 1

@@ -40,7 +40,7 @@ FOLDERS: tuple[tuple[str, tuple[str, ...]], ...] = (
             "pidfile", "privileges", "memory_folder", "socket_lock", "listen", "temporary_files",
         ),
     ),
-    ("scripts", ("file_signature", "texts", "version", "script", "catalogue", "routes", "pool")),
+    ("scripts", ("file_signature", "texts", "version", "script", "catalogue", "routes", "long_scripts", "pool")),
     (
         "lua",
         (

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Callable, Iterator
+from itertools import count
 from pathlib import Path
 
 import gevent
@@ -16,7 +17,7 @@ import pytest
 
 from greenfcgi.config.load import load
 from greenfcgi.fastcgi.client import Client
-from greenfcgi.lua import budget
+from greenfcgi.lua import budget, turns
 from greenfcgi.lua.budget import Budget
 from greenfcgi.processes.server_process import ServerProcess
 from greenfcgi.serving import exchange, server
@@ -66,6 +67,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 
     monkeypatch.setattr(Budget, "tick", count)
     monkeypatch.setattr(budget, "monotonic", made.monotonic)
+    monkeypatch.setattr(turns, "monotonic", made.monotonic)
     monkeypatch.setattr(exchange, "monotonic", made.monotonic)
     monkeypatch.setattr(server, "monotonic", made.monotonic)
     return made
@@ -233,12 +235,85 @@ def test_nobody_waits_long_for_all_of_them(inside: Inside) -> None:
 def test_a_script_that_has_become_quick_starts_at_once_again(inside: Inside) -> None:
     """What a script has computed the last time decides, not what it once did."""
     connection = inside.connect()
-    turns = inside.process.server.context.turns
+    long_scripts = inside.process.server.context.long_scripts
     for ticks, is_long in ((60, True), (1, False), (60, True)):
         connection.sendall(inside.request("work1.lua", ticks))
         assert inside.reply(connection) == b"done"
-        assert bool(turns.long) == is_long
+        assert bool(long_scripts.names) == is_long
     connection.close()
+
+
+def test_who_waits_is_not_passed(inside: Inside) -> None:
+    """Of a script that is long now and then, requests are answered in the order in which they came, or nearly so."""
+    asked, answered = count(), list[int]()
+
+    def ask() -> None:
+        connection = inside.connect()
+        for _ in range(20):
+            number = next(asked)
+            connection.sendall(inside.request("work1.lua", 20 if number % 10 == 0 else 2))
+            assert inside.reply(connection) == b"done"
+            answered.append(number)
+        connection.close()
+
+    clients = 16
+    gevent.joinall([gevent.spawn(ask) for _ in range(clients)], raise_error=True)
+    passed = [sum(other > number for other in answered[:place]) for place, number in enumerate(answered)]
+    assert max(passed) <= 2 * clients
+
+
+def test_a_quick_script_does_not_wait_behind_another(inside: Inside) -> None:
+    """It has computed for long once, while another one does so all the time: it is quick again after its next turn."""
+    waits: list[list[float]] = []
+
+    def ask(name: str, ticks: list[int]) -> None:
+        waits.append([])
+        mine = waits[-1]
+        connection = inside.connect()
+        for one in ticks:
+            began = inside.clock.now
+            connection.sendall(inside.request(name, one))
+            assert inside.reply(connection) == b"done"
+            mine.append(inside.clock.now - began)
+        connection.close()
+
+    busy = [gevent.spawn(ask, "work2.lua", [500] * 4) for _ in range(16)]
+    gevent.sleep(0.01)
+    waits.clear()
+    gevent.joinall([gevent.spawn(ask, "work1.lua", [10, *[1] * 20]) for _ in range(4)], raise_error=True)
+    assert not any(one.dead for one in busy)
+    for mine in waits:
+        assert max(mine[-10:]) <= 1.5 * SLICE
+    gevent.joinall(busy, raise_error=True)
+
+
+def test_pages_of_a_site_that_come_by_one_name(inside: Inside) -> None:
+    """Where a web server sends the folder of the scripts for all of them, a quick page does not wait for a slow one."""
+
+    def request(page: str, ticks: int) -> bytes:
+        params = {
+            "SCRIPT_FILENAME": str(inside.root), "REQUEST_METHOD": "GET", "QUERY_STRING": str(ticks),
+            "SCRIPT_NAME": f"/{page}", "REQUEST_URI": f"/{page}?{ticks}",
+        }  # fmt: skip
+        return Client.request(params, keep_conn=True)
+
+    def ask(ticks: int, times: int, waits: list[float]) -> None:
+        page = "work2.lua" if ticks > 1 else "work1.lua"
+        connection = inside.connect()
+        for _ in range(times):
+            began = inside.clock.now
+            connection.sendall(request(page, ticks))
+            assert inside.reply(connection) == b"done"
+            waits.append(inside.clock.now - began)
+        connection.close()
+
+    slow = [gevent.spawn(ask, 60, 30, list[float]()) for _ in range(16)]
+    gevent.sleep(0.01)
+    quick: list[float] = []
+    gevent.joinall([gevent.spawn(ask, 1, 20, quick) for _ in range(2)], raise_error=True)
+    assert not all(one.dead for one in slow)
+    assert max(quick[4:]) <= MAX_WAIT
+    gevent.joinall(slow, raise_error=True)
 
 
 def test_long_scripts_run_without_a_queue(tmp_path: Path, clock: Clock) -> None:
