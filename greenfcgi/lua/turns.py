@@ -15,8 +15,6 @@ from typing import Any, Final
 from gevent import get_hub
 from greenlet import getcurrent, greenlet
 
-#: Seconds of a turn, unless settings say otherwise.
-_SLICE: Final = 0.01
 #: Seconds for a round of turns: of many that compute, each has a shorter one, so that none waits for its deadline long.
 _ROUND: Final = 0.1
 #: The share of a slice that code may use where it has not waited for its turn. Sixty-four connections, as many as the
@@ -27,7 +25,7 @@ _SHORT: Final = 1 / 32
 class Turns:
     """Greenlets that wait for their next slice, and calls that wait for their turn. A slice is `time_slice` seconds."""
 
-    def __init__(self, time_slice: float = _SLICE) -> None:
+    def __init__(self, time_slice: float) -> None:
         self._slice = time_slice
         #: Seconds of a short turn.
         self.short = time_slice * _SHORT

@@ -110,7 +110,7 @@ def _import_late() -> None:
                 try:
                     import_module(late, module.__package__)
                 except Exception:
-                    # An extra that is not installed, or that is broken: whoever needs it says so.
+                    # It is not installed, or it is broken. The module that needs it reports that.
                     pass
 
 

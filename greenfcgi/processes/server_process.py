@@ -115,7 +115,7 @@ class ServerProcess:
         self.pool: Pool[Script, State] = Pool(
             self._make, config.states.max, config.states.clones, self._hooks.discard, self._hooks.wait
         )
-        long_scripts = LongScripts(os.fsencode(config.scripts.root))
+        long_scripts = LongScripts(config.scripts.root)
         self.routes = Routes(self.catalogue, config.scripts, config.apps, config.lua.path)
         for problem in self.routes.problems():
             raise ConfigError(problem)

@@ -91,7 +91,7 @@ class InotifyWatcher:
         )  # fmt: skip
         if track_writes:
             self._mask |= int(flags.MODIFY)
-        #: Files that somebody is writing, each with a number of its own; empty unless `track_writes`.
+        #: As `Watcher.writing` says; empty unless `track_writes`.
         self.writing: dict[str, int] = {}
         self._writers = count()
         self._inotify = inotify_simple.INotify(nonblocking=True)

@@ -18,8 +18,8 @@ class Watcher(Protocol):
 
     #: "inotify" or "poll": what is at work now.
     engine: str
-    #: The files that are being written now, by inotify with `track_writes`; else empty. Each has a number, and another
-    #: one when it is written again.
+    #: The files that are being written now, by inotify with `track_writes`; else empty. Each has a number, and gets a
+    #: new one when it is opened for writing again.
     writing: dict[str, int]
 
     def start(self) -> None:

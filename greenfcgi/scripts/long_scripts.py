@@ -1,7 +1,8 @@
-"""The scripts that compute for long: requests for them start in a turn of their own."""
+"""The scripts that compute for long: requests for them wait for a turn before they start."""
 
 from __future__ import annotations
 
+import os
 from typing import Final
 
 from ..fastcgi.proxied import PREFIX
@@ -18,8 +19,9 @@ class LongScripts:
     folder of all scripts, the path of REQUEST_URI stands behind it: the pages of a whole site come by this one name.
     """
 
-    def __init__(self, root: bytes) -> None:
-        self._roots = frozenset({root, root + b"/"})
+    def __init__(self, root: str) -> None:
+        folder = os.fsencode(root)
+        self._roots = frozenset({folder, folder + b"/"})
         self.names: set[bytes] = set()
 
     def name(self, request: Request) -> bytes:

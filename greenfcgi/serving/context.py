@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from _socket import socket as BareSocket
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -49,7 +48,7 @@ class Context:
         self.max_post = config.scripts.max_post
         # Not `or`: without waiters its length is 0.
         self.turns = Turns(config.lua.time_slice) if turns is None else turns
-        self.long_scripts = LongScripts(os.fsencode(config.scripts.root)) if long_scripts is None else long_scripts
+        self.long_scripts = LongScripts(config.scripts.root) if long_scripts is None else long_scripts
         self.workers: Workers[Exchange] = Workers(
             config.workers, config.queue, respond, self.turns, self.long_scripts.names
         )

@@ -27,7 +27,7 @@ class Workers(Generic[Job]):
     """At most `max_running` jobs run at once, each by `work`, which must not raise; `max_waiting` more wait in order.
 
     Those that wait for a worker start one at a time, each in a turn of its own. Those that wait for a turn have kinds,
-    which take turns; `long_kinds` are those that compute for long.
+    and the kinds take turns; `long_kinds` are those that compute for long.
     """
 
     def __init__(
@@ -36,7 +36,7 @@ class Workers(Generic[Job]):
         max_waiting: int,
         work: Callable[[Job], None],
         turns: Turns,
-        long_kinds: Container[bytes] = (),
+        long_kinds: Container[bytes],
     ) -> None:
         self._max_running = max_running
         self._max_long = max_running - max_running // _RESERVED_SHARE
@@ -49,7 +49,7 @@ class Workers(Generic[Job]):
         self._idle: list[greenlet] = []
         self._count = 0
         self._queue: deque[Job] = deque()
-        #: The jobs that wait for a turn, by their kinds; these are in the order of their turns.
+        #: The jobs that wait for a turn, by their kinds, which stand in the order of their turns.
         self.in_turn: dict[bytes, deque[Job]] = {}
         self._in_turn_count = 0
         self._long_kinds = long_kinds
@@ -137,24 +137,22 @@ class Workers(Generic[Job]):
 
     def _start_in_turn(self) -> None:
         self._starters -= 1
-        turns = self._turns
-        for kind, jobs in self.in_turn.items():
-            if not self._may_start(kind):
-                # Others may.
-                continue
-            try:
-                while True:
-                    self._in_turn_count -= 1
-                    self._run(jobs.popleft())
-                    # Those that do not compute for long after all have one turn together.
-                    if not jobs or kind in self._long_kinds or turns.left() < turns.short or not self._may_start(kind):
-                        break
-            finally:
-                del self.in_turn[kind]
-                if jobs:
-                    self.in_turn[kind] = jobs
-            self._add_starter()
+        kind = next(filter(self._may_start, self.in_turn), None)
+        if kind is None:
             return
+        jobs, turns = self.in_turn[kind], self._turns
+        try:
+            while True:
+                self._in_turn_count -= 1
+                self._run(jobs.popleft())
+                # Those that do not compute for long after all have one turn together.
+                if not jobs or kind in self._long_kinds or turns.left() < turns.short or not self._may_start(kind):
+                    break
+        finally:
+            del self.in_turn[kind]
+            if jobs:
+                self.in_turn[kind] = jobs
+        self._add_starter()
 
     def _may_start(self, kind: bytes) -> bool:
         return self.running < (self._max_long if kind in self._long_kinds else self._max_running)

@@ -11,7 +11,7 @@ class Alone(Turns):
     """Nobody else has a turn, and each turn is a whole one. `clock` is the time."""
 
     def __init__(self, clock: list[float]) -> None:
-        super().__init__()
+        super().__init__(0.01)
         self._clock = clock
         self.is_taken = True
         self._began = clock[0]

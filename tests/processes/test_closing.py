@@ -48,7 +48,7 @@ def discarded(hooks: Hooks) -> list[Fake]:
 
 def test_many_are_closed_in_turns() -> None:
     """None within the call: hundreds of them, with much memory each, would hold up everybody."""
-    hooks = Hooks(Turns())
+    hooks = Hooks(Turns(0.01))
     states = discarded(hooks)
     assert not any(state.began for state in states)
     for state in states:
@@ -59,7 +59,7 @@ def test_many_are_closed_in_turns() -> None:
 
 def test_new_ones_wait_where_too_many_leave() -> None:
     """Also for those whose `shutdown` takes its time, so that what waits does not grow."""
-    hooks = Hooks(Turns())
+    hooks = Hooks(Turns(0.01))
     states = discarded(hooks)
     waiting = gevent.spawn(hooks.wait)
     for left, state in zip(range(MANY - 1, -1, -1), states, strict=True):
