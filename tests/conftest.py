@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import compileall
 import os
+import resource
 import signal
 import sys
 from collections.abc import Callable, Iterator, Mapping
@@ -95,6 +96,18 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
                 item.add_marker(pytest.mark.skip(reason="about what only Linux has"))
     places = {_PROJECT / "tests" / name: place for place, name in enumerate(_LONG)}
     items.sort(key=lambda item: places.get(item.path, len(places)))
+
+
+@pytest.fixture(autouse=True)
+def limits_are_put_back() -> Iterator[None]:
+    """A limit that a test leaves behind fails that test, and not those that come after it."""
+    before = {which: resource.getrlimit(which) for which in (resource.RLIMIT_NOFILE, resource.RLIMIT_FSIZE)}
+    yield
+    for which, limits in before.items():
+        left = resource.getrlimit(which)
+        if left != limits:
+            resource.setrlimit(which, limits)
+            pytest.fail(f"a limit of the process was {limits} before this test, and is {left} after it")
 
 
 @pytest.fixture

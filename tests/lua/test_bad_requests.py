@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -11,12 +12,13 @@ from tests.support.inside import FLAVOURS, Inside, Request
 
 
 @pytest.fixture(params=FLAVOURS)
-def lua(request: pytest.FixtureRequest, tmp_path: Path) -> Inside:
+def lua(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Inside]:
     """Each Lua, with a module that refuses whatever it is told to."""
     inside = Inside(tmp_path, request.param)
     source = b"local lua, server = ... return { refuse = function(...) server.bad_requests.refuse(...) end }"
     inside.engine.modules.by_name[b"door"] = Module("door", lambda: source, lambda bridge: {})
-    return inside
+    yield inside
+    inside.close()
 
 
 def test_nobody_looks_at_it(lua: Inside) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -77,9 +78,11 @@ FULL = """
 
 
 @pytest.fixture(params=JITS)
-def lua(request: pytest.FixtureRequest, tmp_path: Path) -> Inside:
+def lua(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Inside]:
     """Each LuaJIT."""
-    return Inside(tmp_path, str(request.param))
+    inside = Inside(tmp_path, str(request.param))
+    yield inside
+    inside.close()
 
 
 @pytest.fixture

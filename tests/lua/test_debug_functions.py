@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -83,9 +84,11 @@ USES = """
 
 
 @pytest.fixture(params=FLAVOURS)
-def lua(request: pytest.FixtureRequest, tmp_path: Path) -> Inside:
+def lua(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Inside]:
     """One Lua after the other."""
-    return Inside(tmp_path, request.param)
+    inside = Inside(tmp_path, request.param)
+    yield inside
+    inside.close()
 
 
 def test_a_template_engine(lua: Inside) -> None:

@@ -1,7 +1,6 @@
 """Changed files reach the flush queue, whichever way they were saved and whichever engine looks."""
 
 import os
-import resource
 import shutil
 import subprocess
 import sys
@@ -20,6 +19,8 @@ from greenfcgi.reload.mounts import silent_filesystem
 from greenfcgi.reload.polling import PollWatcher
 from greenfcgi.reload.watcher import Watcher, watch
 from greenfcgi.scripts.file_signature import Signature, changed, signature
+
+from ..support.limits import descriptors_left
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="inotify is Linux's")
 
@@ -1107,14 +1108,8 @@ def test_polling_by_choice_gives_no_warning(watching: Callable[..., Watching], t
 def test_without_a_descriptor_to_spare_it_polls(watching: Callable[..., Watching], tmp_path: Path) -> None:
     """EMFILE at the start is one warning, and changes are noticed all the same."""
     watching("auto", tmp_path).watcher.stop()  # loads the C library, which takes descriptors once
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    free = os.open("/dev/null", os.O_RDONLY)
-    os.close(free)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (free, hard))
-    try:
+    with descriptors_left(0):
         made = watching("auto", tmp_path)
-    finally:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
     made.start()
     assert made.watcher.engine == "poll"
     [warning] = made.log.warnings

@@ -22,6 +22,7 @@ from greenfcgi.serving.exchange import Exchange
 from greenfcgi.serving.server import Server as Inner
 from greenfcgi.serving.timeouts import Timeouts
 
+from ..support.limits import limited
 from ..support.load import Load
 from ..support.processes import descriptors
 from ..support.running import PATIENCE, Connection, Server, until
@@ -218,25 +219,24 @@ class TestCaps:
     def test_many_idle_connections(self, serve: Serve) -> None:
         """With ten thousand connections kept idle, others are served, and afterwards nothing is left of them."""
         number = 10_000
-        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
         if hard < 2 * number:
             pytest.skip(f"only {hard} descriptors are allowed here")
-        resource.setrlimit(resource.RLIMIT_NOFILE, (2 * number, hard))
-        server = serve({"hello.lua": HELLO})
-        ask = Client.request(server.params("hello.lua"), keep_conn=True)
-        idle: list[Connection] = []
-        try:
-            for _ in range(number):
-                idle.append(server.connect())
-                idle[-1].send(ask)
-                assert idle[-1].reply().body == b"hello"
-            with Load(server, "hello.lua", b"hello", connections=2) as load:
-                load.until(1000)
-            assert load.failures == []
-        finally:
-            for connection in idle:
-                connection.socket.close()
-            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        with limited(resource.RLIMIT_NOFILE, 2 * number):
+            server = serve({"hello.lua": HELLO})
+            ask = Client.request(server.params("hello.lua"), keep_conn=True)
+            idle: list[Connection] = []
+            try:
+                for _ in range(number):
+                    idle.append(server.connect())
+                    idle[-1].send(ask)
+                    assert idle[-1].reply().body == b"hello"
+                with Load(server, "hello.lua", b"hello", connections=2) as load:
+                    load.until(1000)
+                assert load.failures == []
+            finally:
+                for connection in idle:
+                    connection.socket.close()
         until(lambda: descriptors(server.pid) < 50, "the connections to be closed")
 
 

@@ -118,6 +118,7 @@ class Inside:
     def close(self) -> None:
         """End it."""
         self.process.server.stop(0)
+        self.process.log.close()
 
 
 @pytest.fixture

@@ -11,6 +11,8 @@ from pathlib import Path
 from time import monotonic
 from typing import NamedTuple
 
+import gevent
+
 from greenfcgi.config.load import load
 from greenfcgi.fastcgi import records
 from greenfcgi.fastcgi.response import Reply
@@ -20,6 +22,7 @@ from greenfcgi.lua.engine import LuaEngine
 from greenfcgi.lua.loader import StateLoader
 from greenfcgi.lua.state import LuaFailure, State
 from greenfcgi.modules.configured import modules
+from greenfcgi.modules.shared.stores import stores_of
 from greenfcgi.scripts.catalogue import Catalogue
 
 #: Every Lua that lupa ships. They live side by side in one process as long as no native module is allowed.
@@ -163,8 +166,14 @@ class Inside:
         self._catalogue = Catalogue(config.scripts.root, config.scripts.extensions)
 
     def close(self) -> None:
-        """Let the log go."""
+        """Let the log go, and the dictionaries and the databases that its scripts have used."""
         self._log.close()
+        if self.engine.config.shared.sizes:
+            stores_of(self.engine.config.shared).close()
+        if pool := sys.modules.get("greenfcgi.modules.sql.pool"):
+            # Connections that have just been given back are idle only when the event loop has heard of it.
+            gevent.sleep(0.001)
+            pool.close_all()
 
     def log(self) -> str:
         """The error log so far, from where it was forgotten."""

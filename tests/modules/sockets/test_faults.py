@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import resource
 import shutil
 import socket
 import subprocess
@@ -23,6 +22,7 @@ from greenfcgi.modules.configured import modules
 from greenfcgi.quota import Quota
 
 from ...support.inside import Inside, Request
+from ...support.limits import descriptors_left
 from .peers import Serve, echoes, is_silent, sends, serving, together
 from .scripts import LUAS, said
 
@@ -164,17 +164,8 @@ def test_too_many_descriptors_of_the_process(tmp_path: Path) -> None:
     """The system has no more: nil and what it says, and all is well when it has."""
     lua = Inside(tmp_path)
     quota = lua.engine.files = Quota(10_000)
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     assert said(lua, "show(socket.tcp() ~= nil)") == ["true"]
-    resource.setrlimit(resource.RLIMIT_NOFILE, (256, hard))
-    taken: list[int] = []
-    try:
-        while True:
-            taken.append(os.dup(0))
-    except OSError:
-        for _ in range(8):
-            os.close(taken.pop())
-    try:
+    with descriptors_left(8):
         found = said(
             lua,
             """
@@ -187,10 +178,6 @@ def test_too_many_descriptors_of_the_process(tmp_path: Path) -> None:
             show(#all < 100, problem)
             """,
         )
-    finally:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
-        for each in taken:
-            os.close(each)
     assert found == ["true Too many open files"]
     assert said(lua, "show(socket.tcp() ~= nil)") == ["true"]
     assert quota.taken == 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -11,9 +12,11 @@ from tests.support.inside import FLAVOURS, Answer, Inside, Request
 
 
 @pytest.fixture(params=FLAVOURS)
-def lua(request: pytest.FixtureRequest, tmp_path: Path) -> Inside:
+def lua(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Inside]:
     """Each Lua."""
-    return Inside(tmp_path, request.param)
+    inside = Inside(tmp_path, request.param)
+    yield inside
+    inside.close()
 
 
 ROUTES = """
