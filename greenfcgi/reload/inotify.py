@@ -345,6 +345,8 @@ class InotifyWatcher:
             # All is watched again at the next `check`: in a burst, once for many overflows.
             self._has_missed_events = True
             self._queue.put_everything()
+            # They may have been closed meanwhile. Who goes on writing is noticed again.
+            self.writing.clear()
             return
         gone = mask & flags.IGNORED
         folder = self._folders.pop(event.wd, None) if gone else self._folders.get(event.wd)

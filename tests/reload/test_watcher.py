@@ -45,14 +45,20 @@ class Log:
 class Watching:
     """A started watcher of `folders` with what it has put: `seen` gathers the paths of all drains."""
 
-    def __init__(self, engine: str, *folders: Path) -> None:
+    def __init__(self, engine: str, *folders: Path, track_writes: bool = False) -> None:
         self.queue = FlushQueue()
         self.log = Log()
         self.known: dict[str, Signature] = {}
         self.seen: set[str] = set()
         self.everything = 0
         self.watcher: Watcher = watch(
-            engine, [str(folder) for folder in folders], lambda: self.known, self.queue, INTERVAL, self.log
+            engine,
+            [str(folder) for folder in folders],
+            lambda: self.known,
+            self.queue,
+            INTERVAL,
+            self.log,
+            track_writes,
         )
 
     def start(self, *files: Path) -> None:
@@ -117,8 +123,8 @@ def watching() -> Iterator[Callable[..., Watching]]:
     """Makes `Watching`s and stops them."""
     made: list[Watching] = []
 
-    def make(engine: str, *folders: Path) -> Watching:
-        made.append(Watching(engine, *folders))
+    def make(engine: str, *folders: Path, track_writes: bool = False) -> Watching:
+        made.append(Watching(engine, *folders, track_writes=track_writes))
         return made[-1]
 
     yield make
@@ -832,25 +838,35 @@ def test_a_single_file_that_is_mounted_is_polled(tmp_path: Path) -> None:
     )
 
 
-def test_lost_events_lead_to_a_full_look_and_a_new_start(inotify: Watching, tmp_path: Path) -> None:
-    """When the kernel's queue overflows, folders whose making was lost are watched from the next check on."""
+def fill_the_event_queue(folder: Path) -> None:
+    """The kernel has no room for another event."""
     limit = int(Path("/proc/sys/fs/inotify/max_queued_events").read_text())
     if limit > 100_000:
         pytest.skip("it would take too long to fill this kernel's event queue")
-    pair = [tmp_path / "one", tmp_path / "two"]
+    pair = [folder / "one", folder / "two"]
     for file in pair:
         file.touch()
     for _ in range(limit // 2 + 1):
         os.utime(pair[0])
         os.utime(pair[1])
-    lost = tmp_path / "lost" / "sub"
-    lost.mkdir(parents=True)
+
+
+def until_it_overflowed(made: Watching) -> None:
+    """Wait until the watcher knows of it."""
 
     def overflowed() -> bool:
-        inotify.drain()
-        return inotify.everything > 0
+        made.drain()
+        return made.everything > 0
 
     until(overflowed)
+
+
+def test_lost_events_lead_to_a_full_look_and_a_new_start(inotify: Watching, tmp_path: Path) -> None:
+    """When the kernel's queue overflows, folders whose making was lost are watched from the next check on."""
+    fill_the_event_queue(tmp_path)
+    lost = tmp_path / "lost" / "sub"
+    lost.mkdir(parents=True)
+    until_it_overflowed(inotify)
     inotify.watcher.check()
     (lost / "m.lua").write_text("return 1")
     until(lambda: inotify.has(lost / "m.lua"))
@@ -858,6 +874,24 @@ def test_lost_events_lead_to_a_full_look_and_a_new_start(inotify: Watching, tmp_
     inotify.forget()
     inotify.watcher.check()
     assert not inotify.queue
+
+
+def test_who_writes_is_forgotten_with_lost_events(watching: Callable[..., Watching], tmp_path: Path) -> None:
+    """A file that was closed meanwhile does not count as open for ever, and one that is still open counts again."""
+    made = watching("inotify", tmp_path, track_writes=True)
+    made.start()
+    closed, kept = (tmp_path / name for name in ("closed.lua", "kept.lua"))
+    with kept.open("w", buffering=1) as writer:
+        with closed.open("w", buffering=1) as other:
+            writer.write("return\n")
+            other.write("return\n")
+            until(lambda: set(made.watcher.writing) == {str(closed), str(kept)})
+            fill_the_event_queue(tmp_path)
+        until_it_overflowed(made)
+        assert str(closed) not in made.watcher.writing
+        writer.write("1\n")
+        until(lambda: set(made.watcher.writing) == {str(kept)})
+    until(lambda: not made.watcher.writing)
 
 
 def test_what_vanishes_while_it_is_looked_at_does_no_harm(inotify: Watching, tmp_path: Path) -> None:
