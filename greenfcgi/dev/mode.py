@@ -75,12 +75,17 @@ def serve(path: str, http: Address, overrides: Overrides | None = None) -> int:
     bound = _listen_for_web_servers(config, terminal) if has_bind else []
     # Where it is ignored, as in a job in the background, it would be so until the server runs.
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    _greet(terminal, config, process.lua, http, port, bound)
     server = WSGIServer(listener, app, log=None, error_log=ErrorStream(terminal), handler_class=Handler)
     save_order.start()
     server.start()
     try:
-        return ExitStatus.OK if process.run(bound, release=lambda: _release(server, bound)) else ExitStatus.FAILED
+        is_finished = process.run(
+            bound,
+            # Not before signals are handled: whoever reads it may press Ctrl-C.
+            ready=lambda: _greet(terminal, config, process.lua, http, port, bound),
+            release=lambda: _release(server, bound),
+        )
+        return ExitStatus.OK if is_finished else ExitStatus.FAILED
     finally:
         server.stop(timeout=0)
 
