@@ -8,7 +8,8 @@ returns them. Sockets, deadlines and scripts are other modules' business.
 The rules, with their reasons (section numbers are those of the specification):
 
 - Records may be cut anywhere and may follow each other without a pause; any cut of a stream into reads gives the
-  same events. A second request may stand behind the first in one read.
+  same events, but for the parts that a long record of a body comes in. A second request may stand behind the first in
+  one read.
 - PARAMS and STDIN are streams, ended by an empty record. A name-value pair may straddle two records, so they are
   decoded only once PARAMS has ended. The end of STDIN is believed, whatever CONTENT_LENGTH says.
 - Requests are multiplexed by id. Records of an id that is not active are ignored (3.3), which also swallows what
@@ -44,7 +45,7 @@ _PART_COST: Final = 64
 # What `Connection.receive` yields: (event, request, data).
 #: The parameters are whole. `data` is empty.
 BEGUN: Final = 1
-#: `data` is the next part of the body.
+#: `data` is the next part of the body: a view of what was read, where it is long.
 STDIN: Final = 2
 #: Parameters and body are whole: the request can run.
 READY: Final = 3
@@ -55,7 +56,7 @@ TOO_LARGE: Final = 5
 #: The quota has no room for more parameters; the same.
 NO_ROOM: Final = 6
 
-Event = tuple[int, Request, bytes]
+Event = tuple[int, Request, Buffer]
 
 #: Where the header of PARAMS begins in a usual request, where the lengths are in it, and where its content begins.
 _BEGIN_END: Final = 16
@@ -66,6 +67,8 @@ _LENGTHS: Final = struct.Struct("!HBx")
 #: The body of a reply up to this size is copied behind its header: one send of one buffer is the quickest. A larger
 #: one stays where it is.
 _COPY_BELOW: Final = 32 * 1024
+#: So much of a body is neither copied nor waits for the rest of its record: 1 MiB takes half of the time so.
+_LONG_PART: Final = 4 * 1024
 
 _KNOWN_VALUES = {
     b"FCGI_MAX_CONNS": b"10000",
@@ -100,6 +103,16 @@ def _ends_of_output(request_id: int, app_status: int) -> bytes:
     return records.record(records.STDOUT, request_id) + records.end_request(request_id, app_status)
 
 
+def _part(data: bytes, start: int, end: int) -> Buffer:
+    """A part of a body."""
+    return data[start:end] if end - start < _LONG_PART else memoryview(data)[start:end]
+
+
+def _is_passed_on(has_come: int, length: int) -> bool:
+    """So much of a record of a body does not wait for the rest: a long part, or all but the padding."""
+    return 0 < length <= has_come or has_come >= _LONG_PART <= length
+
+
 class Connection:
     """The responder's side of one connection.
 
@@ -109,8 +122,8 @@ class Connection:
     """
 
     __slots__ = (
-        "_authorizer", "_closing", "_held_partial", "_missing", "_output", "_partial", "_quota", "_refused", "_routing",
-        "requests",
+        "_authorizer", "_body_id", "_body_left", "_closing", "_held_partial", "_missing", "_output", "_padding_left",
+        "_partial", "_quota", "_refused", "_routing", "requests",
     )  # fmt: skip
 
     def __init__(
@@ -125,6 +138,10 @@ class Connection:
         self.requests: dict[int, Request] = {}
         self._partial = bytearray()
         self._missing = 0
+        #: Of a record of a body whose beginning has been passed on: its request, and how much is still to come.
+        self._body_id = 0
+        self._body_left = 0
+        self._padding_left = 0
         self._output: list[Buffer] = []
         self._closing = False
         #: A request was refused at its BEGIN_REQUEST: the rest of it may be on its way.
@@ -148,7 +165,7 @@ class Connection:
     @property
     def mid_record(self) -> bool:
         """A record has come in part."""
-        return bool(self._partial)
+        return bool(self._partial or self._body_left or self._padding_left)
 
     @property
     def expects_body(self) -> bool:
@@ -158,7 +175,7 @@ class Connection:
     @property
     def at_boundary(self) -> bool:
         """Nothing has come in part: a close now cannot turn unread input into a reset that destroys a reply."""
-        return not (self._partial or self._refused)
+        return not (self.mid_record or self._refused)
 
     def receive(self, data: bytes) -> Iterator[Event]:
         """Yield the events in `data`, the next bytes from the web server.
@@ -167,25 +184,35 @@ class Connection:
         """
         # What stands behind the record that was incomplete.
         rest, rest_at = b"", 0
-        if not self._partial:
+        at = 0
+        if self._partial:
+            # An incomplete record grows here, and is looked at again only when it is whole. What follows stays where it
+            # is: bodies come in long reads, and most of these end within a record.
+            at = self._complete_partial(data)
+            is_whole = len(self._partial) == self._missing
+            if not is_whole and at == len(data):
+                self._hold_partial()
+                return
+            beginning = bytes(self._partial)
+            self._partial.clear()
+            self._hold_partial()
+            if is_whole:
+                data, at, rest, rest_at = beginning, 0, data, at
+            else:
+                _, _, self._body_id, self._body_left, self._padding_left = records.HEADER.unpack_from(beginning)
+                yield from self._part_of_body(beginning, records.HEADER_SIZE)
+        elif not (self._body_left or self._padding_left):
             request = self._whole_request(data)
             if request is not None:
                 yield BEGUN, request, b""
                 if self.requests.get(request.id) is request:
                     yield READY, request, b""
                 return
-        else:
-            # An incomplete record grows here, and is looked at again only when it is whole. What follows stays where it
-            # is: bodies come in long reads, and most of these end within a record.
-            rest, rest_at = data, self._complete_partial(data)
-            if len(self._partial) < self._missing:
-                self._hold_partial()
-                return
-            data = bytes(self._partial)
-            self._partial.clear()
-            self._hold_partial()
+        if self._body_left or self._padding_left:
+            start, at = at, min(at + self._body_left + self._padding_left, len(data))
+            yield from self._part_of_body(data, start)
         requests = self.requests
-        at, end = 0, len(data)
+        end = len(data)
         while True:
             if at == end and rest:
                 data, at, end, rest = rest, rest_at, len(rest), b""
@@ -196,13 +223,29 @@ class Connection:
                 raise ProtocolError(f"a record of FastCGI version {version}, expected {records.VERSION}")
             start = at + records.HEADER_SIZE
             if start + length + padding > end:
+                if kind == records.STDIN and _is_passed_on(end - start, length):
+                    self._body_id, self._body_left, self._padding_left = request_id, length, padding
+                    yield from self._part_of_body(data, start)
+                    return
                 self._missing = records.HEADER_SIZE + length + padding
                 self._partial += memoryview(data)[at:]
                 self._hold_partial()
                 return
             at = start + length + padding
-            content = data[start : start + length]
             request = requests.get(request_id)
+            if kind == records.STDIN:
+                if request is None or request.stdin_ended:
+                    continue
+                if length:
+                    request.received += length
+                    yield STDIN, request, _part(data, start, start + length)
+                else:
+                    request.stdin_ended = True
+                    if request.params_ended:
+                        request.end()
+                        yield READY, request, b""
+                continue
+            content = data[start : start + length]
             if kind == records.PARAMS:
                 if request is None or request.params_ended:
                     continue
@@ -219,17 +262,6 @@ class Connection:
                     if is_too_large or not self._hold(request, length + _PART_COST):
                         request.drop_params(self._routing)
                         yield TOO_LARGE if is_too_large else NO_ROOM, request, b""
-            elif kind == records.STDIN:
-                if request is None or request.stdin_ended:
-                    continue
-                if content:
-                    request.received += length
-                    yield STDIN, request, content
-                else:
-                    request.stdin_ended = True
-                    if request.params_ended:
-                        request.end()
-                        yield READY, request, b""
             elif kind == records.BEGIN_REQUEST:
                 self._begin(request_id, content)
             elif kind == records.ABORT_REQUEST:
@@ -252,20 +284,35 @@ class Connection:
             for request in self.requests.values():
                 self._release(request)
 
+    def _part_of_body(self, data: bytes, start: int) -> Iterator[Event]:
+        """Pass on what there is, from `start` on, of the record of a body that has not come in whole."""
+        end = min(start + self._body_left, len(data))
+        self._body_left -= end - start
+        self._padding_left -= min(self._padding_left, len(data) - end)
+        request = self.requests.get(self._body_id)
+        if end > start and request is not None and not request.stdin_ended:
+            request.received += end - start
+            yield STDIN, request, _part(data, start, end)
+
     def _complete_partial(self, data: bytes) -> int:
-        """Add to the incomplete record what it misses, or all that has come. Returns how many bytes were taken."""
+        """Add to the incomplete record what it misses, or all that has come. Returns how many bytes were taken.
+
+        Of a body that is to be passed on, no more than the header is taken.
+        """
         partial = self._partial
-        taken = self._missing - len(partial)
+        taken = max(0, records.HEADER_SIZE - len(partial))
         partial += data[:taken]
-        if self._missing == records.HEADER_SIZE == len(partial):
-            version, _, _, length, padding = records.HEADER.unpack(partial)
-            # Another version ends the connection now, whatever its lengths mean.
-            if version == records.VERSION:
-                self._missing += length + padding
-                more = data[taken : taken + length + padding]
-                partial += more
-                taken += len(more)
-        return taken
+        if len(partial) < records.HEADER_SIZE:
+            return len(data)
+        version, kind, _, length, padding = records.HEADER.unpack_from(partial)
+        # Another version ends the connection now, whatever its lengths mean.
+        self._missing = records.HEADER_SIZE + (length + padding if version == records.VERSION else 0)
+        has_come = len(partial) - records.HEADER_SIZE + len(data) - taken
+        if version == records.VERSION and kind == records.STDIN and _is_passed_on(has_come, length):
+            return taken
+        more = data[taken : taken + self._missing - len(partial)]
+        partial += more
+        return taken + len(more)
 
     def _hold_partial(self) -> None:
         size = len(self._partial)

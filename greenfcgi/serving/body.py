@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
+from ..fastcgi.records import Buffer
 from ..quota import Quota
 from .spool import Spool
 
@@ -28,12 +29,12 @@ class Body:
         self._files = files
         #: Bytes written so far.
         self.length = 0
-        self._parts: list[bytes] = []
+        self._parts: list[Buffer] = []
         self._file: Spool | None = None
         self._at = 0
         self._held = 0
 
-    def write(self, data: bytes) -> None:
+    def write(self, data: Buffer) -> None:
         """Add `data` at the end."""
         self.length += len(data)
         if self._file is None:
@@ -56,9 +57,11 @@ class Body:
         if self._file is not None:
             data = self._file.read(self._at, size)
         else:
-            if len(self._parts) > 1:
-                self._parts = [b"".join(self._parts)]
-            data = self._parts[0][self._at : self._at + size] if self._parts else b""
+            whole = self._parts[0] if len(self._parts) == 1 else None
+            if not isinstance(whole, bytes):
+                whole = b"".join(self._parts)
+                self._parts = [whole]
+            data = whole[self._at : self._at + size]
         self._at += len(data)
         return data
 

@@ -108,7 +108,7 @@ class Exchange:
         target = variables.get(b"REQUEST_URI") or variables.get(b"SCRIPT_NAME") or b"?"
         return decode(shorten(method + b" " + target, MAX_TITLE))
 
-    def write_body(self, data: bytes) -> int:
+    def write_body(self, data: Buffer) -> int:
         """Take the next part of the body; returns its length so far. Raises `OSError` (a full disk)."""
         if self.body is None:
             self.body = self._wire.new_body()

@@ -269,7 +269,7 @@ class Session:
         if length > max_post:
             self.refuse(request, 413, f"a body of {length} bytes, scripts.max_post is {max_post}")
 
-    def _on_stdin(self, request: Request, content: bytes) -> None:
+    def _on_stdin(self, request: Request, content: Buffer) -> None:
         exchange = self._exchange(request)
         try:
             length = exchange.write_body(content)

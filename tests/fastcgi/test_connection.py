@@ -41,15 +41,25 @@ class Heard(NamedTuple):
 
 
 def feed(pieces: Iterable[bytes], connection: Connection | None = None, *, answer: Collection[int] = ()) -> Heard:
-    """Let a connection receive one piece after the other, and end a request at any of the events in `answer`."""
+    """Let a connection receive one piece after the other, and end a request at any of the events in `answer`.
+
+    The parts that a record of a body comes in are put together.
+    """
     connection = connection or Connection()
     events: list[tuple[int, int, bytes]] = []
     output: list[Buffer] = []
     error = ""
+    part = b""
     try:
         for piece in pieces:
-            for event, request, data in connection.receive(piece):
-                events.append((event, request.id, request.params if event == BEGUN else data))
+            for event, request, content in connection.receive(piece):
+                data = request.params if event == BEGUN else bytes(content)
+                if event == STDIN:
+                    part += data
+                    if connection._body_left:
+                        continue
+                    data, part = part, b""
+                events.append((event, request.id, data))
                 if event in answer:
                     connection.finish(request)
             output += connection.take_output()
@@ -280,6 +290,51 @@ def test_content_and_padding_together_may_pass_65535_bytes(sizes: list[int]) -> 
     heard = feed(cut(begin() + params(SCRIPT) + padded(records.STDIN, 1, content, 255) + stdin(), sizes))
     assert heard.error == ""
     assert heard.events[1:] == [(STDIN, 1, content), (READY, 1, b"")]
+
+
+@pytest.mark.parametrize("padding", [0, 7, 255])
+@pytest.mark.parametrize("sizes", [[4104, 1], [5000], [20_000, 7], [65_500, 1]])
+def test_a_long_record_of_a_body_is_passed_on_as_it_comes(sizes: list[int], padding: int) -> None:
+    """What there is of it need not wait for the rest; its padding, and what follows, are no part of it."""
+    content = bytes(range(256)) * 250
+    record = padded(records.STDIN, 1, content, padding)
+    connection = Connection()
+    request = begun(connection, SCRIPT)
+    found, came = b"", 0
+    for piece in cut(record, sizes):
+        came += len(piece)
+        for event, of, part in connection.receive(piece):
+            assert (event, of) == (STDIN, request)
+            found += part
+        assert found == content[: came - records.HEADER_SIZE]
+        assert request.received == len(found)
+        assert connection.mid_record == (came < len(record))
+    assert kinds(feed([stdin(b"end") + stdin()], connection)) == [(STDIN, 1), (READY, 1)]
+
+
+def test_the_end_of_a_body_with_padding_that_is_cut() -> None:
+    """A long read behind it is not taken for a part of the body."""
+    end = padded(records.STDIN, 1, b"", 255)
+    connection = Connection()
+    begun(connection, SCRIPT)
+    assert feed([end[:100]], connection).events == []
+    more = begin(2) + params(SCRIPT, (b"X", b"x" * 8000), request_id=2)
+    assert kinds(feed([end[100:] + more], connection)) == [(READY, 1), (BEGUN, 2)]
+
+
+def test_a_request_that_is_answered_in_the_midst_of_a_record_of_its_body() -> None:
+    """The rest of the record means nothing; the id is free for the next one."""
+    connection = Connection()
+    request = begun(connection, SCRIPT)
+    content = b"x" * 60_000
+    data = padded(records.STDIN, 1, content, 255)
+    [(event, _, part)] = connection.receive(data[:10_008])
+    assert (event, part) == (STDIN, content[:10_000])
+    assert connection.mid_record
+    connection.finish(request)
+    heard = feed(cut(data[10_008:] + stdin() + begin() + params(SCRIPT) + stdin(b"new") + stdin(), [5000]), connection)
+    assert heard.events[1:] == [(STDIN, 1, b"new"), (READY, 1, b"")]
+    assert (heard.error, heard.at_boundary) == ("", True)
 
 
 def test_records_may_come_one_byte_at_a_time() -> None:

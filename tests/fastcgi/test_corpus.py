@@ -24,7 +24,7 @@ from hypothesis import strategies as st
 
 from greenfcgi.errors import ProtocolError
 from greenfcgi.fastcgi import connection, records
-from greenfcgi.fastcgi.connection import Connection
+from greenfcgi.fastcgi.connection import STDIN, Connection
 
 from ..support.reads import cut
 
@@ -86,10 +86,16 @@ def hear(pieces: Iterable[bytes]) -> Heard:
     output: list[records.Buffer] = []
     variables: dict[int, dict[bytes, bytes]] = {}
     error = ""
+    length = 0
     try:
         for piece in pieces:
             for event, request, data in connection.receive(piece):
-                events.append(f"{EVENTS[event]} {request.id}" + (f" {len(data)}" if data else ""))
+                # The parts that a record of a body comes in are put together.
+                length += len(data)
+                if connection._body_left and event == STDIN:
+                    continue
+                events.append(f"{EVENTS[event]} {request.id}" + (f" {length}" if length else ""))
+                length = 0
                 variables[request.id] = request.variables()
             output += connection.take_output()
     except ProtocolError as broken:

@@ -51,6 +51,8 @@ class Responder:
         self.answered = 0
         self._answers = answers
         self._records_put = 0
+        #: What has come of a record of a body that has not come in whole.
+        self._body_part = b""
         #: The events of each request that is under way.
         self._open: dict[Request, set[int]] = {}
         self._last_ended: Request | None = None
@@ -61,7 +63,14 @@ class Responder:
         try:
             for event, request, content in connection.receive(data):
                 self._take_output()
-                self._hear(event, request, content)
+                data = bytes(content)
+                if event == STDIN:
+                    assert data
+                    self._body_part += data
+                    if connection._body_left:
+                        continue
+                    data, self._body_part = self._body_part, b""
+                self._hear(event, request, data)
                 self._act(request)
         except ProtocolError as problem:
             self.error = str(problem)

@@ -15,7 +15,10 @@ from .responder import Responder
 from .rules import Record, Rules, is_refused, variables, whole_pairs, whole_records
 
 #: Limits as they are under the fuzzer: so low that short inputs reach them.
-LIMITS = ((connection, "MAX_REQUESTS", 3), (connection, "MAX_PARAMS", 1000), (request, "_MAX_PARTS", 3))
+LIMITS = (
+    (connection, "MAX_REQUESTS", 3), (connection, "MAX_PARAMS", 1000), (connection, "_LONG_PART", 5),
+    (request, "_MAX_PARTS", 3),
+)  # fmt: skip
 
 #: What the responder says that it knows, in the check of GET_VALUES.
 _KNOWN = {b"X": b"1", b"": b"2", b"FCGI_MPXS_CONNS": b"1"}
