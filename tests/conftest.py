@@ -103,13 +103,15 @@ def limits_are_put_back() -> Iterator[None]:
     """A limit that a test lowers and leaves so fails that test, and not those that come after it."""
     before = {which: resource.getrlimit(which) for which in (resource.RLIMIT_NOFILE, resource.RLIMIT_FSIZE)}
     yield
+    lowered = []
     for which, limits in before.items():
         left = resource.getrlimit(which)
         if left != limits:
             # A server raises what is allowed.
             resource.setrlimit(which, limits)
             if left[0] != resource.RLIM_INFINITY and (limits[0] == resource.RLIM_INFINITY or left[0] < limits[0]):
-                pytest.fail(f"a limit of the process was {limits} before this test, and is {left} after it")
+                lowered.append(f"a limit of the process was {limits} before this test, and is {left} after it")
+    assert not lowered
 
 
 @pytest.fixture

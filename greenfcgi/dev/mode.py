@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import os
-import signal
 import socket
 from typing import TYPE_CHECKING
 
@@ -73,19 +72,14 @@ def serve(path: str, http: Address, overrides: Overrides | None = None) -> int:
     listener = _listen(http)
     port = listener.getsockname()[1]
     bound = _listen_for_web_servers(config, terminal) if has_bind else []
-    # Where it is ignored, as in a job in the background, it would be so until the server runs.
-    signal.signal(signal.SIGINT, signal.default_int_handler)
+    # Whoever reads the greeting may press Ctrl-C.
+    process.listen_to_signals()
+    _greet(terminal, config, process.lua, http, port, bound)
     server = WSGIServer(listener, app, log=None, error_log=ErrorStream(terminal), handler_class=Handler)
     save_order.start()
     server.start()
     try:
-        is_finished = process.run(
-            bound,
-            # Not before signals are handled: whoever reads it may press Ctrl-C.
-            ready=lambda: _greet(terminal, config, process.lua, http, port, bound),
-            release=lambda: _release(server, bound),
-        )
-        return ExitStatus.OK if is_finished else ExitStatus.FAILED
+        return ExitStatus.OK if process.run(bound, release=lambda: _release(server, bound)) else ExitStatus.FAILED
     finally:
         server.stop(timeout=0)
 

@@ -67,8 +67,11 @@ _LENGTHS: Final = struct.Struct("!HBx")
 #: The body of a reply up to this size is copied behind its header: one send of one buffer is the quickest. A larger
 #: one stays where it is.
 _COPY_BELOW: Final = 32 * 1024
-#: So much of a body is neither copied nor waits for the rest of its record: 1 MiB takes half of the time so.
+#: So much of a body does not wait for the rest of its record.
 _LONG_PART: Final = 4 * 1024
+#: Nor is it copied, which halves the time, where at least one of so many bytes that were read with it is its own: all
+#: of them stay in memory then, and only the body is counted.
+_MAX_KEPT: Final = 4
 
 _KNOWN_VALUES = {
     b"FCGI_MAX_CONNS": b"10000",
@@ -104,13 +107,9 @@ def _ends_of_output(request_id: int, app_status: int) -> bytes:
 
 
 def _part(data: bytes, start: int, end: int) -> Buffer:
-    """A part of a body."""
-    return data[start:end] if end - start < _LONG_PART else memoryview(data)[start:end]
-
-
-def _is_passed_on(has_come: int, length: int) -> bool:
-    """So much of a record of a body does not wait for the rest: a long part, or all but the padding."""
-    return 0 < length <= has_come or has_come >= _LONG_PART <= length
+    """A part of a body: a view where it is long."""
+    length = end - start
+    return memoryview(data)[start:end] if length >= _LONG_PART and length * _MAX_KEPT >= len(data) else data[start:end]
 
 
 class Connection:
@@ -223,7 +222,7 @@ class Connection:
                 raise ProtocolError(f"a record of FastCGI version {version}, expected {records.VERSION}")
             start = at + records.HEADER_SIZE
             if start + length + padding > end:
-                if kind == records.STDIN and _is_passed_on(end - start, length):
+                if kind == records.STDIN and end - start >= _LONG_PART <= length:
                     self._body_id, self._body_left, self._padding_left = request_id, length, padding
                     yield from self._part_of_body(data, start)
                     return
@@ -308,7 +307,7 @@ class Connection:
         # Another version ends the connection now, whatever its lengths mean.
         self._missing = records.HEADER_SIZE + (length + padding if version == records.VERSION else 0)
         has_come = len(partial) - records.HEADER_SIZE + len(data) - taken
-        if version == records.VERSION and kind == records.STDIN and _is_passed_on(has_come, length):
+        if kind == records.STDIN and has_come >= _LONG_PART <= length:
             return taken
         more = data[taken : taken + self._missing - len(partial)]
         partial += more

@@ -159,6 +159,7 @@ class ServerProcess:
                 config.after_timeout,
             )  # fmt: skip
         self._link: Link | None = None
+        self._hears_signals = False
         #: It stops because another process takes its place.
         self._is_replaced = False
         self._on_release: Callable[[], None] = _nothing
@@ -291,7 +292,7 @@ class ServerProcess:
         """
         self._link = link
         self._on_release = release or _nothing
-        self._listen_to_signals()
+        self.listen_to_signals()
         self.start()
         for bound in sockets:
             self.server.listen(bound.socket)
@@ -312,7 +313,11 @@ class ServerProcess:
         self._stop.wait()
         return self.stop()
 
-    def _listen_to_signals(self) -> None:
+    def listen_to_signals(self) -> None:
+        """As `run` does, for whoever invites somebody to send one before."""
+        if self._hears_signals:
+            return
+        self._hears_signals = True
         for number in (signal.SIGTERM, signal.SIGINT):
             gevent.signal_handler(number, self._on_stop, number)
         gevent.signal_handler(signal.SIGQUIT, self._quit, "SIGQUIT")

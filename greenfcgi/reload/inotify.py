@@ -302,6 +302,7 @@ class InotifyWatcher:
             if folder == top or folder.startswith(below):
                 del self._folders[descriptor]
                 self._remove(descriptor)
+        self.writing = {path: number for path, number in self.writing.items() if not path.startswith(below)}
 
     def _remove(self, descriptor: int) -> None:
         try:
@@ -315,8 +316,14 @@ class InotifyWatcher:
         try:
             self._or_poll(self._read)
         except Exception as error:  # the border to the hub: a failure must not be the last event
-            self._has_missed_events = True
+            self._miss_events()
             self._log.warning(f"an inotify event failed, all files will be checked: {error!r}", traceback_of(error))
+
+    def _miss_events(self) -> None:
+        """Some are lost. All is watched again at the next `check`."""
+        self._has_missed_events = True
+        # They may have been closed meanwhile. Who goes on writing is noticed again.
+        self.writing.clear()
 
     def catch_up(self) -> None:
         """Take what has happened until now."""
@@ -342,11 +349,9 @@ class InotifyWatcher:
     def _on_event(self, event: Any) -> None:
         flags, mask = self._flags, event.mask
         if mask & flags.Q_OVERFLOW:
-            # All is watched again at the next `check`: in a burst, once for many overflows.
-            self._has_missed_events = True
+            # In a burst, once for many overflows.
+            self._miss_events()
             self._queue.put_everything()
-            # They may have been closed meanwhile. Who goes on writing is noticed again.
-            self.writing.clear()
             return
         gone = mask & flags.IGNORED
         folder = self._folders.pop(event.wd, None) if gone else self._folders.get(event.wd)

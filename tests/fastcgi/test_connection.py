@@ -15,6 +15,7 @@ from greenfcgi.fastcgi.client import Client
 from greenfcgi.fastcgi.connection import ABORTED, BEGUN, MAX_PARAMS, MAX_REQUESTS, READY, STDIN, TOO_LARGE, Connection
 from greenfcgi.fastcgi.records import Buffer
 from greenfcgi.fastcgi.request import Request
+from greenfcgi.quota import Quota
 
 from ..support.reads import cut
 
@@ -293,7 +294,7 @@ def test_content_and_padding_together_may_pass_65535_bytes(sizes: list[int]) -> 
 
 
 @pytest.mark.parametrize("padding", [0, 7, 255])
-@pytest.mark.parametrize("sizes", [[4104, 1], [5000], [20_000, 7], [65_500, 1]])
+@pytest.mark.parametrize("sizes", [[4104, 1], [5000], [20_000, 7], [64_008, 1], [64_100, 1]])
 def test_a_long_record_of_a_body_is_passed_on_as_it_comes(sizes: list[int], padding: int) -> None:
     """What there is of it need not wait for the rest; its padding, and what follows, are no part of it."""
     content = bytes(range(256)) * 250
@@ -308,8 +309,62 @@ def test_a_long_record_of_a_body_is_passed_on_as_it_comes(sizes: list[int], padd
             found += part
         assert found == content[: came - records.HEADER_SIZE]
         assert request.received == len(found)
-        assert connection.mid_record == (came < len(record))
+        assert connection.mid_record != connection.at_boundary == (came == len(record))
     assert kinds(feed([stdin(b"end") + stdin()], connection)) == [(STDIN, 1), (READY, 1)]
+
+
+@pytest.mark.parametrize("beginning", [1, 7, 8, 9, 4000])
+def test_a_long_record_of_a_body_that_begins_with_a_short_read(beginning: int) -> None:
+    """It is passed on with the next one, and is no incomplete record any more."""
+    data = stdin(b"x" * 60_000)
+    quota = Quota(1 << 20)
+    connection = Connection(quota=quota)
+    begun(connection, SCRIPT)
+    taken = quota.taken
+    assert list(connection.receive(data[:beginning])) == []
+    assert b"".join(part for _, _, part in connection.receive(data[beginning:10_000])) == b"x" * (10_000 - 8)
+    assert quota.taken == taken
+    broken = b"\2" + data[1:]
+    heard = feed([broken[:beginning], broken[beginning:]])
+    assert (heard.events, heard.error) == ([], "a record of FastCGI version 2, expected 1")
+
+
+@pytest.mark.parametrize("at_once", [True, False])
+def test_what_is_left_of_a_record_of_a_body_is_never_a_request(at_once: bool) -> None:
+    """Neither its content nor its padding, where that is just what a request of its own looks like."""
+    other = begin(2) + params((b"A", b"b" * 150), request_id=2) + stdin(request_id=2)
+    content = b"x" * 5000
+    header = records.HEADER.pack(1, records.STDIN, 1, len(content + other), len(other))
+    connection = Connection()
+    begun(connection, SCRIPT)
+    assert [len(part) for _, _, part in connection.receive(header + content)] == [5000]
+    reads = [other + other] if at_once else [other, other]
+    assert [bytes(part) for one in reads for _, _, part in connection.receive(one)] == [other]
+    assert connection.at_boundary
+    assert list(connection.requests) == [1]
+
+
+def test_in_the_padding_of_a_record_of_a_body() -> None:
+    """It is in the midst of a record, where a connection neither ends nor goes to another process."""
+    connection = Connection()
+    begun(connection, SCRIPT)
+    data = padded(records.STDIN, 1, b"x" * 5000, 200)
+    assert kinds(feed([data[:-100]], connection)) == [(STDIN, 1)]
+    assert connection.mid_record
+    assert not connection.at_boundary
+    assert feed([data[-100:]], connection).events == []
+    assert not connection.mid_record
+    assert connection.at_boundary
+
+
+def test_a_body_keeps_little_more_in_memory_than_is_counted() -> None:
+    """A part that is a view keeps all that was read with it: so it is one only where most of that is its own."""
+    connection = Connection()
+    begun(connection, SCRIPT)
+    [(_, _, part)] = connection.receive(stdin(b"x" * 60_000))
+    assert isinstance(part, memoryview)
+    [(_, _, part)] = connection.receive(stdin(b"x" * 10_000) + stdin(b"x" * 60_000, request_id=9))
+    assert isinstance(part, bytes)
 
 
 def test_the_end_of_a_body_with_padding_that_is_cut() -> None:
