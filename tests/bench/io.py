@@ -1,7 +1,8 @@
 """What scripts call: `python -m tests.bench.io` measures sockets, HTTP, databases, shared dictionaries and JSON.
 
-Each part is a module `io_NAME` beside this one, with a function `figures`. A part whose servers or packages are not
-installed is told of in one line, and left out.
+Each part is a module `io_NAME` beside this one, with a function `figures`. It runs in a process of its own: a Lua that
+one part has loaded stays as it is, and C modules of another may need it otherwise. A part whose servers or packages are
+not installed is told of in one line, and left out.
 """
 
 from __future__ import annotations
@@ -9,7 +10,9 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
 from importlib import import_module
+from multiprocessing import get_context
 
 from .columns import aligned
 from .command import carry_out, progress
@@ -29,14 +32,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _run(parts: Sequence[str]) -> int:
     rows = [("figure", "", "", "goal")]
-    for part in parts:
-        progress(f"{part} ...")
-        try:
-            rows += [_row(part, figure) for figure in import_module(f".io_{part}", __package__).figures()]
-        except NotInstalled as problem:
-            progress(f"{part}: {problem}")
+    with ProcessPoolExecutor(1, get_context("spawn"), max_tasks_per_child=1) as processes:
+        for part in parts:
+            progress(f"{part} ...")
+            try:
+                rows += [_row(part, figure) for figure in processes.submit(_figures, part).result()]
+            except NotInstalled as problem:
+                progress(f"{part}: {problem}")
     print(aligned(rows))
     return 0
+
+
+def _figures(part: str) -> list[Figure]:
+    found: list[Figure] = import_module(f"tests.bench.io_{part}").figures()
+    return found
 
 
 def _row(part: str, figure: Figure) -> tuple[str, str, str, str]:

@@ -81,8 +81,3 @@ def _cpu(server: Server, script: str, body: bytes, expected: int) -> float:
     if reply.body != b"%d" % expected:
         raise BenchError(f"{script} answered {reply.body[:100]!r}")
     return used
-
-
-if __name__ == "__main__":
-    for figure in figures():
-        print(figure.name, round(figure.value, 2), figure.unit, figure.verdict)

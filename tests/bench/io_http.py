@@ -1,7 +1,5 @@
 """A request by `greenfcgi.http` over a kept connection, beside LuaSocket's own `socket.http` in the distribution's Lua.
 
-    python -m tests.bench.io_http
-
 Both ask the same small page of the same server, in turns, and their answers are checked. `socket.http` connects anew
 for each request, as it always does. It needs Debian's lua5.1 and lua-socket; without them only the first is measured.
 """
@@ -9,14 +7,15 @@ for each request, as it always does. It needs Debian's lua5.1 and lua-socket; wi
 from __future__ import annotations
 
 import shutil
-import statistics
 import subprocess
 import sys
 import tempfile
 import time
 from pathlib import Path
+from statistics import median
 
 from ..support.inside import Inside
+from .figure import Figure
 
 _REQUESTS = 300
 _ROUNDS = 7
@@ -50,11 +49,9 @@ run(tonumber(arg[2]))
 print((gettime() - wall) / arg[2] * 1e6, (os.clock() - cpu) / arg[2] * 1e6)
 """
 
-Figure = tuple[str, float, str, str]
-
 
 def figures() -> list[Figure]:
-    """Name, value, unit and goal of each."""
+    """The time and the CPU of each, and their ratios."""
     server = subprocess.Popen([sys.executable, "-c", _SERVER], stdout=subprocess.PIPE, text=True)
     try:
         assert server.stdout is not None
@@ -100,29 +97,15 @@ def _measured(url: str, folder: Path) -> list[Figure]:
     state.close()
     lua.close()
     found = [
-        ("greenfcgi.http, a kept request", statistics.median(wall for wall, _ in own), "us", ""),
-        ("greenfcgi.http, CPU of it", statistics.median(cpu for _, cpu in own), "us", ""),
+        Figure("greenfcgi.http, a kept request", median(wall for wall, _ in own), "us"),
+        Figure("greenfcgi.http, CPU of it", median(cpu for _, cpu in own), "us"),
     ]
     if others:
+        pairs = list(zip(own, others, strict=True))
         found += [
-            ("socket.http in lua5.1, a request", statistics.median(wall for wall, _ in others), "us", ""),
-            ("socket.http in lua5.1, CPU of it", statistics.median(cpu for _, cpu in others), "us", ""),
-            (
-                "wall, of socket.http's",
-                statistics.median(a[0] / b[0] for a, b in zip(own, others, strict=True)),
-                "x",
-                "",
-            ),
-            (
-                "CPU, of socket.http's",
-                statistics.median(a[1] / b[1] for a, b in zip(own, others, strict=True)),
-                "x",
-                "",
-            ),
+            Figure("socket.http in lua5.1, a request", median(wall for wall, _ in others), "us"),
+            Figure("socket.http in lua5.1, CPU of it", median(cpu for _, cpu in others), "us"),
+            Figure("a kept request, times socket.http's", median(one[0] / other[0] for one, other in pairs), ""),
+            Figure("CPU of it, times socket.http's", median(one[1] / other[1] for one, other in pairs), ""),
         ]
     return found
-
-
-if __name__ == "__main__":
-    for name, value, unit, _ in figures():
-        print(f"{name:<40}{value:>10.2f} {unit}")

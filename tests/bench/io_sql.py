@@ -123,9 +123,3 @@ def _plain(folder: Path, first: int, last: int, number: int) -> float | None:
     took, rows = done.stdout.split("\n")
     assert rows == f"{first} person{last}@example.org {last - first + 1}", rows
     return float(took)
-
-
-if __name__ == "__main__":
-    for figure in figures():
-        goal = f" (at most {figure.goal:g})" if figure.goal else ""
-        print(f"{figure.name}: {figure.value:.2f} {figure.unit}{goal}")

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 import shutil
 import socket
 import subprocess
 import sys
 import tempfile
+from importlib import import_module
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_type_hints
 
 import pytest
 
-from ..bench import crowd, latency
-from ..support.running import until
+from ..bench import crowd, io, latency
+from ..support.running import PATIENCE, until
 from .__main__ import _choice, _names
 from .busy import NOTHING
 from .candidates import greenfcgi, variants
@@ -23,6 +25,7 @@ from .client import FastCGIClient
 from .crowd import CrowdLine, CrowdPlan, coming, measure_crowd
 from .crowd_clients import LOADS
 from .errors import BenchError, NotInstalled
+from .figure import Figure
 from .frontend import frontend
 from .hellos import CONNECTIONS, Latencies
 from .latency_report import Results, as_text, write_json
@@ -427,6 +430,23 @@ def test_a_wrong_reply_to_one_of_the_crowd_is_one_line(tmp_path: Path, name: str
     start = f"the clients failed: wrong reply to {script}.lua: found Reply(status=200, body=b'{found}', stderr=b''), "
     assert str(caught.value).startswith(start)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("part", io.PARTS)
+def test_parts_of_what_scripts_call_give_figures(part: str) -> None:
+    """Each is found by its name, so no type checker sees what it gives."""
+    found = import_module(f"tests.bench.io_{part}").figures
+    assert get_type_hints(found)["return"] == list[Figure]
+
+
+def test_what_scripts_call_is_shown_in_a_table() -> None:
+    """A line for each figure, with its goal where it has one; what is not installed is told of, and stops nothing."""
+    command = [sys.executable, "-m", "tests.bench.io", "http", "form", "text"]
+    done = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True, timeout=10 * PATIENCE, check=True)
+    assert re.match(r"figure +goal\n", done.stdout)
+    assert re.search(r"^http: greenfcgi\.http, a kept request +[\d.]+ +us +-$", done.stdout, re.MULTILINE)
+    assert re.search(r"^form: the same, times reading it raw +[\d.]+ +<= 2 (met|MISSED)$", done.stdout, re.MULTILINE)
+    assert ("text: " in done.stdout) != ("text: dkjson is not installed" in done.stderr)
 
 
 def test_a_reply_that_was_not_asked_for_is_an_error(tmp_path: Path) -> None:
