@@ -76,8 +76,8 @@ FOLDERS: tuple[tuple[str, tuple[str, ...]], ...] = (
     (
         "modules.sql",
         (
-            "problem", "driver", "placeholders", "session", "supplied", "sqlite", "postgres", "mysql", "drivers",
-            "rows", "pool", "statements", "sql",
+            "problem", "driver", "placeholders", "session", "quick", "sqlite", "postgres", "mysql", "drivers", "rows",
+            "pool", "statements", "sql",
         ),
     ),
     (

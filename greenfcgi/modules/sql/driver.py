@@ -6,8 +6,9 @@ same without str: text is UTF-8. What else a database has, a driver turns into t
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import NamedTuple, Protocol
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from typing import Any, NamedTuple, Protocol
 
 Value = bool | int | float | str | bytes | None
 Row = tuple[bool | int | float | bytes | None, ...]
@@ -36,6 +37,8 @@ class Columns(NamedTuple):
 
 
 NO_COLUMNS = Columns((), ())
+#: The code of the error where the time of `Driver.limited` is over.
+LIMITED = "SQLITE_INTERRUPT"
 
 
 class Cursor(Protocol):
@@ -121,6 +124,13 @@ class Driver(Protocol):
     #: Seconds within which most queries are done, and for which it is not worth while to do anything else; 0: a network
     #: lies between.
     PATIENCE: float
+
+    @property
+    def limited(self) -> Callable[[Any, float], AbstractContextManager[None]] | None:
+        """limited(connection, seconds): what is executed within takes no longer, or fails with `LIMITED`.
+
+        None: there is no such way, or none that pays.
+        """
 
     def connect(self, settings: Settings, seconds: float) -> Connection:
         """Connect within so many seconds. Raises `SqlError`."""

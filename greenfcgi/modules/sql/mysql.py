@@ -18,14 +18,14 @@ from pymysql.converters import encoders
 from pymysql.cursors import SSCursor
 
 from .driver import CONNECT_TIMEOUT, NO_COLUMNS, Columns, Connection, Cursor, Done, Parameters, Row, Settings
-from .placeholders import mysql
+from .placeholders import mysql, supplied
 from .problem import SqlError
 from .session import changes_session
-from .supplied import supplied
 
 _PORT: Final = 3306
 #: A network lies between.
 PATIENCE: Final = 0.0
+limited: Final = None
 #: Seconds for the request to end a statement, which is a connection of its own.
 _CANCEL_TIMEOUT: Final = 1
 #: What the server has told by then, or the wire: the connection is gone.

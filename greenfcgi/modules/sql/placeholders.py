@@ -1,4 +1,4 @@
-"""`?` and `:name` in a statement, as drivers for Python want them: `%s` and `%(name)s`.
+"""`?` and `:name` in a statement, as drivers for Python want them: `%s` and `%(name)s`; and the parameters to them.
 
 What stands in quotes and comments is left alone, in the dialect of the database. `??` is a question mark, since
 PostgreSQL has operators with one. SQLite reads both forms itself.
@@ -7,9 +7,11 @@ PostgreSQL has operators with one. SQLite reads both forms itself.
 from __future__ import annotations
 
 import re
+from collections.abc import Callable, Mapping
 from functools import lru_cache
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
+from .driver import Parameters
 from .problem import SqlError
 
 #: Statements whose translation is remembered: more than a program has in its text.
@@ -95,3 +97,21 @@ def _end_of_comment(sql: str, at: int) -> int:
         depth += 1 if found[0] == "/*" else -1
         at = found.end()
     return at
+
+
+def supplied(translate: Callable[[str], Statement], sql: str, parameters: Parameters) -> tuple[str, Any]:
+    """The text and the parameters for the driver. Raises `SqlError` where they do not fit together."""
+    statement = translate(sql)
+    if isinstance(parameters, Mapping):
+        missing = sorted(statement.names - {*parameters})
+        if missing:
+            raise SqlError(f"no value for the parameter :{missing[0]}")
+        return statement.text, parameters
+    if statement.names and not statement.marks and parameters:
+        raise SqlError(f"the statement has named parameters such as :{min(statement.names)}, expected a table of them")
+    if not parameters and not statement.marks:
+        # As it is: nothing in it means anything to the driver.
+        return (sql if "??" not in sql else statement.text.replace("%%", "%")), None
+    if statement.marks != len(parameters):
+        raise SqlError(f"the statement has {statement.marks} parameters, got {len(parameters)}")
+    return statement.text, parameters

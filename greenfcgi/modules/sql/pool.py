@@ -84,6 +84,10 @@ class Pool:
         """Whoever claims one now has to wait."""
         return self._count >= self.key.max and not self._idle
 
+    def take(self) -> Connection | None:
+        """A connection that nobody uses, where there is one."""
+        return self._idle.pop()[1] if self._idle else None
+
     def claim(self, claim: Claim) -> None:
         """Give it a connection, now or when there is one."""
         if self._idle:

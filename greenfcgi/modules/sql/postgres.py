@@ -20,13 +20,13 @@ from psycopg.adapt import Loader
 from psycopg.pq import TransactionStatus
 
 from .driver import NO_COLUMNS, ROWS, Columns, Connection, Cursor, Done, Parameters, Row, Settings
-from .placeholders import postgresql
+from .placeholders import postgresql, supplied
 from .problem import SqlError
 from .session import changes_session
-from .supplied import supplied
 
 #: A network lies between.
 PATIENCE: Final = 0.0
+limited: Final = None
 #: What Python puts before the system's messages.
 _ERRNO: Final = re.compile(r"\[Errno -?\d+\] ")
 #: What libpq takes for a timeout at least.

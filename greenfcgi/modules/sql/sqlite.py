@@ -10,7 +10,8 @@ from __future__ import annotations
 import os
 import re
 import sqlite3
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from functools import lru_cache
 from time import monotonic
 from typing import Any, Final
@@ -28,6 +29,8 @@ _NAME: Final = re.compile(r"[:@$]\w+")
 _BUSY: Final = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
 #: Seconds for which a connection has the file that it had.
 _FRESH: Final = 1.0
+#: Steps of SQLite's machine, some 20 to 40 us, between two looks at the clock.
+_STEPS: Final = 1000
 #: Sets of columns that are remembered.
 _MAX_KEPT: Final = 256
 #: Which another try does not end: the transaction has read what has changed since.
@@ -37,6 +40,17 @@ _BUSY_FOR_EVER: Final = 517  # SQLITE_BUSY_SNAPSHOT
 def connect(settings: Settings, seconds: float) -> Connection:
     """Open the database in a file, or one in memory. Raises `SqlError`, or `Busy`."""
     return SqliteConnection(settings.address, settings.is_luasql)
+
+
+@contextmanager
+def limited(connection: SqliteConnection, seconds: float) -> Iterator[None]:
+    """What is executed within fails with `LIMITED` when so much time has passed, but for the time within a function."""
+    end = monotonic() + seconds
+    connection.on_steps(lambda: monotonic() > end, _STEPS)
+    try:
+        yield
+    finally:
+        connection.on_steps(None, 0)
 
 
 def _problem(problem: Exception) -> SqlError:
@@ -125,8 +139,10 @@ class SqliteConnection:
         now = monotonic()
         if now - self._checked < _FRESH:
             return True
+        if self._identity() != self._file:
+            return False
         self._checked = now
-        return self._identity() == self._file
+        return True
 
     def execute(self, sql: str, parameters: Parameters) -> Done:
         """Execute a statement. Raises `SqlError`, or `Busy`."""
@@ -146,6 +162,10 @@ class SqliteConnection:
             return SqliteCursor(self._db.execute(sql, parameters), self._cursors)
         except Exception as problem:
             raise _problem(problem) from None
+
+    def on_steps(self, ask: Callable[[], bool] | None, number: int) -> None:
+        """After so many steps of SQLite's machine each, ask whether to end what is being executed."""
+        self._db.set_progress_handler(ask, number)
 
     def declared_types(self, sql: str) -> Columns:
         """The columns of a SELECT with their types, which SQLite tells of a view only."""

@@ -18,7 +18,8 @@ from gevent import get_hub
 from ...logs.text import described, traceback_of
 from ...lua.bridge import Bridge, Outcome
 from ..threads import Job
-from .driver import NO_COLUMNS, ROWS, Columns, Connection, Cursor, Done, Parameters
+from . import quick
+from .driver import LIMITED, NO_COLUMNS, ROWS, Columns, Connection, Cursor, Done, Parameters
 from .pool import Claim, Pool, housekeeping
 from .problem import Busy, SqlError
 from .rows import Portion, crossing_of, portions
@@ -114,6 +115,11 @@ class Rows:
             else:
                 number = min(limit - count, 5 * ROWS) if size < _SHORT else 1
 
+    def clear(self) -> None:
+        """Nothing has come of the statement."""
+        self.columns, self.done, self.connection = NO_COLUMNS, Done(0), None
+        self.portions.clear()
+
     def close(self) -> None:
         """No more are wanted. Does not wait."""
         cursor, self.cursor = self.cursor, None
@@ -176,16 +182,20 @@ class _Work(Claim):
         """Do it."""
         try:
             self._work()
-        except SqlError as problem:
-            self._problem = problem
         except BaseException as problem:
-            self._problem = SqlError("the driver has failed, see the error log")
-            self._traceback = f"{described(problem)}\n{traceback_of(problem)}"
+            self._note(problem)
         with self._lock:
             self._is_done = True
         connection = self.connection
         if connection is not None and connection.is_lost:
             connection.close()
+
+    def _note(self, problem: BaseException) -> None:
+        if isinstance(problem, SqlError):
+            self._problem = problem
+        else:
+            self._problem = SqlError("the driver has failed, see the error log")
+            self._traceback = f"{described(problem)}\n{traceback_of(problem)}"
 
     def _work(self) -> None:
         connection = self._connected() if self._hold is None else self._held(self._hold)
@@ -382,20 +392,70 @@ class Query(_Work):
         self._shape = shape
         self._keep = keep
 
+    def start_and_wait(self, seconds: float) -> None:
+        """The same; or it is executed here, where it is so quick that this takes less."""
+        if not (quick.is_quick(self._sql) and self._has_ended_at_once()):
+            super().start_and_wait(seconds)
+
+    def _has_ended_at_once(self) -> bool:
+        """Try it without a thread. False: nothing has come of it."""
+        hold = self._hold
+        if hold is not None and hold.is_busy:
+            return False
+        connection = hold.connection if hold is not None else self.pool.take()
+        if connection is None:
+            return False
+        if connection.is_lost or not connection.is_alive() or not self._is_tried(connection):
+            if hold is None:
+                self.pool.give_back(connection)
+            return False
+        self.connection = connection
+        self.end()
+        return True
+
+    def _is_tried(self, connection: Connection) -> bool:
+        limited = self.pool.driver.limited
+        if limited is None:
+            return False
+        rows = self._rows
+        while self._hold is not None and self._hold.left:
+            self._hold.left.pop().close()
+        began = monotonic()
+        try:
+            with limited(connection, quick.LIMIT):
+                self._take_rows(connection, connection.query(self._sql, self._parameters, rows.is_long))
+        except BaseException as problem:
+            rows.clear()
+            if isinstance(problem, SqlError) and problem.code == LIMITED:
+                quick.note_limit(self._sql)
+                return False
+            if isinstance(problem, Busy):
+                return False
+            self._note(problem)
+        quick.note(self._sql, monotonic() - began)
+        return True
+
     def perform(self, connection: Connection) -> None:
         """Execute it, and fetch the first rows."""
         rows = self._rows
+        began = monotonic()
         try:
             cursor = connection.query(self._sql, self._parameters, rows.is_long)
         except Busy:
             cursor = self.patiently(lambda: connection.query(self._sql, self._parameters, rows.is_long))
+        self._take_rows(connection, cursor)
+        if self.pool.driver.limited is not None:
+            quick.note(self._sql, monotonic() - began)
+        self.leaves_no_transaction = rows.cursor is None
+
+    def _take_rows(self, connection: Connection, cursor: Cursor) -> None:
+        rows = self._rows
         rows.columns, rows.done, rows.connection = cursor.columns, cursor.done, connection
         if rows.columns.names:
             rows.cursor = cursor
             self._fill(rows)
         else:
             cursor.close()
-        self.leaves_no_transaction = rows.cursor is None
 
     def _fill(self, rows: Rows) -> None:
         try:

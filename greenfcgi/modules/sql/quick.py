@@ -1,0 +1,52 @@
+"""Which statements are so quick that they are executed where they are asked for, and in no thread.
+
+To hand a statement to a thread and to learn of its end takes 40 to 50 us, ten times what SQLite needs for a row by its
+key. So what has been quick the last times is tried at once, with a limit of time; what does not end within it is begun
+again in a thread. Only a SELECT can be begun again; and only one without functions and patterns: within these nobody
+looks at the clock, and how long they take may depend on a value that a client has chosen.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+#: Seconds that a quick statement takes with its first rows; and that one may take for which everybody waits.
+_QUICK: Final = 0.0002
+LIMIT: Final = 0.0004
+#: Times in a row that it must have been quick; and how many more after one that was begun again.
+_TIMES: Final = 3
+_PENALTY: Final = 50
+#: Statements that are remembered, and the characters of the longest.
+_MAX_KNOWN: Final = 1000
+_MAX_LENGTH: Final = 2000
+_NEVER: Final = -(1 << 30)
+#: A SELECT with nothing that may take long for a single row: no function, subquery, pattern or JSON.
+_SIMPLE: Final = re.compile(r"\s*select\b(?!.*(?:[(]|->|\b(?:like|glob|match|regexp)\b))", re.IGNORECASE | re.DOTALL)
+
+#: How often in a row each has been quick; less than 0: so many times until that is counted.
+_known: dict[str, int] = {}
+
+
+def is_quick(sql: str) -> bool:
+    """It has been so the last times."""
+    return _known.get(sql, 0) >= _TIMES
+
+
+def note(sql: str, seconds: float) -> None:
+    """So long it has taken. Called in any thread."""
+    times = _known.get(sql)
+    if times is None:
+        if len(sql) > _MAX_LENGTH:
+            return
+        if len(_known) >= _MAX_KNOWN:
+            _known.clear()
+        times = 0 if _SIMPLE.match(sql) else _NEVER
+    if times > _NEVER:
+        times = times + 1 if seconds <= _QUICK or times < 0 else 0
+    _known[sql] = times
+
+
+def note_limit(sql: str) -> None:
+    """It did not end in time."""
+    _known[sql] = -_PENALTY
