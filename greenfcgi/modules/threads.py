@@ -27,6 +27,9 @@ class Threads:
     Not gevent's pool: to hand over a job and to learn of its end took it a half more, where a query takes 5 us.
     """
 
+    #: Jobs that run now, of all of them.
+    at_work = 0
+
     def __init__(self, max_threads: int = MAX_THREADS) -> None:
         self._max = max_threads
         self._running = self._started = 0
@@ -54,6 +57,7 @@ class Threads:
                 return
             self._started += 1
         self._running += 1
+        Threads.at_work += 1
         job.has_begun = True
         self._begun.put(job)
 
@@ -102,6 +106,7 @@ class Threads:
         while self._ended:
             job, problem = self._ended.popleft()
             self._running -= 1
+            Threads.at_work -= 1
             if self._waiting:
                 self.start(self._waiting.popleft())
             if problem is not None:

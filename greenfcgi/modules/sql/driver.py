@@ -37,8 +37,8 @@ class Columns(NamedTuple):
 
 
 NO_COLUMNS = Columns((), ())
-#: The code of the error where the time of `Driver.limited` is over.
-LIMITED = "SQLITE_INTERRUPT"
+#: The codes of errors within `Driver.limited`.
+LIMITED = ("SQLITE_INTERRUPT", "SQLITE_TOOBIG")
 
 
 class Cursor(Protocol):
@@ -127,7 +127,7 @@ class Driver(Protocol):
 
     @property
     def limited(self) -> Callable[[Any, float], AbstractContextManager[None]] | None:
-        """limited(connection, seconds): what is executed within takes no longer, or fails with `LIMITED`.
+        """limited(connection, seconds): what takes longer within fails with one of `LIMITED`, and so do long values.
 
         None: there is no such way, or none that pays.
         """

@@ -11,15 +11,17 @@ from __future__ import annotations
 import re
 from typing import Final
 
-#: Seconds that a quick statement takes with its first rows; and that one may take for which everybody waits.
+#: Seconds that a quick statement takes with its first rows; and that one may take for which everybody waits. Most are
+#: ended then; after one that took much longer all the same, it is never tried again.
 _QUICK: Final = 0.0002
 LIMIT: Final = 0.0004
+_FAR_TOO_LONG: Final = 0.005
 #: Times in a row that it must have been quick; and how many more after one that was begun again.
 _TIMES: Final = 3
 _PENALTY: Final = 50
 #: Statements that are remembered, and the characters of the longest.
 _MAX_KNOWN: Final = 1000
-_MAX_LENGTH: Final = 2000
+_MAX_LENGTH: Final = 1000
 _NEVER: Final = -(1 << 30)
 #: A SELECT with nothing that may take long for a single row: no function, subquery, pattern or JSON.
 _SIMPLE: Final = re.compile(r"\s*select\b(?!.*(?:[(]|->|\b(?:like|glob|match|regexp)\b))", re.IGNORECASE | re.DOTALL)
@@ -34,19 +36,26 @@ def is_quick(sql: str) -> bool:
 
 
 def note(sql: str, seconds: float) -> None:
-    """So long it has taken. Called in any thread."""
+    """So long it has taken in a thread. Called in any thread."""
+    global _known
     times = _known.get(sql)
     if times is None:
         if len(sql) > _MAX_LENGTH:
             return
         if len(_known) >= _MAX_KNOWN:
-            _known.clear()
+            quick = {one: count for one, count in _known.copy().items() if count >= _TIMES}
+            _known = quick if len(quick) < _MAX_KNOWN else {}
         times = 0 if _SIMPLE.match(sql) else _NEVER
     if times > _NEVER:
         times = times + 1 if seconds <= _QUICK or times < 0 else 0
     _known[sql] = times
 
 
-def note_limit(sql: str) -> None:
-    """It did not end in time."""
-    _known[sql] = -_PENALTY
+def note_try(sql: str, seconds: float, has_ended: bool) -> None:
+    """So long it has taken where it was asked for, up to its end or its limit."""
+    if seconds > _FAR_TOO_LONG:
+        _known[sql] = _NEVER
+    elif not has_ended or seconds > LIMIT:
+        _known[sql] = -_PENALTY
+    else:
+        note(sql, seconds)

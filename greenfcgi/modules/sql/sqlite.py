@@ -31,6 +31,8 @@ _BUSY: Final = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
 _FRESH: Final = 1.0
 #: Steps of SQLite's machine, some 20 to 40 us, between two looks at the clock.
 _STEPS: Final = 1000
+#: Bytes of a value that is read where everybody waits.
+_LONGEST: Final = 1 << 16
 #: Sets of columns that are remembered.
 _MAX_KEPT: Final = 256
 #: Which another try does not end: the transaction has read what has changed since.
@@ -44,13 +46,13 @@ def connect(settings: Settings, seconds: float) -> Connection:
 
 @contextmanager
 def limited(connection: SqliteConnection, seconds: float) -> Iterator[None]:
-    """What is executed within fails with `LIMITED` when so much time has passed, but for the time within a function."""
+    """What takes longer within fails; so does a value of more than 64 KB, which SQLite reads in one step."""
     end = monotonic() + seconds
-    connection.on_steps(lambda: monotonic() > end, _STEPS)
+    longest = connection.limit(lambda: monotonic() > end, _STEPS, _LONGEST)
     try:
         yield
     finally:
-        connection.on_steps(None, 0)
+        connection.limit(None, 0, longest)
 
 
 def _problem(problem: Exception) -> SqlError:
@@ -163,9 +165,13 @@ class SqliteConnection:
         except Exception as problem:
             raise _problem(problem) from None
 
-    def on_steps(self, ask: Callable[[], bool] | None, number: int) -> None:
-        """After so many steps of SQLite's machine each, ask whether to end what is being executed."""
-        self._db.set_progress_handler(ask, number)
+    def limit(self, ask: Callable[[], bool] | None, steps: int, longest: int) -> int:
+        """Each time after so many steps of SQLite's machine, ask whether to end; and allow values of so many bytes.
+
+        Returns how many were allowed before.
+        """
+        self._db.set_progress_handler(ask, steps)
+        return self._db.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, longest)
 
     def declared_types(self, sql: str) -> Columns:
         """The columns of a SELECT with their types, which SQLite tells of a view only."""

@@ -17,7 +17,7 @@ from gevent import get_hub
 
 from ...logs.text import described, traceback_of
 from ...lua.bridge import Bridge, Outcome
-from ..threads import Job
+from ..threads import Job, Threads
 from . import quick
 from .driver import LIMITED, NO_COLUMNS, ROWS, Columns, Connection, Cursor, Done, Parameters
 from .pool import Claim, Pool, housekeeping
@@ -183,14 +183,14 @@ class _Work(Claim):
         try:
             self._work()
         except BaseException as problem:
-            self._note(problem)
+            self._failed(problem)
         with self._lock:
             self._is_done = True
         connection = self.connection
         if connection is not None and connection.is_lost:
             connection.close()
 
-    def _note(self, problem: BaseException) -> None:
+    def _failed(self, problem: BaseException) -> None:
         if isinstance(problem, SqlError):
             self._problem = problem
         else:
@@ -394,14 +394,14 @@ class Query(_Work):
 
     def start_and_wait(self, seconds: float) -> None:
         """The same; or it is executed here, where it is so quick that this takes less."""
-        if not (quick.is_quick(self._sql) and self._has_ended_at_once()):
+        # Beside threads that are at work, each step might wait for the interpreter.
+        if Threads.at_work or not quick.is_quick(self._sql) or not self._has_ended_at_once():
             super().start_and_wait(seconds)
 
     def _has_ended_at_once(self) -> bool:
         """Try it without a thread. False: nothing has come of it."""
         hold = self._hold
-        if hold is not None and hold.is_busy:
-            return False
+        # No thread is at work, so nothing is under way on it.
         connection = hold.connection if hold is not None else self.pool.take()
         if connection is None:
             return False
@@ -414,26 +414,22 @@ class Query(_Work):
         return True
 
     def _is_tried(self, connection: Connection) -> bool:
-        limited = self.pool.driver.limited
-        if limited is None:
-            return False
-        rows = self._rows
-        while self._hold is not None and self._hold.left:
-            self._hold.left.pop().close()
+        limited, rows = self.pool.driver.limited, self._rows
+        assert limited is not None, "only what can be limited is quick"
+        has_ended = True
         began = monotonic()
         try:
             with limited(connection, quick.LIMIT):
                 self._take_rows(connection, connection.query(self._sql, self._parameters, rows.is_long))
         except BaseException as problem:
             rows.clear()
-            if isinstance(problem, SqlError) and problem.code == LIMITED:
-                quick.note_limit(self._sql)
-                return False
             if isinstance(problem, Busy):
                 return False
-            self._note(problem)
-        quick.note(self._sql, monotonic() - began)
-        return True
+            has_ended = not isinstance(problem, SqlError) or problem.code not in LIMITED
+            if has_ended:
+                self._failed(problem)
+        quick.note_try(self._sql, monotonic() - began, has_ended)
+        return has_ended
 
     def perform(self, connection: Connection) -> None:
         """Execute it, and fetch the first rows."""
@@ -460,7 +456,7 @@ class Query(_Work):
     def _fill(self, rows: Rows) -> None:
         try:
             rows.fill()
-        except SqlError:
+        except BaseException:
             if rows.cursor is not None:
                 rows.cursor.close()
                 rows.cursor = None
@@ -504,7 +500,7 @@ class More(_Work):
         """Fetch them."""
         try:
             self._rows.fill()
-        except SqlError:
+        except BaseException:
             cursor, self._rows.cursor = self._rows.cursor, None
             if cursor is not None:
                 cursor.close()

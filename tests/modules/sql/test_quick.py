@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -123,17 +124,57 @@ def test_one_that_takes_longer_for_other_values(lua: Inside, in_threads: list[Jo
 
 
 def test_its_time_ends_it_as_any_other(lua: Inside, in_threads: list[Job]) -> None:
-    """The timeout of the database, and the script's."""
+    """In a thread; and what else comes in that transaction fails as it does there."""
     assert said(
         lua,
-        f"""
-        db = assert(sql.connect("sqlite:a.db", {{ timeout = 0.02 }}))
-        local pairs = "{PAIRS}" .. string.rep(" and b.id + a.id <> -1", 50)
-        for i = 1, 5 do p(#db:query(pairs, 1000, 0)) end
-        p(db:query(pairs, 1000, 1000))
-        p(#db:query("select id from t where id < 3"))
+        """
+        local endless = "select a.id from t a, t b, t c where a.id + b.id + c.id = ? and a.id <= ?"
+        for i = 1, 5 do p(#db:query(endless, 0, 0)) end
+        for i = 1, 5 do p(#db:query("select id from t where id < 3")) end
+        local hurried = assert(sql.connect("sqlite:a.db", { timeout = 0.05 }))
+        p(hurried:query(endless, 0, 1000))
+        p(hurried:transaction(function()
+            p(hurried:query(endless, 0, 1000))
+            p(hurried:query("select id from t where id < 3"))
+        end))
         """,
-    ) == [*["0"] * 5, "nil timed out after 0.02 s nil", "2"]
+    )[10:13] == [
+        "nil timed out after 0.05 s nil",
+        "nil timed out after 0.05 s nil",
+        "nil the connection is lost: a statement on it has timed out nil",
+    ]
+
+
+@pytest.mark.parametrize("limit", ["LIMIT", "_LONGEST"])
+def test_what_has_come_of_one_that_did_not_end(
+    lua: Inside, in_threads: list[Job], monkeypatch: pytest.MonkeyPatch, limit: str
+) -> None:
+    """It comes once, when it has been begun again; where the limit is a time, or the length of a value."""
+    all_rows = """
+        local sum, rows = 0, db:query("select id, name from t where id <= ?", 1000)
+        for _, row in ipairs(rows) do sum = sum + row.id end
+        p(#rows, sum, #rows[1000].name)
+    """
+    lua.main(TABLE + """db:execute("update t set name = ? where id = 1000", string.rep("x", 70000))""")
+    assert said(lua, """for i = 1, 5 do p(#db:query("select id, name from t where id <= ?", 3)) end""") == ["3"] * 5
+    monkeypatch.setattr(quick, "LIMIT", -1.0 if limit == "LIMIT" else 60.0)
+    monkeypatch.setattr(sqlite, "_LONGEST", 1 << 20 if limit == "LIMIT" else 1 << 16)
+    before = len(in_threads)
+    assert said(lua, all_rows) == ["1000 500500 70000"]
+    assert len(in_threads) == before + 1
+    assert said(lua, all_rows) == ["1000 500500 70000"]
+    assert len(in_threads) == before + 2
+
+
+@pytest.mark.usefixtures("patient")
+def test_beside_threads_that_are_at_work(lua: Inside, in_threads: list[Job], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each step might wait for the interpreter: so it is one of them."""
+    loop = """for i = 1, 5 do p(#db:query("select id from t where id < 3")) end"""
+    assert said(lua, loop) == ["2"] * 5
+    assert len(in_threads) == 3
+    monkeypatch.setattr(Threads, "at_work", 1)
+    assert said(lua, loop) == ["2"] * 5
+    assert len(in_threads) == 8
 
 
 @pytest.mark.usefixtures("patient")
@@ -242,9 +283,14 @@ def test_a_file_that_is_replaced(
     one = """p(db:query("select name from t where id = 1")[1].name)"""
     assert said(lua, f"for i = 1, 5 do {one} end") == ["name 1"] * 5
     before = len(in_threads)
-    other = Inside(tmp_path / "other")
-    other.main(TABLE + """db:execute("update t set name = 'other'") db:execute("pragma wal_checkpoint(truncate)")""")
+    with sqlite3.connect(tmp_path / "a.db") as same:
+        # What is in the log would be taken for the new file's.
+        same.execute("pragma wal_checkpoint(truncate)")
+    same.close()
+    with sqlite3.connect(tmp_path / "other.db") as other:
+        other.execute("create table t (id integer primary key, name text)")
+        other.execute("insert into t values (1, 'other')")
     other.close()
-    (tmp_path / "other" / "a.db").rename(tmp_path / "a.db")
+    (tmp_path / "other.db").rename(tmp_path / "a.db")
     assert said(lua, f"for i = 1, 5 do {one} end") == ["other"] * 5
     assert len(in_threads) == before + 1
