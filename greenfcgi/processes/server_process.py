@@ -314,7 +314,7 @@ class ServerProcess:
         return self.stop()
 
     def listen_to_signals(self) -> None:
-        """As `run` does, for whoever invites somebody to send one before."""
+        """Handle signals. `run` calls it, if nobody has: a caller that tells the user about Ctrl-C does so earlier."""
         if self._hears_signals:
             return
         self._hears_signals = True

@@ -2,7 +2,7 @@
 
 Each part is a module `io_NAME` beside this one, with a function `figures`. It runs in a process of its own: a Lua that
 one part has loaded stays as it is, and C modules of another may need it otherwise. A part whose servers or packages are
-not installed is told of in one line, and left out.
+missing is left out, and one line says what to install.
 """
 
 from __future__ import annotations

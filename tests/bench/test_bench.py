@@ -440,7 +440,7 @@ def test_parts_of_what_scripts_call_give_figures(part: str) -> None:
 
 
 def test_what_scripts_call_is_shown_in_a_table() -> None:
-    """A line for each figure, with its goal where it has one; what is not installed is told of, and stops nothing."""
+    """Each figure has a line, with its goal if it has one. A missing package is reported, and the other parts run."""
     command = [sys.executable, "-m", "tests.bench.io", "http", "form", "text"]
     done = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True, timeout=10 * PATIENCE, check=True)
     assert re.match(r"figure +goal\n", done.stdout)

@@ -9,10 +9,10 @@ from contextlib import contextmanager
 
 
 @contextmanager
-def limited(which: int, most: int) -> Iterator[None]:
-    """One of `resource.RLIMIT_*` is `most`; afterwards it is what it was."""
+def limited(which: int, maximum: int) -> Iterator[None]:
+    """One of `resource.RLIMIT_*` is `maximum`; afterwards it is what it was."""
     soft, hard = resource.getrlimit(which)
-    resource.setrlimit(which, (most, hard))
+    resource.setrlimit(which, (maximum, hard))
     try:
         yield
     finally:

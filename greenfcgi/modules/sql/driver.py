@@ -37,8 +37,6 @@ class Columns(NamedTuple):
 
 
 NO_COLUMNS = Columns((), ())
-#: The codes of errors within `Driver.limited`.
-LIMITED = ("SQLITE_INTERRUPT", "SQLITE_TOOBIG")
 
 
 class Cursor(Protocol):
@@ -127,7 +125,7 @@ class Driver(Protocol):
 
     @property
     def limited(self) -> Callable[[Any, float], AbstractContextManager[None]] | None:
-        """limited(connection, seconds): what takes longer within fails with one of `LIMITED`, and so do long values.
+        """limited(connection, seconds): a context in which what takes longer raises `Limited`, and so do long values.
 
         None: there is no such way, or none that pays.
         """

@@ -17,5 +17,9 @@ class SqlError(Exception):
         self.is_lost = is_lost
 
 
+class Limited(SqlError):
+    """The statement did not keep the limits of `Driver.limited`: without them, it can be executed again."""
+
+
 class Busy(SqlError):
     """Somebody else holds what the statement needs, and nothing has been done: it can be tried again."""

@@ -11,8 +11,8 @@ from __future__ import annotations
 import re
 from typing import Final
 
-#: Seconds that a quick statement takes with its first rows; and that one may take for which everybody waits. Most are
-#: ended then; after one that took much longer all the same, it is never tried again.
+#: Seconds that a quick statement takes with its first rows; and that one may take for which everybody waits. What took
+#: far longer all the same, in a step in which nothing ends it, is never tried again.
 _QUICK: Final = 0.0002
 LIMIT: Final = 0.0004
 _FAR_TOO_LONG: Final = 0.005
@@ -36,15 +36,15 @@ def is_quick(sql: str) -> bool:
 
 
 def note(sql: str, seconds: float) -> None:
-    """So long it has taken in a thread. Called in any thread."""
+    """Remember how long it has taken in a thread. Called in any thread."""
     global _known
     times = _known.get(sql)
     if times is None:
         if len(sql) > _MAX_LENGTH:
             return
         if len(_known) >= _MAX_KNOWN:
-            quick = {one: count for one, count in _known.copy().items() if count >= _TIMES}
-            _known = quick if len(quick) < _MAX_KNOWN else {}
+            kept = {one: count for one, count in _known.copy().items() if count >= _TIMES}
+            _known = kept if len(kept) < _MAX_KNOWN else {}
         times = 0 if _SIMPLE.match(sql) else _NEVER
     if times > _NEVER:
         times = times + 1 if seconds <= _QUICK or times < 0 else 0
@@ -52,7 +52,7 @@ def note(sql: str, seconds: float) -> None:
 
 
 def note_try(sql: str, seconds: float, has_ended: bool) -> None:
-    """So long it has taken where it was asked for, up to its end or its limit."""
+    """Remember how long it has taken where it was asked for, up to its end or its limit."""
     if seconds > _FAR_TOO_LONG:
         _known[sql] = _NEVER
     elif not has_ended or seconds > LIMIT:

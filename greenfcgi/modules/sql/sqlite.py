@@ -17,7 +17,7 @@ from time import monotonic
 from typing import Any, Final
 
 from .driver import NO_COLUMNS, Columns, Connection, Cursor, Done, Parameters, Row, Settings
-from .problem import Busy, SqlError
+from .problem import Busy, Limited, SqlError
 from .session import changes_session
 
 MEMORY: Final = ":memory:"
@@ -32,7 +32,9 @@ _FRESH: Final = 1.0
 #: Steps of SQLite's machine, some 20 to 40 us, between two looks at the clock.
 _STEPS: Final = 1000
 #: Bytes of a value that is read where everybody waits.
-_LONGEST: Final = 1 << 16
+_MAX_VALUE_SIZE: Final = 1 << 16
+#: The codes of what `limited` ends.
+_LIMITED: Final = ("SQLITE_INTERRUPT", "SQLITE_TOOBIG")
 #: Sets of columns that are remembered.
 _MAX_KEPT: Final = 256
 #: Which another try does not end: the transaction has read what has changed since.
@@ -46,13 +48,17 @@ def connect(settings: Settings, seconds: float) -> Connection:
 
 @contextmanager
 def limited(connection: SqliteConnection, seconds: float) -> Iterator[None]:
-    """What takes longer within fails; so does a value of more than 64 KB, which SQLite reads in one step."""
+    """What takes longer within raises `Limited`; so does a value of more than 64 KB, which SQLite reads in one step."""
     end = monotonic() + seconds
-    longest = connection.limit(lambda: monotonic() > end, _STEPS, _LONGEST)
+    max_size = connection.limit(lambda: monotonic() > end, _STEPS, _MAX_VALUE_SIZE)
     try:
         yield
+    except SqlError as problem:
+        if problem.code in _LIMITED:
+            raise Limited(problem.message, problem.code) from None
+        raise
     finally:
-        connection.limit(None, 0, longest)
+        connection.limit(None, 0, max_size)
 
 
 def _problem(problem: Exception) -> SqlError:
@@ -165,13 +171,13 @@ class SqliteConnection:
         except Exception as problem:
             raise _problem(problem) from None
 
-    def limit(self, ask: Callable[[], bool] | None, steps: int, longest: int) -> int:
+    def limit(self, ask: Callable[[], bool] | None, steps: int, max_size: int) -> int:
         """Each time after so many steps of SQLite's machine, ask whether to end; and allow values of so many bytes.
 
         Returns how many were allowed before.
         """
         self._db.set_progress_handler(ask, steps)
-        return self._db.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, longest)
+        return self._db.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, max_size)
 
     def declared_types(self, sql: str) -> Columns:
         """The columns of a SELECT with their types, which SQLite tells of a view only."""

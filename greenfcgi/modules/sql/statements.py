@@ -19,9 +19,9 @@ from ...logs.text import described, traceback_of
 from ...lua.bridge import Bridge, Outcome
 from ..threads import Job, Threads
 from . import quick
-from .driver import LIMITED, NO_COLUMNS, ROWS, Columns, Connection, Cursor, Done, Parameters
+from .driver import NO_COLUMNS, ROWS, Columns, Connection, Cursor, Done, Parameters
 from .pool import Claim, Pool, housekeeping
-from .problem import Busy, SqlError
+from .problem import Busy, Limited, SqlError
 from .rows import Portion, crossing_of, portions
 
 #: Seconds for which what others have locked is tried again, and between two tries.
@@ -425,7 +425,7 @@ class Query(_Work):
             rows.clear()
             if isinstance(problem, Busy):
                 return False
-            has_ended = not isinstance(problem, SqlError) or problem.code not in LIMITED
+            has_ended = not isinstance(problem, Limited)
             if has_ended:
                 self._failed(problem)
         quick.note_try(self._sql, monotonic() - began, has_ended)

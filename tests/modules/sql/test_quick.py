@@ -81,6 +81,21 @@ def said(lua: Inside, statements: str) -> list[str]:
     return lua.main(start + statements).text.splitlines()
 
 
+def failing_here(monkeypatch: pytest.MonkeyPatch, problem: Exception) -> list[str]:
+    """Each query fails that is executed in no thread. Returns where they are noted."""
+    query = SqliteConnection.query
+    failed: list[str] = []
+
+    def fails(connection: SqliteConnection, sql: str, *others: object) -> object:
+        if threading.current_thread() is threading.main_thread():
+            failed.append(sql)
+            raise problem
+        return query(connection, sql, *others)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(SqliteConnection, "query", fails)
+    return failed
+
+
 @pytest.mark.usefixtures("patient")
 def test_a_row_by_its_key(lua: Inside, in_threads: list[Job]) -> None:
     """After three times in a thread it is quick, for all states of the process."""
@@ -149,7 +164,7 @@ def test_its_time_ends_it_as_any_other(lua: Inside, in_threads: list[Job]) -> No
     ]
 
 
-@pytest.mark.parametrize("limit", ["LIMIT", "_LONGEST"])
+@pytest.mark.parametrize("limit", ["LIMIT", "_MAX_VALUE_SIZE"])
 def test_what_has_come_of_one_that_did_not_end(
     lua: Inside, in_threads: list[Job], monkeypatch: pytest.MonkeyPatch, limit: str
 ) -> None:
@@ -162,7 +177,7 @@ def test_what_has_come_of_one_that_did_not_end(
     lua.main(TABLE + """db:execute("update t set name = ? where id = 1000", string.rep("x", 70000))""")
     assert said(lua, """for i = 1, 5 do p(#db:query("select id, name from t where id <= ?", 3)) end""") == ["3"] * 5
     monkeypatch.setattr(quick, "LIMIT", -1.0 if limit == "LIMIT" else 60.0)
-    monkeypatch.setattr(sqlite, "_LONGEST", 1 << 20 if limit == "LIMIT" else 1 << 16)
+    monkeypatch.setattr(sqlite, "_MAX_VALUE_SIZE", 1 << 20 if limit == "LIMIT" else 1 << 16)
     before = len(in_threads)
     assert said(lua, all_rows) == ["1000 500500 70000"]
     assert len(in_threads) == before + 1
@@ -184,16 +199,7 @@ def test_beside_threads_that_are_at_work(lua: Inside, in_threads: list[Job], mon
 @pytest.mark.usefixtures("patient")
 def test_where_others_have_locked_it(lua: Inside, in_threads: list[Job], monkeypatch: pytest.MonkeyPatch) -> None:
     """It is tried again in a thread, as long as that is tried again at all."""
-    query = SqliteConnection.query
-    locked: list[str] = []
-
-    def busy(connection: SqliteConnection, sql: str, *others: object) -> object:
-        if threading.current_thread() is threading.main_thread():
-            locked.append(sql)
-            raise Busy("database is locked", "SQLITE_BUSY")
-        return query(connection, sql, *others)  # type: ignore[arg-type]
-
-    monkeypatch.setattr(SqliteConnection, "query", busy)
+    locked = failing_here(monkeypatch, Busy("database is locked", "SQLITE_BUSY"))
     assert said(lua, """for i = 1, 6 do p(#db:query("select id from t where id < 3")) end""") == ["2"] * 6
     assert len(locked) == 3
     assert len(in_threads) == 6
@@ -202,14 +208,7 @@ def test_where_others_have_locked_it(lua: Inside, in_threads: list[Job], monkeyp
 @pytest.mark.usefixtures("patient")
 def test_a_driver_that_fails(lua: Inside, in_threads: list[Job], monkeypatch: pytest.MonkeyPatch) -> None:
     """It is an error as in a thread, and the connection is free afterwards."""
-    query = SqliteConnection.query
-
-    def fails(connection: SqliteConnection, sql: str, *others: object) -> object:
-        if threading.current_thread() is threading.main_thread():
-            raise RuntimeError("broken")
-        return query(connection, sql, *others)  # type: ignore[arg-type]
-
-    monkeypatch.setattr(SqliteConnection, "query", fails)
+    failing_here(monkeypatch, RuntimeError("broken"))
     assert (
         said(lua, """for i = 1, 5 do p(db:query("select id from t where id = 1")) end""")[3:]
         == ["nil the driver has failed, see the error log nil"] * 2
